@@ -1,0 +1,48 @@
+# Durable Stream. `make run` hosts the log of this project; `make test` tests it.
+# Both need Go, make and git, and nothing else.
+
+GO      ?= go
+BIN     := bin/dstream
+# The race detector needs a C compiler; without one the tests run without it.
+RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
+LINT    := bin/golangci-lint
+VULN    := bin/govulncheck
+
+.PHONY: run build test lint vuln bench fuzz kill clean
+
+run: build ## host the log of the project in this directory
+	$(BIN) serve
+
+build: ## the program, as bin/dstream
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/dstream
+
+test: ## all tests
+	$(GO) test $(RACE) -timeout 20m ./...
+
+kill: ## 200 rounds of kill -9 of the host under load
+	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run TestKill -v ./cmd/dstream
+
+bench: ## benchmarks, each beside a bare nats.go neighbour
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./client ./mirror
+
+FUZZTIME ?= 30s
+fuzz: ## each fuzz target for FUZZTIME
+	@set -e; for pkg in ./event ./internal/wire ./legacy ./mirror; do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+lint: $(LINT) ## gofmt, go vet, staticcheck and what .golangci.yml names
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(LINT) run ./...
+
+$(LINT): tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+vuln: ## known vulnerabilities, where the database can be reached
+	cd tools && $(GO) build -o ../$(VULN) golang.org/x/vuln/cmd/govulncheck
+	$(VULN) ./...
+
+clean:
+	rm -rf bin

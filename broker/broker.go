@@ -1,0 +1,253 @@
+// Package broker runs the project's broker inside this process: a nats-server on
+// the loopback, with one JetStream stream, the Log, that is synced to disk before
+// anything is acknowledged.
+//
+// Two servers on one store would lose events, and nats-server itself has no lock:
+// a Broker holds an flock from before the server starts until after it has
+// stopped. The lock dies with the process, so a killed host leaves no trace that
+// anyone must clean up.
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/internal/address"
+	"durablestream/internal/wire"
+)
+
+// LockedError says that another process hosts this log.
+type LockedError struct {
+	Path string // of the lock
+	PID  int    // of the holder as its address file tells it; 0 if unknown
+}
+
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("broker: %s is held by another process: join its log, or stop it first", e.Path)
+	}
+	return fmt.Sprintf("broker: %s is held by process %d: join its log, or stop it first", e.Path, e.PID)
+}
+
+// ErrRestoring is a Log whose restore was begun and did not end.
+var ErrRestoring = errors.New("the log is half restored: run dstream restore again to finish it")
+
+// held keeps every lock reachable until it is released: an *os.File that the
+// garbage collector finds is closed, and with it goes the lock (that is how
+// 33,707 acknowledged events were once lost).
+var held sync.Map // *flock.Flock → struct{}
+
+// Broker is a running server with its Log.
+type Broker struct {
+	cfg    Config
+	lock   *flock.Flock
+	server *server.Server
+	admin  *nats.Conn // in process, for the Log's configuration and the disk watch
+	js     jetstream.JetStream
+	engine server.JetStreamConfig // as it was started with, for disk.go
+	token  string
+	since  time.Time
+	disk   *diskWatch
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start takes the lock, starts the server, and creates or checks the Log.
+//
+// It returns a *LockedError where another process has the lock, a
+// *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
+// and ErrRestoring for one that is not whole. After an error nothing runs and the
+// lock is free.
+func Start(ctx context.Context, cfg Config) (*Broker, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	opts, err := cfg.options(rand.Text())
+	if err != nil {
+		return nil, err
+	}
+	if err := makeDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	b := &Broker{cfg: cfg, token: opts.Authorization, since: time.Now()}
+	if err := b.takeLock(); err != nil {
+		return nil, err
+	}
+	err = b.startServer(opts)
+	if err == nil {
+		err = b.openLog(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
+	}
+	b.disk = watchDisk(b)
+	return b, nil
+}
+
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("broker: cannot make the host directory: %w", err)
+	}
+	ignore := filepath.Join(dir, ".gitignore")
+	if _, err := os.Stat(ignore); errors.Is(err, fs.ErrNotExist) {
+		if err := os.WriteFile(ignore, []byte("*\n"), 0o600); err != nil {
+			return fmt.Errorf("broker: the host directory must be writable: %w", err)
+		}
+	}
+	return nil
+}
+
+func (b *Broker) takeLock() error {
+	lock := flock.New(filepath.Join(b.cfg.Dir, LockFile), flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("broker: cannot lock the store: %w", err)
+	}
+	if !ok {
+		a, _ := address.Read(AddressPath(b.cfg.Dir)) // only to name the holder
+		return &LockedError{lock.Path(), a.PID}
+	}
+	held.Store(lock, struct{}{})
+	b.lock = lock
+	return nil
+}
+
+func (b *Broker) startServer(opts *server.Options) error {
+	// The server says why it cannot start only to its logger.
+	log := &serverLog{log: b.cfg.Logger}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	s.SetLoggerV2(log, false, false, false)
+	b.server = s
+	s.Start()
+	if why := log.fatal(); why != "" {
+		return fmt.Errorf("broker: the server did not start (listen %s, store %s): %s", b.cfg.Listen, opts.StoreDir, why)
+	}
+	if !s.ReadyForConnections(30 * time.Second) {
+		return fmt.Errorf("broker: the server was not ready within 30 s (listen %s, store %s) %s", b.cfg.Listen, opts.StoreDir, log.fatal())
+	}
+	b.engine = *s.JetStreamConfig()
+	b.engine.StoreDir = opts.StoreDir // the server adds its own folder to it
+	b.admin, err = b.Connect(nats.Name("dstream host"))
+	if err != nil {
+		return err
+	}
+	b.js, err = jetstream.New(b.admin)
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return nil
+}
+
+// openLog creates the Log, or checks the one that is there.
+func (b *Broker) openLog(ctx context.Context) error {
+	s, err := b.js.Stream(ctx, wire.LogName)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = b.js.CreateStream(ctx, wire.LogConfig(1, b.cfg.DuplicateWindow))
+		if err != nil {
+			return fmt.Errorf("broker: cannot create the Log: %w", err)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("broker: cannot read the Log's configuration: %w", err)
+	}
+	cfg := s.CachedInfo().Config
+	if err := wire.CheckLog(cfg, b.cfg.DuplicateWindow); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	if wire.IsRestoring(cfg) && !b.cfg.Restoring {
+		return fmt.Errorf("broker: %w", ErrRestoring)
+	}
+	return nil
+}
+
+// Connect makes a connection within this process. Whoever calls it closes it.
+func (b *Broker) Connect(opts ...nats.Option) (*nats.Conn, error) {
+	opts = append([]nats.Option{nats.InProcessServer(b.server), nats.Token(b.token), nats.ReconnectBufSize(-1)}, opts...)
+	nc, err := nats.Connect("", opts...)
+	if err != nil {
+		return nil, fmt.Errorf("broker: cannot connect to the broker in this process: %w", err)
+	}
+	return nc, nil
+}
+
+// Address is how other processes reach this broker.
+func (b *Broker) Address() address.Address {
+	return address.Address{
+		URL:      b.server.ClientURL(),
+		Token:    b.token,
+		PID:      os.Getpid(),
+		Format:   wire.Format,
+		Version:  b.cfg.Version,
+		Since:    b.since.UnixMilli(),
+		ServerID: b.server.ID(),
+	}
+}
+
+// Advertise writes the address file: from here on others can join.
+func (b *Broker) Advertise() error {
+	return address.Write(AddressPath(b.cfg.Dir), b.Address())
+}
+
+// Stop takes the address away, shuts the server down so that all that was
+// acknowledged is on disk, and frees the lock, in this order: whoever gets the
+// lock finds a store that nobody writes to. It may be called more than once.
+func (b *Broker) Stop(context.Context) error {
+	b.stopOnce.Do(func() {
+		b.stopErr = address.Remove(AddressPath(b.cfg.Dir), os.Getpid())
+		if b.disk != nil {
+			b.disk.stop()
+		}
+		if b.admin != nil {
+			b.admin.Close()
+		}
+		if b.server != nil {
+			b.server.Shutdown()
+			b.server.WaitForShutdown()
+		}
+		if b.lock != nil {
+			b.stopErr = errors.Join(b.stopErr, b.lock.Unlock())
+			held.Delete(b.lock)
+		}
+	})
+	return b.stopErr
+}
+
+// RecreateLog makes the Log again with its first Sequence at first, which only an
+// empty Log allows. It is for a restore, before the broker is advertised.
+func (b *Broker) RecreateLog(ctx context.Context, first uint64) error {
+	s, err := b.js.Stream(ctx, wire.LogName)
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	info := s.CachedInfo()
+	if info.State.LastSeq != 0 && info.State.Msgs != 0 {
+		return fmt.Errorf("broker: the Log holds %d messages and is not made again", info.State.Msgs)
+	}
+	cfg := info.Config
+	cfg.FirstSeq = first
+	if err := b.js.DeleteStream(ctx, wire.LogName); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	if _, err := b.js.CreateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("broker: cannot create the Log at %d: %w", first, err)
+	}
+	return nil
+}

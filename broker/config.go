@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Config says where a broker keeps its log and where it listens. The zero value
+// of every field but Dir works.
+type Config struct {
+	// Dir is the directory of the host: it holds the store, the lock and the
+	// address file, and is made with mode 0700. Required.
+	Dir string
+	// Listen is host:port. Default 127.0.0.1:0, a free port of the loopback.
+	Listen string
+	// DuplicateWindow is how long the engine remembers event ids. Default 10
+	// minutes. A Log that exists with a shorter one is refused.
+	DuplicateWindow time.Duration
+	// DiskFloor is the free space, in bytes, under which appends are refused.
+	// Default 64 MiB; negative turns the watch off.
+	DiskFloor int64
+	// Version is shown to those who join. Default "".
+	Version string
+	// Restoring lets a Log start whose restore was interrupted. Default false:
+	// such a Log is refused, since it is not whole.
+	Restoring bool
+	// Logger receives the server's own words. Default: discarded.
+	Logger *slog.Logger
+}
+
+const (
+	defaultListen    = "127.0.0.1:0"
+	defaultDiskFloor = 64 << 20
+
+	// MaxPayload is the most that one message may hold, headers included.
+	MaxPayload = 8 << 20
+	// maxBatch is how many messages our own broker takes in one atomic batch
+	// (the engine's default is 1,000).
+	maxBatch = 10_000
+)
+
+// The names inside Config.Dir.
+const (
+	LockFile    = "lock"
+	AddressFile = "address"
+	StoreDir    = "store"
+)
+
+// AddressPath is where the broker of a host directory leaves its address.
+func AddressPath(dir string) string { return filepath.Join(dir, AddressFile) }
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Dir == "" {
+		return c, errors.New("broker: Config.Dir is empty: it must name the host directory")
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return c, fmt.Errorf("broker: %w", err)
+	}
+	c.Dir = dir
+	if c.Listen == "" {
+		c.Listen = defaultListen
+	}
+	if c.DiskFloor == 0 {
+		c.DiskFloor = defaultDiskFloor
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return c, nil
+}
+
+// options translates a Config for the server.
+func (c Config) options(token string) (*server.Options, error) {
+	host, portText, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("broker: listen address %q: must be host:port, such as %s", c.Listen, defaultListen)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil || port < 0 || port > 65535 {
+		return nil, fmt.Errorf("broker: listen address %q: the port must be 0 (any free one) to 65535", c.Listen)
+	}
+	ip := net.ParseIP(host)
+	if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("broker: listen address %q: must be a loopback address; anything else needs keys and TLS", c.Listen)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return &server.Options{
+		ServerName:    "durable-stream",
+		Host:          host,
+		Port:          port,
+		Authorization: token,
+		NoSigs:        true,
+		NoLog:         true, // set again with SetLoggerV2, which NoLog does not touch
+		MaxPayload:    MaxPayload,
+		PingInterval:  20 * time.Second,
+
+		JetStream:          true,
+		StoreDir:           filepath.Join(c.Dir, StoreDir),
+		SyncAlways:         true,
+		JetStreamMaxMemory: 1 << 30, // for consumers' state only
+		JetStreamMaxStore:  1 << 50, // the disk's limit is watched by disk.go
+		JetStreamLimits: server.JSLimitOpts{
+			MaxBatchSize:              maxBatch,
+			MaxBatchInflightPerStream: 1000,
+			MaxBatchInflightTotal:     1000,
+		},
+	}, nil
+}

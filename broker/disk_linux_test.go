@@ -1,0 +1,221 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/brokertest"
+)
+
+// smallDisk mounts a tmpfs of 96 MiB for the test.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts a small tmpfs and fills it")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=96m"); err != nil {
+		t.Skipf("cannot mount a tmpfs here: %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
+	return dir
+}
+
+// ballast fills the disk of dir but for left bytes.
+func ballast(t *testing.T, dir string, left int64) (path string) {
+	t.Helper()
+	var st unix.Statfs_t
+	require.NoError(t, unix.Statfs(dir, &st))
+	path = filepath.Join(dir, "ballast")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-left))
+	return path
+}
+
+func ofSize(n int) string { return `"` + string(bytes.Repeat([]byte("x"), n-2)) + `"` }
+
+func TestFullDiskUnderTheFloor(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t)
+	h := brokertest.Start(t, func(c *broker.Config) {
+		c.Dir, c.DiskFloor = filepath.Join(disk, "host"), 16<<20
+	})
+	w := startWriters(t, h, 3, ofSize(10_000))
+	w.waitFor(t, 20)
+
+	weight := ballast(t, disk, 8<<20)
+	fell := time.Now()
+	require.Eventually(t, func() bool {
+		_, err := h.Client.Append(t.Context(), newEvent("1"))
+		return err != nil
+	}, time.Second, time.Millisecond)
+	require.Less(t, time.Since(fell), time.Second)
+	_, err := h.Client.Append(t.Context(), newEvent("1"))
+	require.ErrorIs(t, err, client.ErrDiskFull)
+	require.NotEmpty(t, all(t, h), "reads go on")
+
+	require.NoError(t, os.Remove(weight))
+	w.waitFor(t, 20)
+	w.stop()
+	w.check(t)
+	require.Zero(t, h.Conn.Stats().Reconnects)
+}
+
+// The disk runs full between two looks, so that the engine gets stuck; the
+// watch learns of it by the stream's health. Appends under way end well once there
+// is space, on the same connections.
+func TestFullDiskBetweenTwoLooks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		floor int64
+		blind bool // the watch sees a free disk until the engine is stuck
+	}{
+		"never under the floor":      {floor: 1},
+		"under the floor afterwards": {floor: 16 << 20, blind: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			disk := smallDisk(t)
+			h := brokertest.Start(t, func(cfg *broker.Config) {
+				cfg.Dir, cfg.DiskFloor = filepath.Join(disk, "host"), c.floor
+			})
+			var blind atomic.Bool
+			blind.Store(c.blind)
+			h.Broker.WatchDisk(c.floor, func() (int64, error) {
+				if blind.Load() {
+					return 1 << 40, nil
+				}
+				var st unix.Statfs_t
+				err := unix.Statfs(disk, &st)
+				return int64(st.Bavail) * st.Bsize, err
+			})
+			w := startWriters(t, h, 3, ofSize(200_000))
+			w.waitFor(t, 10)
+			weight := ballast(t, disk, 1<<20)
+			waitStuck(t, h)
+			blind.Store(false)
+			if c.blind {
+				require.Eventually(t, func() bool { return h.Broker.Disk().Full }, 2*time.Second, time.Millisecond)
+			}
+
+			require.NoError(t, os.Remove(weight))
+			freed := time.Now()
+			w.waitFor(t, 10)
+			require.Less(t, time.Since(freed), 10*time.Second)
+			w.stop()
+			w.check(t)
+			_, err := h.Client.AppendBatch(t.Context(), []event.Event{newEvent("1"), newEvent("2")})
+			require.NoError(t, err)
+			require.Zero(t, h.Conn.Stats().Reconnects)
+		})
+	}
+}
+
+func waitStuck(t *testing.T, h *brokertest.Host) {
+	t.Helper()
+	require.Eventually(t, func() bool { return h.Broker.Healthy().Status != "ok" }, 20*time.Second, time.Millisecond)
+}
+
+// The control: with the watch off, the engine stays stuck though there is space
+// again, until the broker is started anew.
+func TestFullDiskWithoutTheWatch(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t)
+	h := brokertest.Start(t, func(c *broker.Config) {
+		c.Dir, c.DiskFloor = filepath.Join(disk, "host"), -1
+	})
+	w := startWriters(t, h, 1, ofSize(200_000))
+	w.waitFor(t, 10)
+	weight := ballast(t, disk, 1<<20)
+	waitStuck(t, h)
+	w.stop()
+	require.NoError(t, os.Remove(weight))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := h.Client.Append(ctx, newEvent("1"))
+	require.ErrorIs(t, err, client.ErrUnknownOutcome)
+	h.Restart(t)
+	_, err = h.Client.Append(t.Context(), newEvent("1"))
+	require.NoError(t, err)
+	w.check(t)
+}
+
+// writers append without end and keep what was acknowledged.
+type writers struct {
+	h      *brokertest.Host
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu    sync.Mutex // guards acked
+	acked map[string]event.Sequence
+}
+
+func startWriters(t *testing.T, h *brokertest.Host, n int, payload string) *writers {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	w := &writers{h: h, cancel: cancel, acked: map[string]event.Sequence{}}
+	for i := range n {
+		w.done.Go(func() {
+			for ctx.Err() == nil {
+				e := newEvent(payload)
+				e.Actor = fmt.Sprint("writer ", i)
+				r, err := h.Client.Append(ctx, e)
+				if err != nil {
+					continue // refused, or the end
+				}
+				w.mu.Lock()
+				w.acked[r.ID] = r.Seq
+				w.mu.Unlock()
+			}
+		})
+	}
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *writers) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.acked)
+}
+
+// waitFor waits for so many more acknowledgements.
+func (w *writers) waitFor(t *testing.T, n int) {
+	t.Helper()
+	want := w.count() + n
+	require.Eventually(t, func() bool { return w.count() >= want }, 20*time.Second, time.Millisecond)
+}
+
+func (w *writers) stop() {
+	w.cancel()
+	w.done.Wait()
+}
+
+// check demands that everything acknowledged is in the Log once, at its Sequence.
+func (w *writers) check(t *testing.T) {
+	t.Helper()
+	seen := map[string]event.Sequence{}
+	for _, r := range all(t, w.h) {
+		require.NotContains(t, seen, r.ID, "stored twice")
+		seen[r.ID] = r.Seq
+	}
+	for id, seq := range w.acked {
+		require.Equal(t, seq, seen[id])
+	}
+	t.Logf("%d acknowledged, %d stored", len(w.acked), len(seen))
+}

@@ -1,0 +1,287 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// Append stores one event and returns it as recorded, once it is durable. Fields
+// that are left out are filled in: ID, Timestamp, CorrelationID, Payload, and
+// StreamID where Config has one. e itself is not changed.
+//
+// It tries again, with the same ID, until the context ends. Its errors:
+// *event.InvalidError, *TooLargeError, ErrDiskFull, ErrDuplicateID and
+// *RefusedError mean that nothing was stored; ErrUnknownOutcome that the context
+// ended first. Appending an event again under its ID is safe: within the Log's
+// duplicate window the answer is the event as it was first recorded.
+func (c *Client) Append(ctx context.Context, e event.Event) (event.Recorded, error) {
+	r, err := c.prepare(e)
+	if err != nil {
+		return event.Recorded{}, err
+	}
+	return c.publishOne(ctx, r)
+}
+
+// prepare fills in and checks an event.
+func (c *Client) prepare(e event.Event) (event.Recorded, error) {
+	if e.ID == "" {
+		e.ID = event.NewID()
+	}
+	if e.Timestamp == 0 {
+		e.Timestamp = event.Now()
+	}
+	if e.CorrelationID == "" {
+		e.CorrelationID = c.cfg.CorrelationID
+	}
+	if e.StreamID == "" {
+		e.StreamID = c.cfg.StreamID
+	}
+	if len(e.Payload) == 0 {
+		e.Payload = []byte("{}")
+	}
+	err := e.Validate()
+	if err == nil {
+		err = wire.CheckProtected(e)
+	}
+	if err != nil {
+		return event.Recorded{}, fmt.Errorf("client: %w", err)
+	}
+	e = e.Clone()
+	e.Payload = event.Compact(e.Payload)
+	if e.Metadata != nil {
+		e.Metadata = event.Compact(e.Metadata)
+	}
+	for i := range e.Extra {
+		e.Extra[i].Value = event.Compact(e.Extra[i].Value)
+	}
+	return event.Recorded{Event: e}, nil
+}
+
+// headerRoom is kept free in every message for what a batch, a late try or a
+// restore adds to its headers, so that an event that is taken once always fits.
+const headerRoom = 256
+
+func (c *Client) checkSize(msgs ...*nats.Msg) error {
+	for _, m := range msgs {
+		if size, limit := wire.Size(m)+headerRoom, int(c.nc.MaxPayload()); size > limit {
+			return fmt.Errorf("client: %w", &TooLargeError{size, limit})
+		}
+	}
+	return nil
+}
+
+func (c *Client) publishOne(ctx context.Context, r event.Recorded) (event.Recorded, error) {
+	m := wire.Encode(r)
+	if err := c.checkSize(m); err != nil {
+		return event.Recorded{}, err
+	}
+	s := newSending(c)
+	for {
+		if err := s.turn(ctx, m); err != nil {
+			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
+		}
+		if s.found != 0 { // an earlier try of ours was stored after all
+			r.Seq = s.found
+			return c.sameOrError(ctx, r)
+		}
+		ack, err := c.tryPublish(ctx, m)
+		if err == nil {
+			r.Seq = event.Sequence(ack.Sequence)
+			c.sawSequence(r.Seq)
+			if ack.Duplicate {
+				return c.sameOrError(ctx, r)
+			}
+			return r, nil
+		}
+		if err := s.failed(ctx, err); err != nil {
+			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
+		}
+	}
+}
+
+// tryPublish publishes once.
+func (c *Client) tryPublish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
+	ctx, cancel := c.attempt(ctx)
+	defer cancel()
+	return c.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
+}
+
+// attempt bounds one try: by time, and by the life of the connection, since an
+// answer that was due on a lost connection never comes.
+func (c *Client) attempt(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	stop := context.AfterFunc(c.conn.current(), cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// sameOrError answers an append whose ID is in the Log at r.Seq, by an earlier try
+// or by somebody else: with the event as it was recorded, if it is the same one.
+func (c *Client) sameOrError(ctx context.Context, r event.Recorded) (event.Recorded, error) {
+	m, err := c.message(ctx, r.Seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // a batch that begins like another one at the end of the Log
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w (seq %d is empty)", r.ID, ErrDuplicateID, r.Seq)
+	}
+	if err != nil {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w: seq %d has this id and cannot be read: %w", r.ID, ErrUnknownOutcome, r.Seq, err)
+	}
+	was, err := wire.Decode(m.Subject, m.Data, r.Seq)
+	if err != nil || was.ID != r.ID || was.Type != r.Type || was.StreamID != r.StreamID || string(was.Payload) != string(r.Payload) {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w (seq %d, %s)", r.ID, ErrDuplicateID, r.Seq, m.Subject)
+	}
+	return was, nil
+}
+
+// message reads one stored message.
+func (c *Client) message(ctx context.Context, seq event.Sequence) (*jetstream.RawStreamMsg, error) {
+	var m *jetstream.RawStreamMsg
+	err := c.retry(ctx, func(ctx context.Context) error {
+		var err error
+		m, err = (*c.log.Load()).GetMsg(ctx, uint64(seq))
+		return err
+	})
+	return m, err
+}
+
+// lastOn reads the last message on one literal subject; nil if there is none.
+func (c *Client) lastOn(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	var m *jetstream.RawStreamMsg
+	err := c.retry(ctx, func(ctx context.Context) error {
+		var err error
+		m, err = (*c.log.Load()).GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			m, err = nil, nil
+		}
+		return err
+	})
+	return m, err
+}
+
+// sending is the state of one append over its tries.
+//
+// Safety: within the duplicate window the engine itself stores an id once. When
+// half of the window has passed since the first try, an earlier try may be in the
+// Log and forgotten by the engine. So from then on each try first looks for the
+// id after the Sequence known before the first try, and then publishes on the
+// condition that the last message on the event's own, literal subject is still
+// the one seen before the look. A try of ours that lands in between, however
+// late, makes that condition false, and the next look finds it.
+//
+// Liveness: a condition fails only when somebody's message was stored on the
+// subject meanwhile; each failure is progress of another writer.
+type sending struct {
+	c      *Client
+	first  time.Time      // wall clock of the first try: a machine that slept counts
+	known  event.Sequence // before the first try
+	late   bool           // the engine's memory is no longer relied upon
+	unsure bool           // a try may have been stored, or may be yet
+	found  event.Sequence // where an earlier try was found
+	last   error          // of the last try
+	wait   backoff
+}
+
+func newSending(c *Client) *sending {
+	return &sending{c: c, first: wallNow(), known: event.Sequence(c.known.Load())}
+}
+
+// wallNow drops the monotonic reading, which stands still while a machine sleeps.
+func wallNow() time.Time { return time.Now().Round(0) }
+
+// ended says why there is to be no further try.
+func (s *sending) ended(ctx context.Context) error {
+	switch {
+	case ctx.Err() != nil:
+		return s.giveUp(ctx.Err())
+	case s.c.nc.IsClosed():
+		return s.giveUp(ErrClosed)
+	}
+	return nil
+}
+
+// turn prepares the next try of m: it sets found, or m's condition.
+func (s *sending) turn(ctx context.Context, m *nats.Msg) error {
+	if err := s.ended(ctx); err != nil {
+		return err
+	}
+	if !s.unsure || (!s.late && wallNow().Sub(s.first) < s.c.window/2) {
+		return nil
+	}
+	s.late = true
+	last, err := s.c.lastOn(ctx, m.Subject)
+	if err != nil {
+		return s.giveUp(err)
+	}
+	var at event.Sequence
+	if last != nil {
+		at = event.Sequence(last.Sequence)
+	}
+	if at > s.known {
+		s.found, err = s.c.findID(ctx, m.Subject, m.Header.Get(wire.HeaderID), s.known, at)
+		if err != nil {
+			return s.giveUp(err)
+		}
+	}
+	m.Header[wire.HeaderExpectedLastSubject] = []string{strconv.FormatUint(uint64(at), 10)}
+	return nil
+}
+
+// failed takes in a failed try. It returns nil when there is to be another.
+func (s *sending) failed(ctx context.Context, err error) error {
+	s.last = err
+	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+		// Never left this process, or nobody was there to take it.
+	} else if s.c.nc.IsClosed() {
+		s.unsure = true
+		return s.giveUp(ErrClosed)
+	} else {
+		v, err := judge(err)
+		switch {
+		case v == unsure:
+			s.unsure = true
+		case v == refused && !s.unsure:
+			return err
+		case v == refused:
+			s.late = true // an earlier try may have been stored: look for it
+		case v == wrongLast && !s.late:
+			return err // the caller's own condition
+		}
+		s.last = err
+	}
+	if ctx.Err() != nil || !s.wait.sleep(ctx) {
+		return s.giveUp(ctx.Err())
+	}
+	s.c.cfg.Logger.Debug("append: trying again", "err", s.last)
+	return nil
+}
+
+// giveUp ends an append that did not get its answer.
+func (s *sending) giveUp(err error) error {
+	if s.last != nil && !errors.Is(err, s.last) {
+		err = fmt.Errorf("%w (last: %w)", err, s.last)
+	}
+	if s.unsure {
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+	return fmt.Errorf("not stored: %w", err)
+}
+
+// findID looks for an id on one literal subject in (after, until]; 0 if absent.
+func (c *Client) findID(ctx context.Context, subject, id string, after, until event.Sequence) (event.Sequence, error) {
+	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{subject}, After: after, Until: until, HeadersOnly: true}) {
+		if err != nil {
+			return 0, err
+		}
+		if m.Header.Get(wire.HeaderID) == id {
+			return m.Seq, nil
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,307 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// AppendBatch stores 1 to 999 events one after the other, all of them or none.
+// What Append says of fields and errors holds here, for the batch as a whole.
+//
+// A batch has a cost of its own (some 7 ms of file system work in the engine, for
+// 2 events as for 100) and holds up other appenders for that time: it is for
+// events that belong together, and for many at once.
+func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event.Recorded, error) {
+	if len(events) == 0 || len(events) > event.MaxBatchLen {
+		return nil, fmt.Errorf("client: %w", &event.InvalidError{
+			Field: "batch", Value: fmt.Sprintf("%d events", len(events)), Rule: "must hold 1 to 999 events"})
+	}
+	b := make(batch, 0, len(events))
+	for i, e := range events {
+		r, err := c.prepare(e)
+		if err != nil {
+			return nil, fmt.Errorf("client: event %d of the batch: %w", i+1, errors.Unwrap(err))
+		}
+		b = append(b, entry{msg: wire.Encode(r), event: r})
+	}
+	if len(b) == 1 {
+		r, err := c.publishOne(ctx, b[0].event)
+		return []event.Recorded{r}, err
+	}
+	if err := c.publishBatch(ctx, b); err != nil {
+		return nil, err
+	}
+	return b.events(), nil
+}
+
+// entry is one message of a batch: an event, or a guard.
+type entry struct {
+	msg     *nats.Msg
+	event   event.Recorded // zero for a guard
+	isGuard bool
+}
+
+// batch is what is stored together. Its first message decides where it is looked
+// for after a lost answer.
+type batch []entry
+
+func guardEntry(subject string, body []byte, expected event.Sequence) entry {
+	m := wire.EncodeGuard(subject, body)
+	m.Header[wire.HeaderExpectedLastSubject] = []string{expected.String()}
+	return entry{msg: m, isGuard: true}
+}
+
+func (b batch) events() []event.Recorded {
+	var out []event.Recorded
+	for _, e := range b {
+		if !e.isGuard {
+			out = append(out, e.event)
+		}
+	}
+	return out
+}
+
+// place gives every entry its Sequence, from that of entry i.
+func (b batch) place(i int, seq event.Sequence) {
+	for j := range b {
+		b[j].event.Seq = seq - event.Sequence(i) + event.Sequence(j)
+	}
+}
+
+// firstEvent is the index of the first entry that is not a guard.
+func (b batch) firstEvent() int {
+	for i, e := range b {
+		if !e.isGuard {
+			return i
+		}
+	}
+	return 0
+}
+
+// publishBatch stores b atomically and places its entries. A *ConflictError is
+// returned where a guard lost.
+//
+// What sending says of safety holds for a batch as well: the first event stands
+// for all, since they are stored together or not at all, and the late condition
+// is put on that event's own subject.
+func (c *Client) publishBatch(ctx context.Context, b batch) error {
+	for _, e := range b {
+		if err := c.checkSize(e.msg); err != nil {
+			return err
+		}
+	}
+	lead := b.firstEvent()
+	name := "a batch of " + strconv.Itoa(len(b))
+	if !b[lead].isGuard {
+		name += " from " + b[lead].event.ID
+	}
+	s := newSending(c)
+	for {
+		if err := s.ended(ctx); err != nil {
+			return fmt.Errorf("client: append %s: %w", name, err)
+		}
+		if !b[lead].isGuard {
+			if err := s.turn(ctx, b[lead].msg); err != nil {
+				return fmt.Errorf("client: append %s: %w", name, err)
+			}
+			if s.found != 0 {
+				return c.sameBatchOrError(ctx, b, lead, s.found)
+			}
+		}
+		ack, err := c.tryBatch(ctx, b)
+		if err == nil {
+			b.place(len(b)-1, event.Sequence(ack.Sequence))
+			c.sawSequence(event.Sequence(ack.Sequence))
+			return nil
+		}
+		verdict, _ := judge(err)
+		if verdict == duplicate || verdict == wrongLast && !s.late {
+			stored, err := c.explain(ctx, b, verdict)
+			if stored || err != nil {
+				return err
+			}
+			err = errInFlight
+			s.last = err
+		}
+		if err := s.failed(ctx, err); err != nil {
+			return fmt.Errorf("client: append %s: %w", name, err)
+		}
+	}
+}
+
+// errInFlight is a refusal whose cause was gone when it was looked for.
+var errInFlight = &jetstream.APIError{Code: 400, ErrorCode: wire.CodeWrongLastInFlight, Description: "another write was in flight"}
+
+// explain finds out why the engine refused a batch for an id or a Sequence that
+// it has seen: because an earlier try of this very batch is stored (true), because
+// an id or a guard is somebody else's (an error), or neither any more.
+func (c *Client) explain(ctx context.Context, b batch, why verdict) (stored bool, err error) {
+	lead := b.firstEvent()
+	if !b[lead].isGuard {
+		stored, err := c.findBatch(ctx, b, lead)
+		if stored || err != nil {
+			return stored, err
+		}
+	}
+	if why == duplicate {
+		return false, fmt.Errorf("client: append a batch: %w: one of its %d ids", ErrDuplicateID, len(b))
+	}
+	for i, e := range b {
+		if !e.isGuard || e.msg.Header.Get(wire.HeaderExpectedLastSubject) == "" {
+			continue
+		}
+		conflict, mine, err := c.conflict(ctx, e)
+		if err != nil {
+			return false, err
+		}
+		if mine != 0 {
+			b.place(i, mine)
+			return true, nil
+		}
+		if conflict != nil {
+			return false, fmt.Errorf("client: %w", conflict)
+		}
+	}
+	return false, nil
+}
+
+// findBatch looks for the batch's first event in the whole Log.
+func (c *Client) findBatch(ctx context.Context, b batch, lead int) (bool, error) {
+	m := b[lead].msg
+	last, err := c.lastOn(ctx, m.Subject)
+	if err != nil || last == nil {
+		return false, err
+	}
+	at, err := c.findID(ctx, m.Subject, m.Header.Get(wire.HeaderID), 0, event.Sequence(last.Sequence))
+	if err != nil || at == 0 {
+		return false, err
+	}
+	return true, c.sameBatchOrError(ctx, b, lead, at)
+}
+
+// sameBatchOrError places b from its first event on, which is in the Log at that
+// Sequence, and takes in the events as they were recorded: it is an error if one
+// of them is not the same.
+func (c *Client) sameBatchOrError(ctx context.Context, b batch, lead int, at event.Sequence) error {
+	b.place(lead, at)
+	for i := lead; i < len(b); i++ {
+		if b[i].isGuard {
+			continue
+		}
+		was, err := c.sameOrError(ctx, b[i].event)
+		if err != nil {
+			return err
+		}
+		b[i].event = was
+	}
+	return nil
+}
+
+// conflict compares a guard of ours with the last one stored. mine is where it is
+// stored if that one is ours.
+func (c *Client) conflict(ctx context.Context, e entry) (_ *ConflictError, mine event.Sequence, _ error) {
+	subject := e.msg.Subject
+	expected, err := event.ParseSequence(e.msg.Header.Get(wire.HeaderExpectedLastSubject))
+	if err != nil {
+		return nil, 0, fmt.Errorf("client: %w", err)
+	}
+	last, err := c.lastOn(ctx, subject)
+	if err != nil {
+		return nil, 0, fmt.Errorf("client: %w", err)
+	}
+	if last == nil {
+		if expected == 0 {
+			return nil, 0, nil
+		}
+		return &ConflictError{Guard: subject, Expected: expected}, 0, nil
+	}
+	seq := event.Sequence(last.Sequence)
+	if seq == expected {
+		return nil, 0, nil
+	}
+	if seq > expected && len(last.Data) > 0 && string(last.Data) == string(e.msg.Data) {
+		return nil, seq, nil // bodies name the event's id, which is ours alone
+	}
+	conflict := &ConflictError{Guard: subject, Expected: expected, Seq: seq, Body: last.Data}
+	conflict.Winner, err = c.behind(ctx, seq, last.Data)
+	return conflict, 0, err
+}
+
+// behind reads the event that was written with the guard at seq.
+func (c *Client) behind(ctx context.Context, seq event.Sequence, body []byte) (*event.Recorded, error) {
+	var g wire.GuardBody
+	if json.Unmarshal(body, &g) != nil || g.Event == "" {
+		return nil, nil
+	}
+	m, err := c.message(ctx, seq+1)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	r, err := wire.Decode(m.Subject, m.Data, seq+1)
+	if err != nil || r.ID != g.Event {
+		return nil, nil
+	}
+	return &r, nil
+}
+
+// tryBatch publishes once, under a batch id of its own. The first message asks
+// for an answer, so that a batch that the server does not begin is not sent whole.
+func (c *Client) tryBatch(ctx context.Context, b batch) (*jetstream.PubAck, error) {
+	ctx, cancel := c.attempt(ctx)
+	defer cancel()
+	if len(b) == 1 { // a lone guard: batches are dear
+		return c.js.PublishMsg(ctx, b[0].msg, jetstream.WithRetryAttempts(0))
+	}
+	id := nuid.Next()
+	for i, e := range b {
+		e.msg.Header[wire.HeaderBatchID] = []string{id}
+		e.msg.Header[wire.HeaderBatchSequence] = []string{strconv.Itoa(i + 1)}
+		delete(e.msg.Header, wire.HeaderBatchCommit)
+		switch {
+		case i == len(b)-1:
+			e.msg.Header[wire.HeaderBatchCommit] = []string{"1"}
+			return c.js.PublishMsg(ctx, e.msg, jetstream.WithRetryAttempts(0))
+		case i == 0:
+			if err := c.begin(ctx, e.msg); err != nil {
+				return nil, err
+			}
+		default:
+			if err := c.nc.PublishMsg(e.msg); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, errors.New("client: an empty batch")
+}
+
+// begin sends a batch's first message and reads the server's answer, which is
+// empty when all is well.
+func (c *Client) begin(ctx context.Context, m *nats.Msg) error {
+	answer, err := c.nc.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return err
+	}
+	if len(answer.Data) == 0 {
+		return nil
+	}
+	var refusal struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &refusal); err != nil || refusal.Error == nil {
+		return fmt.Errorf("client: the server answered the begin of a batch with %q", answer.Data)
+	}
+	return refusal.Error
+}

@@ -1,0 +1,210 @@
+// Package client appends to the Log and reads it, over any NATS connection.
+//
+// An append returns when the event is durable, and tries again as long as its
+// context lasts. Reads are iterators: they catch up from a Sequence, in order and
+// without gaps, across reconnects and restarts of the broker.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// Config says what a Client fills in. The zero value works.
+type Config struct {
+	// CorrelationID is given to events that have none. Default: a new UUIDv7.
+	CorrelationID string
+	// StreamID is given to events that have none. Default: none, and an event
+	// without a stream is refused.
+	StreamID string
+	// Logger hears of retries and of messages that are set aside. Default: discarded.
+	Logger *slog.Logger
+}
+
+// Client reads and writes one Log. Its methods may be called from any number of
+// goroutines. Whoever made the connection closes it, after the client.
+type Client struct {
+	cfg    Config
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	window time.Duration // the Log's duplicate window
+	conn   *connWatch
+
+	log      atomic.Pointer[jetstream.Stream] // a handle; set by New
+	known    atomic.Uint64                    // the highest Sequence that this client has seen
+	setAside atomic.Uint64                    // messages on events.> that are no events
+}
+
+// attemptTimeout bounds one try of a publish. A late answer does no harm, since
+// the next try has the same id.
+const attemptTimeout = 5 * time.Second
+
+// logPatience is how long a Log that was there before may be missing: a host that
+// restarts its engine over a full disk knows no stream until it has recovered it.
+const logPatience = 10 * time.Second
+
+// New makes a Client over nc. It asks the server about the Log once: ErrNoLog
+// where there is none, *wire.NewerFormatError for one of a later version.
+func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
+	if cfg.CorrelationID == "" {
+		cfg.CorrelationID = event.NewID()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c := &Client{cfg: cfg, nc: nc, js: js, conn: watchConn(nc)}
+	info, err := c.info(ctx)
+	if err == nil {
+		err = wire.CheckLog(info.Config, 1)
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c.window = info.Config.Duplicates
+	return c, nil
+}
+
+// Close ends the client's watch over its connection, which stays open. Calls that
+// are under way go on, and notice a lost connection later.
+func (c *Client) Close() { c.conn.stop() }
+
+// CorrelationID is what this client gives to events that have none.
+func (c *Client) CorrelationID() string { return c.cfg.CorrelationID }
+
+// SetAside counts the messages on events.> that this client met and that are not
+// events: something other than a Durable Stream client wrote them.
+func (c *Client) SetAside() uint64 { return c.setAside.Load() }
+
+// Position is the last Sequence of the Log, of an event or a guard; 0 where the
+// Log is empty. On a single host it is linearizable.
+func (c *Client) Position(ctx context.Context) (event.Sequence, error) {
+	info, err := c.info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return event.Sequence(info.State.LastSeq), nil
+}
+
+// State is what the engine says of the Log.
+type State struct {
+	First, Last event.Sequence // Last is 0 for an empty Log
+	Messages    uint64         // events and guards
+	Missing     uint64         // positions between First and Last that hold nothing: damage
+	Bytes       uint64         // on disk
+	Created     time.Time
+	Config      jetstream.StreamConfig
+}
+
+// State asks the engine about the Log.
+func (c *Client) State(ctx context.Context) (State, error) {
+	info, err := c.info(ctx)
+	if err != nil {
+		return State{}, err
+	}
+	s := State{
+		First:    event.Sequence(info.State.FirstSeq),
+		Last:     event.Sequence(info.State.LastSeq),
+		Messages: info.State.Msgs,
+		Missing:  uint64(info.State.NumDeleted),
+		Bytes:    info.State.Bytes,
+		Created:  info.Created,
+		Config:   info.Config,
+	}
+	return s, nil
+}
+
+func (c *Client) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	var info *jetstream.StreamInfo
+	err := c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.js.Stream(ctx, wire.LogName)
+		if err == nil {
+			info = s.CachedInfo()
+			c.log.CompareAndSwap(nil, &s)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the Log's state: %w", err)
+	}
+	c.sawSequence(event.Sequence(info.State.LastSeq))
+	return info, nil
+}
+
+// retry calls f, which only reads, until it succeeds, the context ends, or the
+// answer would not change.
+func (c *Client) retry(ctx context.Context, f func(context.Context) error) error {
+	var wait backoff
+	patience := time.Now().Add(logPatience)
+	if c.window == 0 { // New asks for the first time
+		patience = time.Time{}
+	}
+	for {
+		attempt, cancel := c.attempt(ctx)
+		err := f(attempt)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		case c.nc.IsClosed():
+			return ErrClosed
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			if time.Now().After(patience) {
+				return ErrNoLog
+			}
+		case final(err):
+			return err
+		}
+		if !wait.sleep(ctx) {
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		}
+	}
+}
+
+// final reports an answer of the server that is not about its present state.
+func final(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code < 500
+}
+
+func (c *Client) sawSequence(s event.Sequence) {
+	for {
+		old := c.known.Load()
+		if uint64(s) <= old || c.known.CompareAndSwap(old, uint64(s)) {
+			return
+		}
+	}
+}
+
+// backoff waits longer each time, up to a quarter of a second.
+type backoff struct{ next time.Duration }
+
+func (b *backoff) sleep(ctx context.Context) bool {
+	const first, most = 2 * time.Millisecond, 250 * time.Millisecond
+	b.next = min(max(b.next*2, first), most)
+	t := time.NewTimer(b.next)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

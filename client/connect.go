@@ -1,0 +1,94 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"durablestream/internal/address"
+)
+
+// Target says which broker to connect to: a project's host, or servers by name.
+type Target struct {
+	// AddressFile is the file in which the project's host leaves its address. It
+	// is read again at every dial, so that a connection follows the host from
+	// process to process.
+	AddressFile string
+	// Servers are NATS URLs, used when AddressFile is empty.
+	Servers []string
+	// Name is shown by the server's monitoring. Default "dstream".
+	Name string
+}
+
+// Connect makes a connection that reconnects for ever and never sends what its
+// caller gave up on. Whoever calls it closes it.
+func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, error) {
+	if t.Name == "" {
+		t.Name = "dstream"
+	}
+	url := strings.Join(t.Servers, ",")
+	base := []nats.Option{
+		nats.Name(t.Name),
+		// Nothing is kept for later: a publish that could not be sent fails at
+		// once and is tried again by who still waits for it.
+		nats.ReconnectBufSize(-1),
+		nats.MaxReconnects(-1),
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(2 * time.Second),
+		nats.IgnoreAuthErrorAbort(),
+	}
+	if t.AddressFile != "" {
+		d := &fileDialer{path: t.AddressFile}
+		url = "nats://host.dstream:4222" // never dialled: the dialer asks the file
+		base = append(base, nats.SetCustomDialer(d), nats.TokenHandler(d.token), nats.IgnoreDiscoveredServers(),
+			// Or each reconnect asks the DNS for the name above, seconds without a
+			// network, while the connection is locked.
+			nats.SkipHostLookup())
+	}
+	nc, err := nats.Connect(url, append(base, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("client: cannot connect to %s: %w", t, err)
+	}
+	return nc, nil
+}
+
+// String names the target for messages.
+func (t Target) String() string {
+	if t.AddressFile != "" {
+		return "the host that " + t.AddressFile + " names"
+	}
+	return strings.Join(t.Servers, ", ")
+}
+
+func reconnectDelay(attempts int) time.Duration {
+	return min(5*time.Millisecond<<min(attempts, 6), 250*time.Millisecond)
+}
+
+// fileDialer dials the address that the file holds at that moment.
+type fileDialer struct {
+	path string
+	last atomic.Pointer[address.Address] // the one dialled last; its token goes with it
+}
+
+func (d *fileDialer) Dial(network, _ string) (net.Conn, error) {
+	a, err := address.Read(d.path)
+	if err != nil {
+		return nil, err
+	}
+	d.last.Store(&a)
+	return (&net.Dialer{Timeout: 2 * time.Second}).Dial(network, strings.TrimPrefix(a.URL, "nats://"))
+}
+
+func (d *fileDialer) token() string {
+	if a := d.last.Load(); a != nil {
+		return a.Token
+	}
+	return ""
+}

@@ -1,0 +1,111 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+var (
+	// ErrUnknownOutcome means that the context ended, or the connection was closed
+	// by its owner, while an append was on its way: it may be stored or not, now or
+	// in a moment. Append the same event with the same ID again to find out: it is
+	// stored once.
+	ErrUnknownOutcome = errors.New("the outcome of the append is unknown: append the same event with the same id again to find out")
+
+	// ErrDiskFull means that the host refuses appends because its disk is nearly
+	// full. Nothing was stored, reads go on, and appends are taken again as soon
+	// as there is space.
+	ErrDiskFull = errors.New("the host's disk is full: appends are refused until there is space")
+
+	// ErrDuplicateID means that the event's ID was used before, for an event with
+	// another type, stream or payload. Nothing was stored.
+	ErrDuplicateID = errors.New("the id belongs to another event already")
+
+	// ErrClosed means that the connection was closed by its owner.
+	ErrClosed = errors.New("the connection is closed")
+
+	// ErrNoLog means that the server has no Log.
+	ErrNoLog = errors.New("the server has no stream " + wire.LogName)
+)
+
+// TooLargeError is an event that is larger than the server takes. Nothing was
+// stored.
+type TooLargeError struct {
+	Size, Limit int // bytes, headers included
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the payload is too large: the event has %d bytes with its headers, and the server takes %d", e.Size, e.Limit)
+}
+
+// RefusedError is a server's refusal that trying again would not change. Nothing
+// was stored.
+type RefusedError struct {
+	Code   int    // JetStream's error code
+	Reason string // the server's words
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the server refused the append: %s (error %d)", e.Reason, e.Code)
+}
+
+// ConflictError is a guarded append that lost: the guard's last Sequence is not
+// the one that it expected. Nothing was stored.
+type ConflictError struct {
+	Guard    string          // the guard's subject
+	Expected event.Sequence  // what the append expected
+	Seq      event.Sequence  // the guard's last Sequence now; 0 if it was never written
+	Body     []byte          // the guard's last message, if it was ever written
+	Winner   *event.Recorded // the event that was written behind it, where there is one
+}
+
+func (e *ConflictError) Error() string {
+	s := fmt.Sprintf("conflict on %s: expected its last sequence to be %d, it is %d", e.Guard, e.Expected, e.Seq)
+	if e.Winner != nil {
+		s += fmt.Sprintf(", written by %s with %s (seq %d)", e.Winner.Actor, e.Winner.Type, e.Winner.Seq)
+	}
+	return s
+}
+
+// verdict is what a failed publish means for the event.
+type verdict int
+
+const (
+	unsure    verdict = iota // it may be stored, or still be on its way
+	notStored                // certainly not stored: try again
+	refused                  // certainly not stored, and trying again is of no use
+	wrongLast                // the expected Sequence was not the last one
+	duplicate                // the engine knows an id in the batch already
+)
+
+// judge sorts the server's error answers. Everything that is not an answer is
+// unsure.
+func judge(err error) (verdict, error) {
+	if errors.Is(err, nats.ErrMaxPayload) { // by this process; the server's limit has changed
+		return refused, err
+	}
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return unsure, err
+	}
+	switch api.ErrorCode {
+	case wire.CodeDiskFull, wire.CodeNoResources, wire.CodeStorageFull:
+		return refused, fmt.Errorf("%w (%s)", ErrDiskFull, api.Description)
+	case wire.CodeWrongLast:
+		return wrongLast, err
+	case wire.CodeWrongLastInFlight, wire.CodeDuplicateInFlight, wire.CodeBatchInFlight, wire.CodeBatchIncomplete:
+		return notStored, err
+	case wire.CodeBatchDuplicate:
+		return duplicate, err
+	}
+	if api.Code >= 500 {
+		return unsure, err
+	}
+	return refused, &RefusedError{int(api.ErrorCode), api.Description}
+}

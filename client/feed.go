@@ -1,0 +1,192 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// FeedConfig says which stored messages a feed brings.
+type FeedConfig struct {
+	// Subjects must not overlap. Default: the whole Log, events and guards.
+	Subjects []string
+	// After is the position before the first message wanted.
+	After event.Sequence
+	// Until ends the feed at that position. 0: it follows the Log for ever.
+	Until event.Sequence
+	// HeadersOnly leaves the bodies out.
+	HeadersOnly bool
+}
+
+// Message is one stored message as it is.
+type Message struct {
+	Subject string
+	Header  nats.Header
+	Data    []byte
+	Seq     event.Sequence
+	Stored  time.Time // the server's clock
+	Pending uint64    // how many more matched when this one was sent; 0: caught up
+}
+
+const (
+	feedMessages  = 1000
+	feedBytes     = 32 << 20
+	feedHeartbeat = 2 * time.Second
+	// A consumer whose reader has died is gone from the server after this.
+	consumerIdle = 30 * time.Second
+)
+
+// Feed brings stored messages in the order of the Log, each once, without gaps.
+// It goes on through reconnects and restarts: it always knows its position, and
+// makes its consumer anew from there. The context or a break ends it; its last
+// error is the context's.
+func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		f := &feed{c: c, cfg: cfg, at: cfg.After}
+		var wait backoff
+		var missing time.Time // since when the Log was not there
+		for {
+			before := f.at
+			done, err := f.run(ctx, yield)
+			if done {
+				return
+			}
+			switch {
+			case ctx.Err() != nil:
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", ctx.Err()))
+				return
+			case c.nc.IsClosed():
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", ErrClosed))
+				return
+			case errors.Is(err, jetstream.ErrStreamNotFound):
+				if missing.IsZero() {
+					missing = time.Now()
+				} else if time.Since(missing) > logPatience {
+					yield(Message{}, fmt.Errorf("client: read the Log: %w", ErrNoLog))
+					return
+				}
+			case final(err):
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
+				return
+			}
+			if !errors.Is(err, jetstream.ErrStreamNotFound) {
+				missing = time.Time{}
+			}
+			if f.at > before {
+				wait = backoff{}
+			}
+			c.cfg.Logger.Debug("feed: making the consumer anew", "seq", f.at, "err", err)
+			wait.sleep(ctx)
+		}
+	}
+}
+
+type feed struct {
+	c   *Client
+	cfg FeedConfig
+	at  event.Sequence // the last position that was brought
+}
+
+// run reads with one consumer until it fails or the feed is done.
+func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done bool, err error) {
+	if f.cfg.Until != 0 && f.at >= f.cfg.Until {
+		return true, nil
+	}
+	cons, pending, err := f.consumer(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer f.drop(ctx, cons)
+	if f.cfg.Until != 0 && pending == 0 {
+		return true, nil
+	}
+	limit := max(feedBytes, 2*int(f.c.nc.MaxPayload()))
+	msgs, err := cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(feedMessages, limit),
+		jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(feedHeartbeat),
+		jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	if err != nil {
+		return false, err
+	}
+	defer msgs.Stop()
+	// A server that comes back has forgotten the consumer: do not wait for its
+	// heartbeats to be missed.
+	stop := context.AfterFunc(f.c.conn.current(), msgs.Stop)
+	defer stop()
+
+	for delivered := uint64(1); ; delivered++ {
+		m, err := msgs.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return false, err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return false, err
+		}
+		if meta.Sequence.Consumer != delivered {
+			return false, fmt.Errorf("the consumer brought its message %d when %d was due", meta.Sequence.Consumer, delivered)
+		}
+		seq := event.Sequence(meta.Sequence.Stream)
+		if f.cfg.Until != 0 && seq > f.cfg.Until {
+			return true, nil
+		}
+		if seq > f.at { // a consumer made beyond the end starts at the end
+			f.at = seq
+			f.c.sawSequence(seq)
+			if !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil) {
+				return true, nil
+			}
+		}
+		if f.cfg.Until != 0 && (seq >= f.cfg.Until || meta.NumPending == 0) {
+			return true, nil
+		}
+	}
+}
+
+func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error) {
+	cfg := jetstream.ConsumerConfig{
+		Name:              "ds_" + nuid.Next(),
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: consumerIdle,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       uint64(f.at) + 1,
+		HeadersOnly:       f.cfg.HeadersOnly,
+	}
+	switch len(f.cfg.Subjects) {
+	case 0:
+	case 1:
+		cfg.FilterSubject = f.cfg.Subjects[0]
+	default:
+		cfg.FilterSubjects = f.cfg.Subjects
+	}
+	ctx, cancel := f.c.attempt(ctx)
+	defer cancel()
+	cons, err := f.c.js.CreateConsumer(ctx, wire.LogName, cfg)
+	if err != nil {
+		return nil, 0, err
+	}
+	return cons, cons.CachedInfo().NumPending, nil
+}
+
+// drop takes the consumer off the server; should that fail, it goes by itself
+// after consumerIdle.
+func (f *feed) drop(ctx context.Context, cons jetstream.Consumer) {
+	if !f.c.nc.IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := f.c.js.DeleteConsumer(ctx, wire.LogName, cons.CachedInfo().Name); err != nil {
+		f.c.cfg.Logger.Debug("feed: the consumer was not taken off", "err", err)
+	}
+}

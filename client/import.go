@@ -1,0 +1,241 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nuid"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// ImportReport says what became of the events of an import.
+type ImportReport struct {
+	Stored  int       // new in the Log
+	Present int       // in the Log already, by their id
+	Refused []Refusal // what the Log does not take
+}
+
+// Refusal is one event that was not imported.
+type Refusal struct {
+	Index int // in the events given
+	Err   error
+}
+
+// The most that one batch of an import holds: the default limit of any server,
+// and a size that stays far below its memory.
+const (
+	importBatch = 1000
+	importBytes = 16 << 20
+	importLooks = 100 // how often an import that meets others looks again
+)
+
+// Import stores events that were recorded elsewhere, in the order given, marked as
+// imported, with their ids and timestamps. It may be repeated however often and
+// however late: what the Log has by its id is not stored again. Decisions and the
+// ends of intents are written behind their guards, the first of each only: a
+// second decision of the same checkpoint is kept as an event without effect.
+//
+// Every batch moves the guard of the import's name, so that of two imports at once
+// one sees the other and looks again at what is there. progress, if not nil, is
+// called after each batch with the number of events dealt with.
+func (c *Client) Import(ctx context.Context, name string, events []event.Event, progress func(done int)) (ImportReport, error) {
+	if progress == nil {
+		progress = func(int) {}
+	}
+	im := &importer{c: c, guard: wire.GuardSubject(wire.GuardImport, name), progress: progress}
+	for i, e := range events {
+		r, err := c.importable(e)
+		if err != nil {
+			im.report.Refused = append(im.report.Refused, Refusal{i, err})
+			continue
+		}
+		im.todo = append(im.todo, r)
+	}
+	for range importLooks {
+		before := im.report.Stored
+		err := im.run(ctx)
+		var conflict *ConflictError
+		if err == nil || ctx.Err() != nil || !errors.As(err, &conflict) && !errors.Is(err, ErrDuplicateID) {
+			return im.report, err
+		}
+		// Somebody else imports, or works on what was imported: look again.
+		c.cfg.Logger.Info("import: looking again", "stored", im.report.Stored-before, "err", err)
+	}
+	return im.report, fmt.Errorf("client: import: others changed the log at each of %d tries; %d events are stored, run it again", importLooks, im.report.Stored)
+}
+
+// importable checks an event as it is; nothing is filled in.
+func (c *Client) importable(e event.Event) (event.Recorded, error) {
+	r := event.Recorded{Event: e, Imported: true}
+	if err := e.Validate(); err != nil {
+		return r, err
+	}
+	if err := wire.CheckProtected(e); err != nil {
+		return r, err
+	}
+	if guard, _, ok := wire.Protected(e); ok {
+		r.Guard = guard
+	}
+	err := c.checkSize(wire.Encode(r))
+	return r, err
+}
+
+// importer is one import under way.
+type importer struct {
+	c        *Client
+	guard    string // of the import's name
+	todo     []event.Recorded
+	report   ImportReport
+	progress func(int)
+
+	at     event.Sequence            // the import guard's last Sequence
+	guards map[string]guardState     // of checkpoints, requests and intents, by subject
+	batch  batch                     // what is gathered
+	inside map[string]event.Sequence // guards within batch
+	size   int                       // bytes gathered
+}
+
+// guardState is a guard's last message.
+type guardState struct {
+	seq  event.Sequence
+	done bool // nothing may follow
+}
+
+// run looks at what is there, and stores the rest.
+func (im *importer) run(ctx context.Context) error {
+	if err := im.look(ctx); err != nil {
+		return fmt.Errorf("client: import: %w", err)
+	}
+	for len(im.todo) > 0 {
+		n := im.gather()
+		if err := im.c.publishBatch(ctx, im.batch); err != nil {
+			return fmt.Errorf("client: import: %w", err)
+		}
+		im.stored(n)
+		im.progress(im.report.Present + im.report.Stored)
+	}
+	return nil
+}
+
+// look reads the import guard, then which ids and guards the Log holds. In this
+// order: an import that changes the Log after the guard was read makes our next
+// batch fail.
+func (im *importer) look(ctx context.Context) error {
+	last, err := im.c.lastOn(ctx, im.guard)
+	if err != nil {
+		return err
+	}
+	im.at = 0
+	if last != nil {
+		im.at = event.Sequence(last.Sequence)
+	}
+	end, err := im.c.Position(ctx)
+	if err != nil {
+		return err
+	}
+	if err := im.readGuards(ctx, end); err != nil {
+		return err
+	}
+	ids := make(map[string]bool, len(im.todo))
+	for _, r := range im.todo {
+		ids[wire.HeaderValue(r.ID)] = false
+	}
+	if end > 0 {
+		cfg := FeedConfig{Subjects: []string{wire.AllEvents}, Until: end, HeadersOnly: true}
+		for m, err := range im.c.Feed(ctx, cfg) {
+			if err != nil {
+				return err
+			}
+			if _, ok := ids[m.Header.Get(wire.HeaderID)]; ok {
+				ids[m.Header.Get(wire.HeaderID)] = true
+			}
+		}
+	}
+	rest := im.todo[:0:0]
+	for _, r := range im.todo {
+		h := wire.HeaderValue(r.ID)
+		if ids[h] {
+			im.report.Present++
+			continue
+		}
+		ids[h] = true // a second one in the same files
+		rest = append(rest, r)
+	}
+	im.todo = rest
+	im.progress(im.report.Present + im.report.Stored)
+	return nil
+}
+
+func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
+	im.guards = map[string]guardState{}
+	if end == 0 {
+		return nil
+	}
+	for m, err := range im.c.Feed(ctx, FeedConfig{Subjects: wire.DecisionGuards(), Until: end}) {
+		if err != nil {
+			return err
+		}
+		im.guards[m.Subject] = guardState{m.Seq, wire.GuardIsFinal(m.Subject, m.Data)}
+	}
+	return nil
+}
+
+// gather fills the batch with the import guard and the next events, each of them
+// behind its own guard where it needs one, and returns how many events that are.
+func (im *importer) gather() int {
+	body := wire.GuardBody{Event: nuid.Next()}.Encode()
+	im.batch = batch{guardEntry(im.guard, body, im.at)}
+	im.inside = map[string]event.Sequence{}
+	im.size = 0
+	for i, r := range im.todo {
+		needed := 1
+		state, ok := im.guards[r.Guard]
+		if ok && state.done {
+			r.Guard = "" // decided already: kept as an event, without effect
+		}
+		if r.Guard != "" {
+			needed = 2
+		}
+		if len(im.batch)+needed > importBatch || im.size > importBytes {
+			return i
+		}
+		if r.Guard != "" {
+			im.addGuard(r, state.seq)
+		}
+		m := wire.Encode(r)
+		im.size += len(m.Data)
+		im.batch = append(im.batch, entry{msg: m, event: r})
+	}
+	return len(im.todo)
+}
+
+// addGuard puts an event's guard before it. Within one batch the engine checks
+// only the first message on a subject, which is enough: the batch is atomic, so
+// nothing comes between.
+func (im *importer) addGuard(r event.Recorded, expected event.Sequence) {
+	_, body, _ := wire.Protected(r.Event)
+	e := guardEntry(r.Guard, body.Encode(), expected)
+	if _, again := im.inside[r.Guard]; again {
+		delete(e.msg.Header, wire.HeaderExpectedLastSubject)
+	}
+	im.inside[r.Guard] = 0
+	im.guards[r.Guard] = guardState{expected, wire.GuardIsFinal(r.Guard, e.msg.Data)}
+	im.batch = append(im.batch, e)
+}
+
+// stored takes a stored batch of n events into account.
+func (im *importer) stored(n int) {
+	im.at = im.batch[0].event.Seq
+	for _, e := range im.batch[1:] {
+		if e.isGuard {
+			state := im.guards[e.msg.Subject]
+			state.seq = e.event.Seq
+			im.guards[e.msg.Subject] = state
+		}
+	}
+	im.report.Stored += n
+	im.todo = im.todo[n:]
+}

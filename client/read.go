@@ -1,0 +1,126 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// Query brings the events that match f, in order, and ends at the last event that
+// the Log held when it began. On a single host that is linearizable: it sees every
+// event whose append had returned, to whomever, before the query began.
+//
+// A query that cannot go on yields its error last; what came before is right but
+// not all. A filter that breaks a rule yields an *event.InvalidError.
+func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Recorded, error] {
+	return func(yield func(event.Recorded, error) bool) {
+		if err := f.Validate(); err != nil {
+			yield(event.Recorded{}, fmt.Errorf("client: query: %w", err))
+			return
+		}
+		end, err := c.Position(ctx)
+		if err != nil {
+			yield(event.Recorded{}, err)
+			return
+		}
+		if f.Last > 0 {
+			c.queryLast(ctx, f, end, yield)
+			return
+		}
+		c.read(ctx, f, end, yield)
+	}
+}
+
+// Subscribe brings the events that match f from f.After on, in order, each once,
+// and goes on with those to come, through reconnects and restarts of the broker.
+// To start with the next event, set f.After to Position. f.Limit ends it after so
+// many; f.Last is not for a subscription. The context or a break ends it; the last
+// error is then the context's.
+func (c *Client) Subscribe(ctx context.Context, f event.Filter) iter.Seq2[event.Recorded, error] {
+	return func(yield func(event.Recorded, error) bool) {
+		err := f.Validate()
+		if err == nil && f.Last > 0 {
+			err = &event.InvalidError{Field: "last", Value: fmt.Sprint(f.Last), Rule: "is for queries; a subscription starts after a sequence"}
+		}
+		if err != nil {
+			yield(event.Recorded{}, fmt.Errorf("client: subscribe: %w", err))
+			return
+		}
+		c.read(ctx, f, 0, yield)
+	}
+}
+
+// read yields the events of (f.After, until] that match; until 0 is for ever.
+func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence, yield func(event.Recorded, error) bool) {
+	if until != 0 && f.After >= until {
+		return
+	}
+	n := 0
+	for m, err := range c.Feed(ctx, FeedConfig{Subjects: wire.FilterSubjects(f), After: f.After, Until: until}) {
+		if err != nil {
+			yield(event.Recorded{}, err)
+			return
+		}
+		r, err := wire.Decode(m.Subject, m.Data, m.Seq)
+		if err != nil {
+			c.setAside.Add(1)
+			c.cfg.Logger.Warn("set aside", "seq", m.Seq, "err", err)
+			continue
+		}
+		if !f.Match(r) {
+			continue
+		}
+		if !yield(r, nil) {
+			return
+		}
+		if n++; n == f.Limit {
+			return
+		}
+	}
+}
+
+// queryLast reads windows of growing size from the end backwards until it has
+// enough. All windows together read each message once.
+func (c *Client) queryLast(ctx context.Context, f event.Filter, end event.Sequence, yield func(event.Recorded, error) bool) {
+	var newest [][]event.Recorded // one slice a window, the newest window first
+	have := 0
+	width := event.Sequence(max(1024, 4*f.Last))
+	for hi := end; hi > f.After && have < f.Last; width *= 4 {
+		lo := f.After
+		if hi-f.After > width {
+			lo = hi - width
+		}
+		var window []event.Recorded
+		part := f
+		part.After = lo
+		ok := true
+		c.read(ctx, part, hi, func(r event.Recorded, err error) bool {
+			if err != nil {
+				ok = false
+				yield(event.Recorded{}, err)
+				return false
+			}
+			window = append(window, r)
+			if len(window) > f.Last-have {
+				window = window[1:]
+			}
+			return true
+		})
+		if !ok {
+			return
+		}
+		newest = append(newest, window)
+		have += len(window)
+		hi = lo
+	}
+	for i := len(newest) - 1; i >= 0; i-- {
+		for _, r := range newest[i] {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}

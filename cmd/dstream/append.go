@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"durablestream"
+	"durablestream/event"
+)
+
+type appendFlags struct {
+	e        event.Event
+	payload  string
+	metadata string
+	jsonl    string
+	skipBad  bool
+	timeout  time.Duration
+}
+
+func appendCommand(o *options) *cobra.Command {
+	var f appendFlags
+	cmd := &cobra.Command{
+		Use:   "append TYPE | append --jsonl FILE",
+		Short: "Append one event, or a file of events, and print what was recorded",
+		Long: `Appends an event and prints it as it was recorded, once it is on disk.
+
+With --jsonl each line of the file (- is standard input) is one event; --stream,
+--actor and --correlation fill in what a line leaves out. All lines are checked
+before any is appended: a bad line says which it is, and nothing is appended
+unless --skip-bad leaves it out.`,
+		Example: `  dstream append task.created --stream ses_1 --actor agent/planner --payload '{"title":"Refactor Auth"}'
+  dstream append --jsonl events.jsonl`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.jsonl != "" {
+				return exactArgs(0, "no TYPE beside --jsonl")(cmd, args)
+			}
+			return exactArgs(1, "one TYPE, or --jsonl FILE")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.jsonl != "" {
+				return appendFile(cmd, o, f)
+			}
+			return appendOne(cmd, o, f, args[0])
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.e.StreamID, "stream", "", "the session or task that the event belongs to")
+	fs.StringVar(&f.e.Actor, "actor", "", `who did it: "user", or an agent's name`)
+	fs.StringVar(&f.payload, "payload", "{}", "any JSON; - reads it from standard input")
+	fs.StringVar(&f.e.CorrelationID, "correlation", "", "correlation_id (default: a new one)")
+	fs.StringVar(&f.e.CausationID, "causation", "", "causation_id: the id of the event that caused this one")
+	fs.StringVar(&f.metadata, "metadata", "", "a JSON object")
+	fs.StringVar(&f.e.ID, "id", "", "id (default: a new UUIDv7); the same id again stores nothing new")
+	fs.Int64Var(&f.e.Timestamp, "timestamp", 0, "Unix ms (default: now)")
+	fs.StringVar(&f.jsonl, "jsonl", "", "a file with one event a line, or -")
+	fs.BoolVar(&f.skipBad, "skip-bad", false, "with --jsonl: leave bad lines out instead of appending nothing")
+	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try")
+	return cmd
+}
+
+func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err error) {
+	e := f.e
+	e.Type = typ
+	e.Payload = []byte(f.payload)
+	if f.payload == "-" {
+		if e.Payload, err = io.ReadAll(cmd.InOrStdin()); err != nil {
+			return fmt.Errorf("read the payload: %w", err)
+		}
+	}
+	if f.metadata != "" {
+		e.Metadata = []byte(f.metadata)
+	}
+	if err := checkEvent(e); err != nil {
+		return usage(err)
+	}
+	d, err := o.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer closing(d, &err)
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	r, err := d.Append(ctx, e)
+	if err != nil {
+		return err
+	}
+	return printEvent(cmd.OutOrStdout(), r)
+}
+
+// checkEvent checks what a person gave before anything is opened.
+func checkEvent(e event.Event) error {
+	if e.ID == "" {
+		e.ID = "minted"
+	}
+	if e.CorrelationID == "" {
+		e.CorrelationID = "minted"
+	}
+	if len(e.Payload) == 0 {
+		return &event.InvalidError{Field: "payload", Value: "", Rule: "must be JSON"}
+	}
+	return e.Validate()
+}
+
+func appendFile(cmd *cobra.Command, o *options, f appendFlags) (err error) {
+	events, err := readEvents(cmd, f)
+	if err != nil {
+		return err
+	}
+	d, err := o.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer closing(d, &err)
+	out := bufio.NewWriter(cmd.OutOrStdout())
+	stored := 0
+	for len(events) > 0 {
+		n := chunk(events)
+		rs, err := appendChunk(cmd.Context(), d, events[:n], f.timeout)
+		for _, r := range rs {
+			err = errors.Join(err, printEvent(out, r))
+		}
+		stored += len(rs)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s stored, %d not: %w", count(stored, "event"), len(events)-len(rs), err), out.Flush())
+		}
+		events = events[n:]
+	}
+	return out.Flush()
+}
+
+// A batch costs the engine as much as some 50 single appends.
+const worthBatch = 50
+
+// chunk is how many of the events go together: one where batches do not pay.
+func chunk(events []event.Event) int {
+	if len(events) < worthBatch {
+		return 1
+	}
+	n, size := 0, 0
+	for n < min(len(events), event.MaxBatchLen) && size < 8<<20 {
+		size += len(events[n].Payload)
+		n++
+	}
+	return n
+}
+
+func appendChunk(ctx context.Context, d *durablestream.DurableStream, events []event.Event, timeout time.Duration) ([]event.Recorded, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return d.AppendBatch(ctx, events)
+}
+
+// readEvents reads and checks every line.
+func readEvents(cmd *cobra.Command, f appendFlags) ([]event.Event, error) {
+	in, name := cmd.InOrStdin(), "standard input"
+	if f.jsonl != "-" {
+		file, err := os.Open(f.jsonl)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in, name = file, f.jsonl
+	}
+	var events []event.Event
+	bad := 0
+	r := bufio.NewReaderSize(in, 1<<16)
+	for number := 1; ; number++ {
+		line, err := r.ReadBytes('\n')
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		if text := bytes.TrimSpace(line); len(text) > 0 {
+			e, bade := decodeLine(text, f.e)
+			switch {
+			case bade == nil:
+				events = append(events, e)
+			case f.skipBad:
+				bad++
+				fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s line %d is left out: %v\n", name, number, bade)
+			default:
+				return nil, fmt.Errorf("%s line %d: %w; nothing was appended (--skip-bad leaves bad lines out)", name, number, bade)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+	}
+	if bad > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s left out\n", count(bad, "bad line"))
+	}
+	return events, nil
+}
+
+func decodeLine(line []byte, defaults event.Event) (event.Event, error) {
+	e, err := event.Decode(line)
+	if err != nil {
+		return e, err
+	}
+	fill := func(field *string, v string) {
+		if *field == "" {
+			*field = v
+		}
+	}
+	fill(&e.StreamID, defaults.StreamID)
+	fill(&e.Actor, defaults.Actor)
+	fill(&e.CorrelationID, defaults.CorrelationID)
+	if len(e.Payload) == 0 {
+		e.Payload = []byte("{}")
+	}
+	return e, checkEvent(e)
+}

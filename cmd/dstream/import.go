@@ -1,0 +1,188 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"durablestream"
+	"durablestream/event"
+	"durablestream/legacy"
+)
+
+// importAnswer is what `import --json` prints.
+type importAnswer struct {
+	Files   []string `json:"files"`
+	Read    int      `json:"read"`    // whole lines
+	Stored  int      `json:"stored"`  // new in the log
+	Present int      `json:"present"` // in the log already
+	Mended  int      `json:"mended"`  // lines where a missing field was filled in
+	Damaged []string `json:"damaged"` // lines that were not taken, and why
+	Kept    string   `json:"kept,omitempty"`
+}
+
+func importCommand(o *options) *cobra.Command {
+	var adopt bool
+	cmd := &cobra.Command{
+		Use:   "import FILE… | import --adopt [FILE]",
+		Short: "Bring in files of the original TypeScript module",
+		Long: `Reads files of the original module, each with its rotated siblings
+(durable_stream_2026-01-02.jsonl, durable_stream_1735689600000.jsonl), and stores
+what the log does not have yet, with ids and timestamps kept, marked as imported.
+It may be repeated at any time. Damaged lines are told with their numbers, the good
+ones are imported, and the exit status is then 1.
+
+--adopt is for a file of the original that lies where the mirror goes: it is
+imported and then kept under another name.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if adopt && len(args) > 1 || !adopt && len(args) == 0 {
+				return usage(errors.New("import takes one FILE or more, or --adopt and at most one"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if adopt && len(args) == 0 {
+				args = []string{durablestream.MirrorPath(o.dir)}
+			}
+			return importFiles(cmd, o, args, adopt)
+		},
+	}
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "import the file that lies where the mirror goes, then keep it under another name")
+	return cmd
+}
+
+func importFiles(cmd *cobra.Command, o *options, paths []string, adopt bool) error {
+	a := importAnswer{Damaged: []string{}}
+	events, where, err := a.read(paths)
+	if err != nil {
+		return err
+	}
+	if err := a.store(cmd, o, events, where, adopt); err != nil {
+		return err
+	}
+	if adopt {
+		if a.Kept, err = keep(paths[0]); err != nil {
+			return err
+		}
+		// Open once more as a host does, so that the mirror is written now.
+		d, err := o.open(cmd)
+		if err != nil {
+			return err
+		}
+		if err := d.Close(); err != nil {
+			return err
+		}
+	}
+	return a.tell(cmd, o)
+}
+
+// read reads all lines of all files; where[i] says where event i stood.
+func (a *importAnswer) read(paths []string) (events []event.Event, where []string, err error) {
+	for _, path := range paths {
+		files, err := legacy.Files(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, name := range files {
+			a.Files = append(a.Files, name)
+			if err := a.readFile(name, func(e event.Event, at string) {
+				events, where = append(events, e), append(where, at)
+			}); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return events, where, nil
+}
+
+func (a *importAnswer) readFile(name string, add func(event.Event, string)) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for line, err := range legacy.Read(f, name) {
+		switch {
+		case err != nil:
+			return err
+		case errors.Is(line.Err, legacy.ErrMirrorLine):
+			return fmt.Errorf("%s line %d: %w", name, line.Number, legacy.ErrMirrorLine)
+		case line.Err != nil:
+			a.Damaged = append(a.Damaged, line.Err.Error())
+			continue
+		}
+		if len(line.Fixed) > 0 {
+			a.Mended++
+		}
+		a.Read++
+		add(line.Event, fmt.Sprintf("%s line %d", name, line.Number))
+	}
+	return nil
+}
+
+func (a *importAnswer) store(cmd *cobra.Command, o *options, events []event.Event, where []string, adopt bool) (err error) {
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror = adopt })
+	if err != nil {
+		return err
+	}
+	defer closing(d, &err)
+	bar := progress(cmd.ErrOrStderr(), int64(len(events)), "importing")
+	report, err := d.Import(cmd.Context(), "original", events, func(done int) { bar.set(int64(done)) })
+	bar.finish()
+	a.Stored, a.Present = report.Stored, report.Present
+	for _, r := range report.Refused {
+		a.Damaged = append(a.Damaged, where[r.Index]+": "+r.Err.Error())
+	}
+	return err
+}
+
+func (a *importAnswer) tell(cmd *cobra.Command, o *options) error {
+	for _, d := range a.Damaged {
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: not imported: %s\n", d)
+	}
+	if o.json {
+		if err := printJSON(cmd.OutOrStdout(), a); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s in %s: %d new in the log, %d were there already", count(a.Read, "event"), count(len(a.Files), "file"), a.Stored, a.Present)
+		if a.Mended > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "; %s lacked a field that was filled in", count(a.Mended, "line"))
+		}
+		fmt.Fprintln(cmd.ErrOrStderr())
+		if a.Kept != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "the original file is kept as %s\n", a.Kept)
+		}
+	}
+	if len(a.Damaged) > 0 {
+		return fmt.Errorf("%s not imported; all others were", count(len(a.Damaged), "line"))
+	}
+	return nil
+}
+
+// keep renames an adopted file to a name that nothing else uses.
+func keep(path string) (string, error) {
+	base := path[:len(path)-len(filepath.Ext(path))]
+	for n := 1; ; n++ {
+		name := base + ".original.jsonl"
+		if n > 1 {
+			name = fmt.Sprintf("%s.original-%d.jsonl", base, n)
+		}
+		// Link fails where the name is taken, which rename would overwrite.
+		err := os.Link(path, name)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			return "", fmt.Errorf("keep the original under another name: %w", err)
+		}
+		return name, nil
+	}
+}

@@ -1,0 +1,117 @@
+// Command dstream hosts, writes and reads the log of a project.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit statuses, which scripts rely on.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitOther  = 3 // decided otherwise: rejected, expired, cancelled, conflict
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run runs one command line and returns its exit status.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	var status *exitError
+	if !errors.As(err, &status) {
+		fmt.Fprintf(stderr, "dstream: %v\n", err)
+		return exitFailed
+	}
+	if status.err != nil {
+		fmt.Fprintf(stderr, "dstream: %v\n", status.err)
+	}
+	return status.code
+}
+
+// exitError ends the program with a status of its own. A nil err has been told
+// already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return fmt.Sprint(e.err) }
+func (e *exitError) Unwrap() error { return e.err }
+
+// usage marks an error as the command line's own.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitUsage, err}
+}
+
+func newRoot() *cobra.Command {
+	o := &options{}
+	root := &cobra.Command{
+		Use:   "dstream",
+		Short: "A durable, ordered log of what AI agents do",
+		Long: `dstream hosts, writes and reads the log of a project: what its agents did, in one
+order, fsynced before it is acknowledged, in .opencode/durable_stream.jsonl a
+moment later.
+
+  dstream serve                          host the log of this project
+  dstream append task.created --stream ses_1 --actor agent/planner \
+      --payload '{"title":"Refactor Auth"}'
+  dstream tail 'task.*'                  see events live
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage(fmt.Errorf("unknown command %q: 'dstream --help' lists them", args[0]))
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(fmt.Errorf("%w: see '%s --help'", err, cmd.CommandPath()))
+	})
+	root.CompletionOptions.HiddenDefaultCmd = true
+	f := root.PersistentFlags()
+	f.StringVar(&o.dir, "dir", ".opencode", "directory of the log and its mirror")
+	f.StringSliceVar(&o.servers, "server", nil, "NATS server that holds the log, instead of a host in --dir (repeatable)")
+	f.BoolVar(&o.json, "json", false, "answer in JSON")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what goes on in the background")
+	root.AddCommand(
+		serveCommand(o), appendCommand(o), queryCommand(o), tailCommand(o), mirrorCommand(o),
+		importCommand(o), restoreCommand(o), statusCommand(o), versionCommand(o),
+	)
+	return root
+}
+
+// exactArgs is cobra.ExactArgs with our exit status and words.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usage(fmt.Errorf("%s takes %s, got %d arguments: see '%s --help'", cmd.CommandPath(), what, len(args), cmd.CommandPath()))
+		}
+		return nil
+	}
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"durablestream"
+	"durablestream/event"
+)
+
+// options are the flags that every command takes.
+type options struct {
+	dir     string
+	servers []string
+	json    bool
+	verbose bool
+}
+
+// config translates the flags.
+func (o *options) config(cmd *cobra.Command) durablestream.Config {
+	level := slog.LevelError
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	return durablestream.Config{
+		Dir:     o.dir,
+		Servers: o.servers,
+		Logger:  slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
+	}
+}
+
+// openWait is how long a command waits for a host that is starting or stuck.
+const openWait = 10 * time.Second
+
+// open opens the log, waiting a bounded time.
+func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)) (*durablestream.DurableStream, error) {
+	cfg := o.config(cmd)
+	for _, f := range change {
+		f(&cfg)
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), openWait)
+	defer cancel()
+	return durablestream.Open(ctx, cfg)
+}
+
+// closing closes d when a command ends, and reports what went wrong only then.
+func closing(d *durablestream.DurableStream, err *error) {
+	if cerr := d.Close(); *err == nil {
+		*err = cerr
+	}
+}
+
+// filterFlags are the flags that choose events.
+type filterFlags struct {
+	event.Filter
+	since, until string
+	after        uint64
+}
+
+func (f *filterFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.StreamID, "stream", "", "events of this stream")
+	fs.StringArrayVar(&f.Types, "type", nil, `events of this type; * and > as in "checkpoint.*" and "ledger.>" (repeatable)`)
+	fs.StringVar(&f.Actor, "actor", "", "events of this actor")
+	fs.StringVar(&f.CorrelationID, "correlation", "", "events with this correlation_id")
+	fs.StringVar(&f.since, "since", "", "events from this time on: Unix ms, RFC 3339, or a duration ago such as 90m")
+	fs.StringVar(&f.until, "until", "", "events up to this time, inclusive")
+}
+
+// filter checks the flags and gives the Filter.
+func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
+	var err error
+	if cmd.Flags().Changed("stream") && f.StreamID == "" {
+		return f.Filter, usage(event.ValidateStreamID(""))
+	}
+	if f.Since, err = parseTime("since", f.since); err != nil {
+		return f.Filter, usage(err)
+	}
+	if f.Until, err = parseTime("until", f.until); err != nil {
+		return f.Filter, usage(err)
+	}
+	f.After = event.Sequence(f.after)
+	return f.Filter, usage(f.Validate())
+}
+
+// parseTime reads a time as Unix ms; "" is no bound.
+func parseTime(field, s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms >= 0 {
+		return ms, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return time.Now().Add(-d).UnixMilli(), nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t.UnixMilli(), nil
+	}
+	return 0, &event.InvalidError{Field: field, Value: s, Rule: "must be Unix time in milliseconds, a time such as 2026-01-02T15:04:05Z, or a duration ago such as 90m"}
+}
+
+// printEvent writes an event as one line of JSON.
+func printEvent(w io.Writer, r event.Recorded) error {
+	_, err := w.Write(append(r.AppendJSON(nil), '\n'))
+	return err
+}
+
+// printJSON writes an answer as indented JSON, without escaping HTML.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// isTerminal reports whether a person sees what is written to w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// self is how a person calls this program from the current directory.
+func self() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "dstream"
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if dir == filepath.Dir(exe) {
+			return filepath.Base(exe)
+		}
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "..") {
+			return "./" + rel
+		}
+	}
+	return exe
+}
+
+// count gives "1 event", "2 events".
+func count[N int | uint64](n N, word string) string {
+	if n == 1 {
+		return fmt.Sprintf("1 %s", word)
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

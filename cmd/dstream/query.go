@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"durablestream/event"
+)
+
+func queryCommand(o *options) *cobra.Command {
+	var f filterFlags
+	cmd := &cobra.Command{
+		Use:   "query",
+		Short: "Print recorded events as JSONL, up to the present end of the log",
+		Example: `  dstream query --stream ses_1 --type 'agent.*'
+  dstream query --actor agent/planner --last 20
+  dstream query --since 2h --type 'checkpoint.*'`,
+		Args: exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			filter, err := f.filter(cmd)
+			if err != nil {
+				return err
+			}
+			d, err := o.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer closing(d, &err)
+			out := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
+			for r, err := range d.Query(cmd.Context(), filter) {
+				if err == nil {
+					err = printEvent(out, r)
+				}
+				if err != nil {
+					return errors.Join(err, out.Flush())
+				}
+			}
+			return out.Flush()
+		},
+	}
+	fs := cmd.Flags()
+	f.register(fs)
+	fs.Uint64Var(&f.after, "after", 0, "events after this sequence")
+	fs.IntVar(&f.Limit, "limit", 0, "at most so many, from the front")
+	fs.IntVar(&f.Last, "last", 0, "only the newest so many")
+	return cmd
+}
+
+// tailNewest is how many events tail shows before it follows.
+const tailNewest = 10
+
+func tailCommand(o *options) *cobra.Command {
+	var f filterFlags
+	var from string
+	cmd := &cobra.Command{
+		Use:   "tail [TYPE…]",
+		Short: "Print events live, as they are recorded",
+		Long: `Prints the newest 10 events that match and then those to come, until interrupted.
+TYPE is a type or a pattern, as --type.`,
+		Example: `  dstream tail 'agent.*'
+  dstream tail --stream ses_1 --from start`,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			f.Types = append(f.Types, args...)
+			filter, err := f.filter(cmd)
+			if err != nil {
+				return err
+			}
+			d, err := o.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer closing(d, &err)
+			if d.Hosting() {
+				fmt.Fprintln(cmd.ErrOrStderr(), "dstream: no host was running: this command hosts the log until it ends")
+			}
+			ctx := cmd.Context()
+			switch from {
+			case "start":
+			case "", "now":
+				if filter.After, err = d.Position(ctx); err != nil {
+					return err
+				}
+				if from == "" {
+					err = printNewest(cmd, d.Query, filter)
+				}
+			default:
+				var seq event.Sequence
+				if seq, err = event.ParseSequence(from); err != nil {
+					return usage(fmt.Errorf("--from %s: must be start, now, or a sequence", from))
+				}
+				filter.After = max(seq, 1) - 1
+			}
+			if err != nil {
+				return err
+			}
+			for r, err := range d.Subscribe(ctx, filter) {
+				if errors.Is(err, context.Canceled) {
+					return nil // interrupted: that is how a tail ends
+				}
+				if err == nil {
+					err = printEvent(cmd.OutOrStdout(), r)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	f.register(cmd.Flags())
+	cmd.Flags().StringVar(&from, "from", "", "start, now, or the sequence to begin with (default: the newest 10, then live)")
+	cmd.Flags().IntVar(&f.Limit, "limit", 0, "end after so many")
+	return cmd
+}
+
+// printNewest prints the newest events up to filter.After, where following begins.
+func printNewest(cmd *cobra.Command, query func(context.Context, event.Filter) iter.Seq2[event.Recorded, error], filter event.Filter) error {
+	until := filter.After
+	filter.After, filter.Last, filter.Limit = 0, tailNewest, 0
+	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+	defer cancel()
+	for r, err := range query(ctx, filter) {
+		if err != nil {
+			return err
+		}
+		if r.Seq <= until {
+			if err := printEvent(cmd.OutOrStdout(), r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"durablestream"
+	"durablestream/mirror"
+)
+
+func restoreCommand(o *options) *cobra.Command {
+	var from []string
+	cmd := &cobra.Command{
+		Use:   "restore",
+		Short: "Rebuild an empty log from the mirror's files, with the same ids and sequences",
+		Long: `Rebuilds an empty log from the mirror's files: the same ids and the same sequences;
+what was decided stays decided, leases are void. The files are checked whole before
+anything is written. A log that is not empty is refused.`,
+		Args: exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(from) == 0 {
+				from = []string{o.dir}
+			}
+			return restore(cmd, o, from)
+		},
+	}
+	cmd.Flags().StringSliceVar(&from, "from", nil, "the mirror's directory, or its files in order (default: --dir)")
+	return cmd
+}
+
+func restore(cmd *cobra.Command, o *options, from []string) (err error) {
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.Restoring = true, true })
+	if err != nil {
+		return err
+	}
+	defer closing(d, &err)
+	cfg := mirror.RestoreConfig{Client: d.Client, Conn: d.Conn(), From: from}
+	if d.Hosting() {
+		cfg.Recreate = d.RecreateLog
+	}
+	var b *bar
+	cfg.Progress = func(done, total uint64) {
+		if b == nil {
+			b = progress(cmd.ErrOrStderr(), int64(total), "restoring")
+		}
+		b.set(int64(done))
+	}
+	report, err := mirror.Restore(cmd.Context(), cfg)
+	if b != nil {
+		b.finish()
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return printJSON(cmd.OutOrStdout(), report)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "restored %s, position %d\n", count(report.Lines, "event"), report.Last)
+	return nil
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"durablestream"
+)
+
+func serveCommand(o *options) *cobra.Command {
+	var cfg durablestream.Config
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Host the log of this project until interrupted",
+		Long: `Hosts the log: an embedded broker on the loopback, and the mirror, which writes
+the canonical JSONL file. Other dstream commands and agents join it by the address
+file. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`,
+		Args: exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, o, cfg) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "loopback address of the broker; port 0 is any free one")
+	fs.Int64Var(&cfg.MirrorMaxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
+	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
+	fs.DurationVar(&cfg.DuplicateWindow, "duplicate-window", 10*time.Minute, "how long the engine remembers event ids")
+	return cmd
+}
+
+func serve(cmd *cobra.Command, o *options, flags durablestream.Config) (err error) {
+	if len(o.servers) > 0 {
+		return usage(errors.New("serve hosts the log of --dir: it takes no --server"))
+	}
+	d, err := o.open(cmd, func(cfg *durablestream.Config) {
+		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
+		cfg.DiskFloor, cfg.DuplicateWindow = flags.DiskFloor, flags.DuplicateWindow
+		cfg.HostOnly = true
+	})
+	if err != nil {
+		return err
+	}
+	words := cmd.ErrOrStderr()
+	defer func() {
+		closing(d, &err)
+		if err == nil {
+			fmt.Fprintln(words, "stopped: the mirror has everything that was acknowledged")
+		}
+	}()
+	s, err := d.HostStatus(cmd.Context())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(words, `Durable Stream %s hosts the log of %s
+  log     %s (%s, pid %d)
+  mirror  %s
+
+Append from another terminal:
+  %s append task.created --stream ses_1 --actor agent/planner --payload '{"title":"Refactor Auth"}'
+See events live:
+  %s tail
+Ctrl-C stops it.
+
+`, durablestream.Version, d.Dir(), d.Dir()+"/"+durablestream.HostDir, s.Endpoint, s.PID, durablestream.MirrorPath(d.Dir()), self()+dirFlag(o), self()+dirFlag(o))
+	if isTerminal(words) {
+		liveLine(cmd.Context(), words, d)
+	}
+	<-cmd.Context().Done()
+	return nil
+}
+
+// dirFlag is what others must add to reach the same log.
+func dirFlag(o *options) string {
+	if o.dir == ".opencode" {
+		return ""
+	}
+	return " --dir " + o.dir
+}
+
+// liveLine rewrites one line with counts until ctx ends.
+func liveLine(ctx context.Context, w io.Writer, d *durablestream.DurableStream) {
+	const every = 500 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	last := uint64(0)
+	for first := true; ; first = false {
+		if line, lines, err := liveText(ctx, d); err == nil {
+			rate := float64(lines-last) / every.Seconds()
+			if first {
+				rate = 0
+			}
+			last = lines
+			fmt.Fprintf(w, "\r\033[K%s · %.0f/s", line, rate)
+		}
+		select {
+		case <-ctx.Done():
+			fmt.Fprintln(w)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 400*time.Millisecond)
+	defer cancel()
+	pos, err := d.Position(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	s, err := d.HostStatus(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	text := fmt.Sprintf("%s · position %d · mirror ", count(s.MirrorLines, "event"), pos)
+	switch {
+	case s.MirrorError != "":
+		text += "STOPPED: " + s.MirrorError
+	case s.MirrorSeq >= pos:
+		text += "up to date"
+	default:
+		text += fmt.Sprintf("%d behind", pos-s.MirrorSeq)
+	}
+	if s.DiskFull {
+		text += " · DISK FULL, appends refused"
+	}
+	return text, s.MirrorLines, nil
+}

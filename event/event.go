@@ -1,0 +1,240 @@
+// Package event holds the words of the Log: what a caller appends (Event), what
+// the Log gave back (Recorded), where (Sequence), and which of them a reader
+// wants (Filter).
+//
+// The JSON keys are those of the original TypeScript module, so that its files
+// and its readers stay valid. Payloads, metadata and unknown fields are kept as
+// the bytes that came in; only white space between JSON tokens is removed, once,
+// when an event is appended.
+package event
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// The rules of the fields, in bytes where nothing else is said.
+const (
+	MaxTypeLen        = 200
+	MinTypeTokens     = 2
+	MaxTypeTokens     = 8
+	MaxStreamIDLen    = 512
+	MaxIDLen          = 256
+	MaxActorLen       = 1024
+	MaxCorrelationLen = 1024
+	MaxBatchLen       = 999 // events in one AppendBatch
+)
+
+// reserved are the top-level names that only the Log writes.
+var reserved = []string{"seq", "guard", "imported", "chain"}
+
+// Event is what a caller appends.
+type Event struct {
+	// ID names the event, at most 256 bytes without control characters.
+	// Empty: a UUIDv7 is minted. Appending the same ID again within the Log's
+	// duplicate window stores nothing new.
+	ID string
+	// Type is 2 to 8 tokens of [A-Za-z0-9_-]+ joined by dots, at most 200 bytes.
+	Type string
+	// StreamID is the session or task that the event belongs to: 1 to 512 bytes
+	// of UTF-8.
+	StreamID string
+	// CausationID is the ID of the event that caused this one; optional.
+	CausationID string
+	// CorrelationID groups the events of one run. Empty: the client's own.
+	CorrelationID string
+	// Actor is who did it: "user", or an agent's name such as "agent/planner".
+	Actor string
+	// Timestamp is Unix time in milliseconds. 0: the time of the append.
+	// Order in the Log is never by Timestamp, always by Sequence.
+	Timestamp int64
+	// Payload is any JSON value. Nil: {}.
+	Payload json.RawMessage
+	// Metadata is a JSON object, or nil for none.
+	Metadata json.RawMessage
+	// Extra holds top-level fields that this version does not know, in the order
+	// in which they came.
+	Extra []Field
+}
+
+// Field is one top-level JSON member that is kept as it came.
+type Field struct {
+	Name  string
+	Value json.RawMessage
+}
+
+// Recorded is an event with its place in the Log.
+type Recorded struct {
+	Event
+	// Seq is the position in the Log.
+	Seq Sequence
+	// Guard is the subject of the guard that the event was written behind, such
+	// as "guards.checkpoint.cp_1"; empty for most events.
+	Guard string
+	// Imported is true for events that came from a file of the original module.
+	Imported bool
+}
+
+// NewID mints a UUIDv7: unique, and ascending with time.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// Now is the present as a Timestamp.
+func Now() int64 { return time.Now().UnixMilli() }
+
+// Time is the Timestamp as a time.Time.
+func (e Event) Time() time.Time { return time.UnixMilli(e.Timestamp) }
+
+// Clone returns a copy that shares no memory with e.
+func (e Event) Clone() Event {
+	e.Payload = slices.Clone(e.Payload)
+	e.Metadata = slices.Clone(e.Metadata)
+	e.Extra = slices.Clone(e.Extra)
+	for i := range e.Extra {
+		e.Extra[i].Value = slices.Clone(e.Extra[i].Value)
+	}
+	return e
+}
+
+// Validate checks every field of an event that is about to be stored. It returns
+// an *InvalidError that names the first field that breaks its rule.
+func (e Event) Validate() error {
+	if err := e.validateNames(); err != nil {
+		return err
+	}
+	if err := validateJSON("payload", e.Payload); err != nil {
+		return err
+	}
+	if e.Metadata != nil {
+		if err := validateJSON("metadata", e.Metadata); err != nil {
+			return err
+		}
+		if !isObject(e.Metadata) {
+			return &InvalidError{"metadata", string(e.Metadata), "must be a JSON object, or left out"}
+		}
+	}
+	return e.validateExtra()
+}
+
+// validateNames checks all that is not raw JSON.
+func (e Event) validateNames() error {
+	if err := ValidateID("id", e.ID); err != nil {
+		return err
+	}
+	if err := ValidateType(e.Type); err != nil {
+		return err
+	}
+	if err := ValidateStreamID(e.StreamID); err != nil {
+		return err
+	}
+	if e.CausationID != "" {
+		if err := ValidateID("causation_id", e.CausationID); err != nil {
+			return err
+		}
+	}
+	if err := validateText("correlation_id", e.CorrelationID, MaxCorrelationLen); err != nil {
+		return err
+	}
+	if err := validateText("actor", e.Actor, MaxActorLen); err != nil {
+		return err
+	}
+	if e.Timestamp < 0 {
+		return &InvalidError{"timestamp", strconv.FormatInt(e.Timestamp, 10), "must be Unix time in milliseconds, 0 or later"}
+	}
+	return nil
+}
+
+func (e Event) validateExtra() error {
+	var seen names
+	for _, f := range e.Extra {
+		if slices.Contains(reserved, f.Name) {
+			return &InvalidError{f.Name, string(f.Value), "is a reserved field: the Log writes it itself; leave it out"}
+		}
+		if !utf8.ValidString(f.Name) {
+			return &InvalidError{"field name", f.Name, "must be valid UTF-8"}
+		}
+		if err := validateJSON(f.Name, f.Value); err != nil {
+			return err
+		}
+		known := slices.Contains(known, f.Name) && !(f.Name == "causation_id" && e.CausationID == "" && saysNone(f.Value))
+		if known || !seen.add(f.Name) {
+			return &InvalidError{f.Name, string(f.Value), "is given twice"}
+		}
+	}
+	return nil
+}
+
+// ValidateType checks the rule of Event.Type.
+func ValidateType(t string) error {
+	if len(t) > MaxTypeLen {
+		return &InvalidError{"type", t, "must be at most 200 bytes"}
+	}
+	tokens := strings.Split(t, ".")
+	if len(tokens) < MinTypeTokens || len(tokens) > MaxTypeTokens {
+		return &InvalidError{"type", t, `must be 2 to 8 tokens joined by dots, such as "task.created"`}
+	}
+	for _, tok := range tokens {
+		if !isTypeToken(tok) {
+			return &InvalidError{"type", t, "each token between dots must be one or more of A-Z a-z 0-9 _ -"}
+		}
+	}
+	return nil
+}
+
+func isTypeToken(tok string) bool {
+	for _, c := range []byte(tok) {
+		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+		if !ok {
+			return false
+		}
+	}
+	return tok != ""
+}
+
+// ValidateStreamID checks the rule of Event.StreamID.
+func ValidateStreamID(s string) error { return validateText("stream_id", s, MaxStreamIDLen) }
+
+// ValidateID checks the rule of Event.ID for the field of that name.
+func ValidateID(field, id string) error {
+	if err := validateText(field, id, MaxIDLen); err != nil {
+		return err
+	}
+	for _, r := range id {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return &InvalidError{field, id, "must not hold control characters"}
+		}
+	}
+	return nil
+}
+
+func validateText(field, s string, most int) error {
+	switch {
+	case s == "":
+		return &InvalidError{field, s, "must not be empty"}
+	case len(s) > most:
+		return &InvalidError{field, s, "must be at most " + Sequence(most).String() + " bytes"}
+	case !utf8.ValidString(s):
+		return &InvalidError{field, s, "must be valid UTF-8"}
+	}
+	return nil
+}
+
+func validateJSON(field string, v json.RawMessage) error {
+	switch {
+	case !utf8.Valid(v):
+		return &InvalidError{field, string(v), "must be valid UTF-8"}
+	case !json.Valid(v):
+		return &InvalidError{field, string(v), "must be JSON"}
+	}
+	return nil
+}
+
+func isObject(v json.RawMessage) bool {
+	i := skipSpace(v, 0)
+	return i < len(v) && v[i] == '{'
+}

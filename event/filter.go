@@ -1,0 +1,115 @@
+package event
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Filter says which events a reader wants. The zero value wants all of them; each
+// field that is set narrows the choice.
+type Filter struct {
+	// StreamID: events of this stream only.
+	StreamID string
+	// Types: events whose type matches one of these patterns. A token * matches
+	// any one token, a last token > matches one or more: "checkpoint.*", "ledger.>".
+	Types []string
+	// Actor, CorrelationID: exact values.
+	Actor, CorrelationID string
+	// Since, Until: bounds of Timestamp in Unix milliseconds, both inclusive;
+	// 0 is no bound.
+	Since, Until int64
+	// After: events after this Sequence.
+	After Sequence
+	// Limit: at most so many, from the front; 0 is no limit.
+	Limit int
+	// Last: only the newest so many, still in order; 0 is all. Not with Limit.
+	Last int
+}
+
+// Validate returns an *InvalidError for the first field that breaks its rule.
+func (f Filter) Validate() error {
+	if f.StreamID != "" {
+		if err := ValidateStreamID(f.StreamID); err != nil {
+			return err
+		}
+	}
+	for _, p := range f.Types {
+		if err := ValidatePattern(p); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.Since < 0:
+		return &InvalidError{"since", strconv.FormatInt(f.Since, 10), "must be Unix time in milliseconds, 0 or later"}
+	case f.Until < 0:
+		return &InvalidError{"until", strconv.FormatInt(f.Until, 10), "must be Unix time in milliseconds, 0 or later"}
+	case f.Until != 0 && f.Since > f.Until:
+		return &InvalidError{"since", strconv.FormatInt(f.Since, 10), "must not be after until (" + strconv.FormatInt(f.Until, 10) + ")"}
+	case f.Limit < 0:
+		return &InvalidError{"limit", strconv.Itoa(f.Limit), "must be 0 (no limit) or more"}
+	case f.Last < 0:
+		return &InvalidError{"last", strconv.Itoa(f.Last), "must be 0 (all) or more"}
+	case f.Limit > 0 && f.Last > 0:
+		return &InvalidError{"last", strconv.Itoa(f.Last), "cannot be combined with limit: one counts from the back, the other from the front"}
+	}
+	return nil
+}
+
+// ValidatePattern checks a type pattern.
+func ValidatePattern(p string) error {
+	if len(p) > MaxTypeLen {
+		return &InvalidError{"type pattern", p, "must be at most 200 bytes"}
+	}
+	tokens := strings.Split(p, ".")
+	for i, tok := range tokens {
+		last := i == len(tokens)-1
+		if tok != "*" && !isTypeToken(tok) && (tok != ">" || !last) {
+			return &InvalidError{"type pattern", p, `each token must be letters, digits, _ or -, or *; the last may be >`}
+		}
+	}
+	short := len(tokens) < MinTypeTokens && tokens[len(tokens)-1] != ">"
+	if short || len(tokens) > MaxTypeTokens {
+		return &InvalidError{"type pattern", p, `must be 2 to 8 tokens joined by dots, such as "checkpoint.*" or "ledger.>"`}
+	}
+	return nil
+}
+
+// MatchType reports whether a type matches a valid pattern.
+func MatchType(pattern, typ string) bool {
+	for {
+		p, morePattern, pRest := cut(pattern)
+		t, moreType, tRest := cut(typ)
+		switch {
+		case p == ">":
+			return true
+		case p != "*" && p != t:
+			return false
+		case morePattern != moreType:
+			return false
+		case !morePattern:
+			return true
+		}
+		pattern, typ = pRest, tRest
+	}
+}
+
+func cut(s string) (token string, more bool, rest string) {
+	token, rest, more = strings.Cut(s, ".")
+	return token, more, rest
+}
+
+// Match reports whether r is among the events wanted; Limit and Last are the
+// reader's to count.
+func (f Filter) Match(r Recorded) bool {
+	switch {
+	case f.StreamID != "" && r.StreamID != f.StreamID,
+		f.Actor != "" && r.Actor != f.Actor,
+		f.CorrelationID != "" && r.CorrelationID != f.CorrelationID,
+		r.Timestamp < f.Since,
+		f.Until != 0 && r.Timestamp > f.Until,
+		r.Seq <= f.After:
+		return false
+	}
+	return len(f.Types) == 0 || slices.ContainsFunc(f.Types, func(p string) bool { return MatchType(p, r.Type) })
+}

@@ -1,0 +1,334 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// known are the top-level names of Event, in the order in which they are written.
+var known = []string{"id", "type", "stream_id", "causation_id", "correlation_id", "actor", "timestamp", "payload", "metadata"}
+
+// Compact returns v without white space between its tokens; every other byte
+// stays as it is. v must be valid JSON.
+func Compact(v json.RawMessage) json.RawMessage {
+	var b bytes.Buffer
+	b.Grow(len(v))
+	if json.Compact(&b, v) != nil {
+		return v
+	}
+	return b.Bytes()
+}
+
+// AppendJSON appends the event as one JSON object: known fields first in a fixed
+// order, then Extra. Raw values are spliced in as they are.
+func (e Event) AppendJSON(dst []byte) []byte {
+	return append(e.appendMembers(append(dst, '{')), '}')
+}
+
+// AppendJSON appends the event as a reader of the Log sees it: seq first, then
+// the event, then guard and imported where they apply.
+func (r Recorded) AppendJSON(dst []byte) []byte {
+	dst = append(dst, `{"seq":`...)
+	dst = strconv.AppendUint(dst, uint64(r.Seq), 10)
+	dst = append(dst, ',')
+	return append(r.appendMarks(r.appendMembers(dst)), '}')
+}
+
+// AppendBody appends the event as the Log stores it: like AppendJSON, without
+// seq, which is the message's own.
+func (r Recorded) AppendBody(dst []byte) []byte {
+	return append(r.appendMarks(r.appendMembers(append(dst, '{'))), '}')
+}
+
+// MarshalJSON makes json.Marshal work; note that json.Marshal escapes HTML
+// characters in the payload, which AppendJSON never does.
+func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil), nil }
+
+// MarshalJSON makes json.Marshal work; see Event.MarshalJSON.
+func (r Recorded) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil), nil }
+
+// UnmarshalJSON is Decode.
+func (e *Event) UnmarshalJSON(b []byte) error {
+	got, err := Decode(b)
+	if err == nil {
+		*e = got
+	}
+	return err
+}
+
+// UnmarshalJSON is DecodeRecorded.
+func (r *Recorded) UnmarshalJSON(b []byte) error {
+	got, err := DecodeRecorded(b)
+	if err == nil {
+		*r = got
+	}
+	return err
+}
+
+func (e Event) appendMembers(dst []byte) []byte {
+	start := len(dst)
+	str := func(name, v string) {
+		if v != "" {
+			dst = appendString(appendName(dst, start, name), v)
+		}
+	}
+	str("id", e.ID)
+	str("type", e.Type)
+	str("stream_id", e.StreamID)
+	str("causation_id", e.CausationID)
+	str("correlation_id", e.CorrelationID)
+	str("actor", e.Actor)
+	dst = strconv.AppendInt(appendName(dst, start, "timestamp"), e.Timestamp, 10)
+	if len(e.Payload) > 0 {
+		dst = append(appendName(dst, start, "payload"), e.Payload...)
+	}
+	if len(e.Metadata) > 0 {
+		dst = append(appendName(dst, start, "metadata"), e.Metadata...)
+	}
+	for _, f := range e.Extra {
+		dst = append(appendName(dst, start, f.Name), f.Value...)
+	}
+	return dst
+}
+
+func (r Recorded) appendMarks(dst []byte) []byte {
+	if r.Guard != "" {
+		dst = appendString(append(dst, `,"guard":`...), r.Guard)
+	}
+	if r.Imported {
+		dst = append(dst, `,"imported":true`...)
+	}
+	return dst
+}
+
+// appendName appends `,"name":`, without the comma for the first member.
+func appendName(dst []byte, start int, name string) []byte {
+	if len(dst) > start {
+		dst = append(dst, ',')
+	}
+	return append(appendString(dst, name), ':')
+}
+
+// appendString appends s as a JSON string with the fewest escapes.
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c >= 0x20:
+			dst = append(dst, c)
+		case c == '\n':
+			dst = append(dst, '\\', 'n')
+		case c == '\t':
+			dst = append(dst, '\\', 't')
+		case c == '\r':
+			dst = append(dst, '\\', 'r')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+	}
+	return append(dst, '"')
+}
+
+// Decode reads one event that a caller wants to append. Unknown fields go to
+// Extra; a reserved field, a field given twice, or a known field of the wrong
+// kind is an *InvalidError. Rules that need more than the JSON are Validate's.
+func Decode(line []byte) (Event, error) {
+	var r Recorded
+	err := decode(line, &r, func(name string, v json.RawMessage) (bool, error) {
+		if slices.Contains(reserved, name) {
+			return false, &InvalidError{name, string(v), "is a reserved field: the Log writes it itself; leave it out"}
+		}
+		return false, nil
+	})
+	if err != nil {
+		return Event{}, err
+	}
+	return r.Event, nil
+}
+
+// DecodeBody reads an event as the Log stores it (AppendBody) and checks its
+// fields. Seq stays 0. A body must be one line, since the mirror's lines are made
+// of it.
+func DecodeBody(body []byte) (Recorded, error) {
+	var r Recorded
+	if bytes.ContainsAny(body, "\r\n") {
+		return r, &InvalidError{"body", string(body), "must be one line of JSON"}
+	}
+	if err := decode(body, &r, r.takeMark); err != nil {
+		return Recorded{}, err
+	}
+	return r, r.checkStored()
+}
+
+// checkStored checks the fields of an event that comes from the Log or its mirror.
+func (r Recorded) checkStored() error {
+	if len(r.Payload) == 0 {
+		return &InvalidError{"payload", "", "must be there"}
+	}
+	return r.validateNames()
+}
+
+// DecodeRecorded reads an event with its seq, as query prints it and as the
+// mirror's lines hold it; a mirror line's chain is checked by package mirror and
+// passed over here.
+func DecodeRecorded(line []byte) (Recorded, error) {
+	var r Recorded
+	err := decode(line, &r, func(name string, v json.RawMessage) (bool, error) {
+		switch name {
+		case "seq":
+			n, err := strconv.ParseUint(string(v), 10, 64)
+			if err != nil || n == 0 {
+				return true, &InvalidError{"seq", string(v), "must be a whole number from 1"}
+			}
+			r.Seq = Sequence(n)
+			return true, nil
+		case "chain":
+			return true, nil
+		}
+		return r.takeMark(name, v)
+	})
+	if err != nil {
+		return Recorded{}, err
+	}
+	if r.Seq == 0 {
+		return Recorded{}, &InvalidError{"seq", "", "must be there: this line was not written by a Log"}
+	}
+	return r, r.checkStored()
+}
+
+func (r *Recorded) takeMark(name string, v json.RawMessage) (bool, error) {
+	switch name {
+	case "guard":
+		s, err := decodeString(name, v)
+		r.Guard = s
+		return true, err
+	case "imported":
+		if string(v) != "true" {
+			return true, &InvalidError{"imported", string(v), "must be true, or left out"}
+		}
+		r.Imported = true
+		return true, nil
+	case "seq", "chain":
+		return true, &InvalidError{name, string(v), "does not belong into a stored event"}
+	}
+	return false, nil
+}
+
+// decode splits line into its top-level members. take is asked first about each
+// name; what it does not take is a field of the event.
+func decode(line []byte, r *Recorded, take func(string, json.RawMessage) (bool, error)) error {
+	if !utf8.Valid(line) {
+		return &InvalidError{"line", string(line), "must be valid UTF-8"}
+	}
+	if !json.Valid(line) {
+		return &InvalidError{"line", string(line), "must be one JSON object"}
+	}
+	var seen names
+	return members(line, func(name string, v json.RawMessage) error {
+		if !seen.add(name) {
+			return &InvalidError{name, string(v), "is given twice"}
+		}
+		taken, err := take(name, v)
+		if taken || err != nil {
+			return err
+		}
+		return r.take(name, v)
+	})
+}
+
+func (e *Event) take(name string, v json.RawMessage) error {
+	var err error
+	switch name {
+	case "id":
+		e.ID, err = decodeString(name, v)
+	case "type":
+		e.Type, err = decodeString(name, v)
+	case "stream_id":
+		e.StreamID, err = decodeString(name, v)
+	case "correlation_id":
+		e.CorrelationID, err = decodeString(name, v)
+	case "actor":
+		e.Actor, err = decodeString(name, v)
+	case "causation_id":
+		if saysNone(v) {
+			e.Extra = append(e.Extra, Field{name, slices.Clone(v)})
+			return nil
+		}
+		e.CausationID, err = decodeString(name, v)
+	case "timestamp":
+		e.Timestamp, err = strconv.ParseInt(string(v), 10, 64)
+		if err != nil {
+			return &InvalidError{name, string(v), "must be Unix time in whole milliseconds"}
+		}
+	case "payload":
+		e.Payload = slices.Clone(v)
+	case "metadata":
+		e.Metadata = slices.Clone(v)
+		if !isObject(v) {
+			return &InvalidError{name, string(v), "must be a JSON object, or left out"}
+		}
+	default:
+		e.Extra = append(e.Extra, Field{name, slices.Clone(v)})
+	}
+	return err
+}
+
+// saysNone reports a value that says outright that there is no causation_id. It
+// is kept as an unknown field, so that it survives the round trip.
+func saysNone(v json.RawMessage) bool { return string(v) == "null" || string(v) == `""` }
+
+// decodeString decodes a JSON string and refuses half a surrogate pair, which Go
+// would replace without a word.
+func decodeString(field string, v json.RawMessage) (string, error) {
+	if len(v) < 2 || v[0] != '"' {
+		return "", &InvalidError{field, string(v), "must be a JSON string"}
+	}
+	inner := string(v[1 : len(v)-1])
+	if !strings.Contains(inner, `\`) {
+		return inner, nil
+	}
+	if halfSurrogate(inner) {
+		return "", &InvalidError{field, string(v), "holds half of a surrogate pair"}
+	}
+	var s string
+	if err := json.Unmarshal(v, &s); err != nil {
+		return "", &InvalidError{field, string(v), "must be a JSON string"}
+	}
+	return s, nil
+}
+
+// halfSurrogate reports an escape such as \ud83d in the inside of a JSON string
+// that has no other half beside it.
+func halfSurrogate(inner string) bool {
+	unit := func(i int) rune {
+		n, _ := strconv.ParseUint(inner[i:i+4], 16, 32)
+		return rune(n)
+	}
+	for i := 0; i < len(inner); i++ {
+		if inner[i] != '\\' {
+			continue
+		}
+		i++ // at the character after the backslash
+		if inner[i] != 'u' {
+			continue
+		}
+		r := unit(i + 1)
+		i += 4
+		if !utf16.IsSurrogate(r) {
+			continue
+		}
+		if !strings.HasPrefix(inner[i+1:], `\u`) || utf16.DecodeRune(r, unit(i+3)) == utf8.RuneError {
+			return true
+		}
+		i += 6
+	}
+	return false
+}

@@ -1,0 +1,57 @@
+package durablestream_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// imports is the import table of docs/design.md: what each package of ours may
+// import of ours, and which engine libraries it may reach at all.
+var imports = map[string]struct {
+	ours   []string
+	server bool // may carry nats-server
+	nats   bool // may carry nats.go
+}{
+	"event":            {},
+	"internal/wire":    {ours: []string{"event"}, nats: true},
+	"internal/address": {ours: []string{"event", "internal/wire"}, nats: true},
+	"broker":           {ours: []string{"event", "internal/wire", "internal/address"}, server: true, nats: true},
+	"client":           {ours: []string{"event", "internal/wire", "internal/address"}, nats: true},
+	"mirror":           {ours: []string{"event", "internal/wire", "internal/address", "client"}, nats: true},
+	"legacy":           {ours: []string{"event"}},
+}
+
+func TestImportTable(t *testing.T) {
+	t.Parallel()
+	for name, rule := range imports {
+		out, err := exec.Command("go", "list", "-deps", "durablestream/"+name).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		for dep := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {
+			ours, isOurs := strings.CutPrefix(dep, "durablestream/")
+			switch {
+			case isOurs && ours != name:
+				require.True(t, slices.Contains(rule.ours, ours), "%s must not import %s", name, ours)
+			case strings.HasPrefix(dep, "github.com/nats-io/nats-server"):
+				require.True(t, rule.server, "%s must not carry nats-server", name)
+			case strings.HasPrefix(dep, "github.com/nats-io/nats.go"):
+				require.True(t, rule.nats, "%s must not carry nats.go", name)
+			}
+		}
+	}
+}
+
+// Every package of ours is in the table, or is one that wires things together.
+func TestImportTableIsWhole(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "./...").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	wiring := []string{"durablestream", "durablestream/cmd/dstream", "durablestream/internal/brokertest"}
+	for pkg := range strings.FieldsSeq(string(out)) {
+		_, known := imports[strings.TrimPrefix(pkg, "durablestream/")]
+		require.True(t, known || slices.Contains(wiring, pkg), "%s is not in the import table", pkg)
+	}
+}

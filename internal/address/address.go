@@ -1,0 +1,80 @@
+// Package address reads and writes the file by which the processes of a project
+// find its host.
+package address
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"durablestream/internal/wire"
+)
+
+// Address says where the host's broker is and who runs it.
+type Address struct {
+	URL      string `json:"url"`
+	Token    string `json:"token"` // a new one at each start, so that nobody joins another project's broker on a reused port
+	PID      int    `json:"pid"`
+	Format   int    `json:"format"`
+	Version  string `json:"version,omitempty"`
+	Since    int64  `json:"since"` // Unix ms
+	ServerID string `json:"server_id,omitempty"`
+}
+
+// ErrNone is returned by Read where no host has left its address.
+var ErrNone = errors.New("no host has left its address")
+
+// Read reads the address file. A file that is no address is an error that names it.
+func Read(path string) (Address, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Address{}, ErrNone
+	}
+	if err != nil {
+		return Address{}, fmt.Errorf("address: %w", err)
+	}
+	var a Address
+	if err := json.Unmarshal(b, &a); err != nil || a.URL == "" {
+		return Address{}, fmt.Errorf("address: %s is not an address file; remove it when no host is running", path)
+	}
+	if a.Format > wire.Format {
+		return Address{}, fmt.Errorf("address: %s: %w", path, &wire.NewerFormatError{Have: fmt.Sprint(a.Format)})
+	}
+	return a, nil
+}
+
+// Write replaces the address file in one step: a reader sees the old one or the
+// new one, and so does whoever looks after a crash.
+func Write(path string, a Address) error {
+	b, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), "address.*.tmp") // mode 0600
+	if err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
+	defer os.Remove(tmp.Name()) // gone already after the rename
+	_, err = tmp.Write(append(b, '\n'))
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
+	return nil
+}
+
+// Remove takes the address away if it is still this process's own.
+func Remove(path string, pid int) error {
+	if a, err := Read(path); err != nil || a.PID != pid {
+		return nil // somebody else's, or none: not ours to take away
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("address: %w", err)
+	}
+	return nil
+}

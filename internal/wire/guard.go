@@ -1,0 +1,140 @@
+package wire
+
+import (
+	"encoding/json"
+	"strings"
+
+	"durablestream/event"
+)
+
+// The kinds of guards.
+const (
+	GuardRequest    = "request"    // a checkpoint was asked for
+	GuardCheckpoint = "checkpoint" // a checkpoint was decided
+	GuardIntent     = "intent"     // an intent's state; its last message counts
+	GuardImport     = "import"     // one importer at a time
+	GuardBarrier    = "barrier"    // a linearizable read
+	GuardUser       = "user"       // a caller's own
+	GuardVoid       = "void"       // fills a Sequence that held nothing to restore
+)
+
+// GuardSubject gives guards.<kind>.<id token>.
+func GuardSubject(kind, id string) string { return Guards + "." + kind + "." + Token(id) }
+
+// ParseGuardSubject is the inverse of GuardSubject.
+func ParseGuardSubject(subject string) (kind, id string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, Guards+".")
+	kind, tok, ok2 := strings.Cut(rest, ".")
+	id, err := ParseToken(tok)
+	return kind, id, ok && ok2 && err == nil
+}
+
+// IsGuard reports whether a subject is a guard's.
+func IsGuard(subject string) bool { return strings.HasPrefix(subject, Guards+".") }
+
+// The states of an intent's guard.
+const (
+	IntentCreated = "created"
+	IntentClaimed = "claimed"
+	IntentEnded   = "ended"
+)
+
+// GuardBody is what a guard message holds.
+type GuardBody struct {
+	// Event is the ID of the event that the guard was written with.
+	Event string `json:"event,omitempty"`
+	// Type is that event's type.
+	Type string `json:"type,omitempty"`
+	// State is the intent's state, on guards of kind intent.
+	State string `json:"state,omitempty"`
+}
+
+// Encode gives the guard's message body.
+func (b GuardBody) Encode() []byte {
+	out, err := json.Marshal(b)
+	if err != nil { // strings only
+		panic(err)
+	}
+	return out
+}
+
+// Protected names the guard that an event of a known kind stands behind, and the
+// guard's body. Both follow from the event alone, so that a restore from the
+// mirror's lines writes the guards as they were. ok is false for events that need
+// no guard, and for payloads that name nothing.
+func Protected(e event.Event) (subject string, body GuardBody, ok bool) {
+	kind, key, state := protects(e.Type)
+	if kind == "" {
+		return "", GuardBody{}, false
+	}
+	id := payloadString(e.Payload, key)
+	if id == "" {
+		return "", GuardBody{}, false
+	}
+	return GuardSubject(kind, id), GuardBody{Event: e.ID, Type: e.Type, State: state}, true
+}
+
+// protects gives the kind of guard that a type stands behind, the payload's member
+// that names the guard's id, and the state that it gives to an intent; "" for types
+// that need no guard.
+func protects(typ string) (kind, key, state string) {
+	switch typ {
+	case event.CheckpointRequested:
+		return GuardRequest, "id", ""
+	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+		return GuardCheckpoint, "checkpoint_id", ""
+	case event.AgentSpawned:
+		return GuardIntent, "id", IntentCreated
+	case event.AgentCompleted, event.AgentFailed, event.AgentAborted:
+		return GuardIntent, "intent_id", IntentEnded
+	}
+	return "", "", ""
+}
+
+// CheckProtected refuses an event whose payload names a guard that no subject can
+// hold: the server closes the connection of who sends it.
+func CheckProtected(e event.Event) error {
+	kind, key, _ := protects(e.Type)
+	if kind == "" {
+		return nil
+	}
+	id := payloadString(e.Payload, key)
+	if id == "" {
+		return nil
+	}
+	return event.ValidateID("payload."+key, id)
+}
+
+// payloadString reads one string member of a payload; "" where there is none.
+func payloadString(payload json.RawMessage, key string) string {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(payload, &members) != nil {
+		return ""
+	}
+	var s string
+	if json.Unmarshal(members[key], &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// DecisionGuards are the subjects of all guards whose state decides what may
+// still happen.
+func DecisionGuards() []string {
+	return []string{
+		Guards + "." + GuardRequest + ".*",
+		Guards + "." + GuardCheckpoint + ".*",
+		Guards + "." + GuardIntent + ".*",
+	}
+}
+
+// GuardIsFinal reports whether nothing may follow this message on its guard: a
+// request and a decision are made once, an intent ends once.
+func GuardIsFinal(subject string, body []byte) bool {
+	kind, _, _ := ParseGuardSubject(subject)
+	if kind != GuardIntent {
+		return true
+	}
+	var b GuardBody
+	return json.Unmarshal(body, &b) == nil && b.State == IntentEnded
+}

@@ -1,0 +1,154 @@
+package wire
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// LogName is the name of the JetStream stream that is the Log.
+	LogName = "EVENTS"
+
+	// Format is the version of what this package writes. A binary refuses a Log
+	// of a later one.
+	Format = 1
+
+	// DefaultDuplicateWindow is how long the engine remembers event ids.
+	DefaultDuplicateWindow = 10 * time.Minute
+
+	metaFormat    = "durablestream.format"
+	metaRestoring = "durablestream.restoring"
+)
+
+// Engine error codes that callers branch on. Source: nats-server v2.15.2,
+// jetstream_errors_generated.go; meanings as observed in ENGINE-FACTS.
+const (
+	CodeDiskFull          jetstream.ErrorCode = 10002 // account storage: our floor, or a quota
+	CodeNoResources       jetstream.ErrorCode = 10023
+	CodeStorageFull       jetstream.ErrorCode = 10047
+	CodeTooLarge          jetstream.ErrorCode = 10054
+	CodeWrongLast         jetstream.ErrorCode = 10071
+	CodeWrongLastInFlight jetstream.ErrorCode = 10164
+	CodeDuplicateInFlight jetstream.ErrorCode = 10158
+	CodeBatchIncomplete   jetstream.ErrorCode = 10176
+	CodeBatchTooLarge     jetstream.ErrorCode = 10199
+	CodeBatchDuplicate    jetstream.ErrorCode = 10201
+	CodeBatchInFlight     jetstream.ErrorCode = 10210
+)
+
+// LogConfig is the configuration that a Log is created with.
+func LogConfig(replicas int, window time.Duration) jetstream.StreamConfig {
+	if window == 0 {
+		window = DefaultDuplicateWindow
+	}
+	return jetstream.StreamConfig{
+		Name:               LogName,
+		Description:        "Durable Stream: the log of what agents do",
+		Subjects:           []string{AllEvents, AllGuards},
+		Storage:            jetstream.FileStorage,
+		Replicas:           max(replicas, 1),
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardNew,
+		MaxMsgs:            -1,
+		MaxBytes:           -1,
+		MaxMsgSize:         -1,
+		MaxMsgsPerSubject:  -1,
+		MaxConsumers:       -1,
+		Duplicates:         window,
+		DenyDelete:         true,
+		DenyPurge:          true,
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
+		Metadata:           map[string]string{metaFormat: strconv.Itoa(Format)},
+	}
+}
+
+// WeakLogError is a Log whose configuration promises less than ours must.
+type WeakLogError struct {
+	Setting, Have, Want string
+}
+
+func (e *WeakLogError) Error() string {
+	return fmt.Sprintf("the Log %s has %s %s, and needs %s; change that setting of the stream, or move the store away and restore the log from its mirror",
+		LogName, e.Setting, e.Have, e.Want)
+}
+
+// NewerFormatError is a Log that a later version wrote.
+type NewerFormatError struct{ Have string }
+
+func (e *NewerFormatError) Error() string {
+	return fmt.Sprintf("the Log %s has format %s, and this program knows formats up to %d; use a newer dstream", LogName, e.Have, Format)
+}
+
+// CheckLog compares an existing stream with what a Log must be. It returns a
+// *NewerFormatError or a *WeakLogError; a stricter setting is no error.
+func CheckLog(have jetstream.StreamConfig, window time.Duration) error {
+	if window == 0 {
+		window = DefaultDuplicateWindow
+	}
+	if v := have.Metadata[metaFormat]; v != "" {
+		if n, err := strconv.Atoi(v); err != nil || n > Format {
+			return &NewerFormatError{v}
+		}
+	}
+	subjects := slices.Clone(have.Subjects)
+	slices.Sort(subjects)
+	for _, c := range []struct {
+		ok                  bool
+		setting, have, want string
+	}{
+		{have.Metadata[metaFormat] != "", "metadata " + metaFormat, "(none)", strconv.Itoa(Format) + ": this stream was not made by Durable Stream"},
+		{slices.Equal(subjects, []string{AllEvents, AllGuards}), "subjects", fmt.Sprint(subjects), fmt.Sprint([]string{AllEvents, AllGuards})},
+		{have.Storage == jetstream.FileStorage, "storage", have.Storage.String(), "File"},
+		{have.Retention == jetstream.LimitsPolicy, "retention", have.Retention.String(), "Limits"},
+		{have.DenyDelete, "deny_delete", "false", "true"},
+		{have.DenyPurge, "deny_purge", "false", "true"},
+		{!have.AllowRollup, "allow_rollup_hdrs", "true", "false"},
+		{!have.AllowMsgTTL, "allow_msg_ttl", "true", "false"},
+		{!have.AllowMsgCounter, "allow_msg_counter", "true", "false"},
+		{!have.AllowMsgSchedules, "allow_msg_schedules", "true", "false"},
+		{!have.NoAck, "no_ack", "true", "false"},
+		{have.MaxMsgs <= 0, "max_msgs", fmt.Sprint(have.MaxMsgs), "no limit (-1)"},
+		{have.MaxBytes <= 0, "max_bytes", fmt.Sprint(have.MaxBytes), "no limit (-1)"},
+		{have.MaxAge == 0, "max_age", have.MaxAge.String(), "no limit (0)"},
+		{have.MaxMsgsPerSubject <= 0, "max_msgs_per_subject", fmt.Sprint(have.MaxMsgsPerSubject), "no limit (-1)"},
+		{have.MaxMsgSize <= 0, "max_msg_size", fmt.Sprint(have.MaxMsgSize), "no limit (-1)"},
+		{have.AllowAtomicPublish, "allow_atomic", "false", "true"},
+		{have.AllowDirect, "allow_direct", "false", "true"},
+		{have.PersistMode == jetstream.DefaultPersistMode, "persist_mode", "async", "default: async acknowledges before it syncs"},
+		{!have.Sealed, "sealed", "true", "false"},
+		{have.Mirror == nil && len(have.Sources) == 0, "mirror or sources", "set", "none"},
+		{have.SubjectTransform == nil && have.RePublish == nil, "subject transform or republish", "set", "none"},
+		{have.Duplicates >= window, "duplicate_window", have.Duplicates.String(), window.String() + " or more"},
+	} {
+		if !c.ok {
+			return &WeakLogError{c.setting, c.have, c.want}
+		}
+	}
+	return nil
+}
+
+// MarkRestoring returns cfg with the mark that a restore is under way, or without.
+func MarkRestoring(cfg jetstream.StreamConfig, on bool) jetstream.StreamConfig {
+	meta := map[string]string{}
+	for k, v := range cfg.Metadata {
+		meta[k] = v
+	}
+	delete(meta, metaRestoring)
+	if on {
+		meta[metaRestoring] = "true"
+	}
+	cfg.Metadata = meta
+	return cfg
+}
+
+// IsRestoring reports that a restore was begun and has not ended.
+func IsRestoring(cfg jetstream.StreamConfig) bool { return cfg.Metadata[metaRestoring] != "" }
+
+// StatusSubject is where the host answers what only it knows. It is outside the
+// Log's subjects: nothing of it is stored.
+const StatusSubject = "ds.host.status"

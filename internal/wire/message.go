@@ -1,0 +1,102 @@
+package wire
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"durablestream/event"
+)
+
+// The headers of a stored message. Nats-Msg-Id is the engine's own.
+const (
+	HeaderID          = "Nats-Msg-Id"
+	HeaderActor       = "Ds-Actor"
+	HeaderCorrelation = "Ds-Correlation"
+	HeaderGuard       = "Ds-Guard"
+
+	HeaderExpectedLast        = "Nats-Expected-Last-Sequence"
+	HeaderExpectedLastSubject = "Nats-Expected-Last-Subject-Sequence"
+	HeaderBatchID             = "Nats-Batch-Id"
+	HeaderBatchSequence       = "Nats-Batch-Sequence"
+	HeaderBatchCommit         = "Nats-Batch-Commit"
+)
+
+const hashed = "sha256:"
+
+// HeaderValue gives the form of s in a header: s itself where it is printable
+// ASCII without outer spaces, else sha256:<hex>. A value that begins like a hash
+// is hashed too, so that two values never share a form.
+func HeaderValue(s string) string {
+	plain := s != "" && s == strings.TrimSpace(s) && !strings.HasPrefix(s, hashed)
+	for i := 0; i < len(s) && plain; i++ {
+		plain = s[i] >= 0x20 && s[i] < 0x7f
+	}
+	if plain {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return hashed + hex.EncodeToString(sum[:])
+}
+
+// Encode composes the message that stores an event. Payload and Metadata must be
+// compact already; r.Seq is not part of it.
+func Encode(r event.Recorded) *nats.Msg {
+	return EncodeBody(r, r.AppendBody(make([]byte, 0, len(r.Payload)+len(r.Metadata)+256)))
+}
+
+// EncodeBody is Encode for an event whose body is known already, such as one that
+// comes back from the mirror.
+func EncodeBody(r event.Recorded, body []byte) *nats.Msg {
+	m := nats.NewMsg(EventSubject(r.Type, r.StreamID))
+	m.Header[HeaderID] = []string{HeaderValue(r.ID)}
+	m.Header[HeaderActor] = []string{HeaderValue(r.Actor)}
+	m.Header[HeaderCorrelation] = []string{HeaderValue(r.CorrelationID)}
+	if r.Guard != "" {
+		m.Header[HeaderGuard] = []string{r.Guard}
+	}
+	m.Data = body
+	return m
+}
+
+// EncodeGuard composes a guard message.
+func EncodeGuard(subject string, body []byte) *nats.Msg {
+	m := nats.NewMsg(subject)
+	m.Data = body
+	return m
+}
+
+// Size is what counts against the server's max_payload: headers and body.
+func Size(m *nats.Msg) int { return m.Size() - len(m.Subject) - len(m.Reply) }
+
+// Decode reads a stored event. The subject must be the one that its type and
+// stream_id give: a message that somebody wrote by hand to another place is not
+// an event.
+func Decode(subject string, body []byte, seq event.Sequence) (event.Recorded, error) {
+	r, err := event.DecodeBody(body)
+	if err != nil {
+		return event.Recorded{}, &DecodeError{seq, subject, err}
+	}
+	if EventSubject(r.Type, r.StreamID) != subject {
+		return event.Recorded{}, &DecodeError{seq, subject, &event.InvalidError{
+			Field: "subject", Value: subject, Rule: "must be " + EventSubject(r.Type, r.StreamID) + " for this type and stream_id"}}
+	}
+	r.Seq = seq
+	return r, nil
+}
+
+// DecodeError is a message in the Log that is not an event. It is kept aside, and
+// never stops a reader.
+type DecodeError struct {
+	Seq     event.Sequence
+	Subject string
+	Err     error
+}
+
+func (e *DecodeError) Error() string {
+	return "wire: message " + e.Seq.String() + " on " + e.Subject + " is not an event: " + e.Err.Error()
+}
+
+func (e *DecodeError) Unwrap() error { return e.Err }

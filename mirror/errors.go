@@ -1,0 +1,134 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+
+	"durablestream/event"
+)
+
+// DamageError is a line that is not as it was written, in a place that no crash can
+// have damaged. Nothing was changed.
+type DamageError struct {
+	File     string
+	Line     int            // in its file, from 1
+	Seq      event.Sequence // what the line says; 0 if it cannot be told
+	Expected event.Sequence // what the Log has there; 0 if it was not asked
+	Why      string
+}
+
+func (e *DamageError) Error() string {
+	s := fmt.Sprintf("%s, line %d", e.File, e.Line)
+	switch {
+	case e.Expected != 0 && e.Seq != 0 && e.Seq != e.Expected:
+		s += fmt.Sprintf(" (seq %d where seq %d was due)", e.Seq, e.Expected)
+	case e.Expected != 0:
+		s += fmt.Sprintf(" (seq %d)", e.Expected)
+	case e.Seq != 0:
+		s += fmt.Sprintf(" (seq %d)", e.Seq)
+	}
+	return s + " is damaged: " + e.Why + "; put back an undamaged copy, or, while the Log is whole, move the mirror's files away to have them written anew"
+}
+
+// TornError is a last line without its end: its writer stopped inside it, or is
+// about to finish it.
+type TornError struct {
+	File string
+	Line int
+}
+
+func (e *TornError) Error() string {
+	return fmt.Sprintf("%s, line %d is cut off: a crash stopped its writer; the next run of the mirror cuts it and writes it again from the Log", e.File, e.Line)
+}
+
+// AheadError is a mirror that holds more than its Log: the Log's store was lost or
+// put back to an earlier state. Nothing was changed.
+type AheadError struct {
+	File            string
+	FileSeq, LogSeq event.Sequence
+}
+
+func (e *AheadError) Error() string {
+	return fmt.Sprintf("the mirror is ahead of the Log: %s ends at seq %d, the Log at %d, so the Log's store was lost or rolled back; "+
+		"restore it from the mirror with dstream restore, or move the mirror's files away to begin a new one", e.File, e.FileSeq, e.LogSeq)
+}
+
+// BehindError is a mirror that ends before its Log does.
+type BehindError struct {
+	File          string
+	After, LogSeq event.Sequence
+	Events        uint64 // that have no line
+}
+
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("%s ends at seq %d and lacks the %d events that follow in the Log up to %d: lines were removed from its end, or no mirror runs; "+
+		"dstream serve, or dstream mirror run, writes them", e.File, e.After, e.Events, e.LogSeq)
+}
+
+// ForeignError is a mirror of another Log. Nothing was changed.
+type ForeignError struct {
+	File string
+	Seq  event.Sequence // where they differ
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s is not the mirror of this Log: they hold different things at seq %d; "+
+		"connect to the Log that the file belongs to, or move the mirror's files away to begin a new one", e.File, e.Seq)
+}
+
+// OriginalError is a file of the original TypeScript module where the mirror would
+// go. It was not touched.
+type OriginalError struct{ File string }
+
+func (e *OriginalError) Error() string {
+	return fmt.Sprintf("%s was written by the original module (its first line has no chain) and was left as it is; "+
+		"run dstream import --adopt %s to bring its events into the Log and keep the file under another name", e.File, e.File)
+}
+
+// BusyError means that another process writes this mirror.
+type BusyError struct{ Path string } // of the lock
+
+func (e *BusyError) Error() string {
+	return "another process writes this mirror (it holds " + e.Path + "); stop it first, or wait until it ends"
+}
+
+// GapError is a Log that has lost messages: it never deletes any, so that every
+// Sequence must follow the one before.
+type GapError struct {
+	After event.Sequence // the last position that was there
+	Next  event.Sequence // the next position that is there; 0: none
+}
+
+func (e *GapError) Error() string {
+	s := fmt.Sprintf("the Log is damaged: it holds nothing between seq %d and %d", e.After, e.Next)
+	if e.Next == 0 {
+		s = fmt.Sprintf("the Log is damaged: it holds nothing after seq %d, and says that it does", e.After)
+	}
+	return s + "; stop the host and run dstream doctor; the mirror was stopped before the gap"
+}
+
+// The refusals of Restore. Nothing was changed.
+var (
+	// ErrNotEmpty is a Log that holds messages already.
+	ErrNotEmpty = errors.New("the Log is not empty, and only an empty one is restored")
+	// ErrNoLines means that there is nothing to restore from.
+	ErrNoLines = errors.New("there are no lines to restore from")
+	// ErrIncomplete means that the oldest file does not begin where a Log begins:
+	// older files are missing, or its first line was changed.
+	ErrIncomplete = errors.New("the first line's chain does not begin a Log: older files are missing, or the line was changed; " +
+		"put them back, or ask for a partial restore")
+	// ErrInterfered means that somebody else wrote to the Log during a restore.
+	ErrInterfered = errors.New("somebody else writes to the Log that is being restored")
+)
+
+// permanent marks an error of the file system that trying again does not mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// hopeless reports an error that stops the mirror; all others are tried again.
+func hopeless(err error) bool {
+	var p permanent
+	var d *DamageError
+	return errors.As(err, &p) || errors.As(err, &d)
+}

@@ -1,0 +1,250 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"durablestream/event"
+)
+
+const (
+	// idleCheck is how often an idle mirror asks whether its Log is still the one
+	// that it was.
+	idleCheck = 5 * time.Second
+
+	firstRetry, lastRetry = 5 * time.Millisecond, time.Second
+)
+
+// errReplaced is a Log that may be another one than before.
+var errReplaced = errors.New("the Log was replaced or rolled back")
+
+// runner writes what is gathered, until its context ends.
+//
+// A feed goes on through restarts of the broker, and cannot tell one Log from
+// another: were the store lost and a new Log begun, it would wait until that one
+// has passed its position, and go on there. So before each batch is written, and
+// now and then while there is none, the Log is asked when it was made and how far
+// it is. The question comes after the batch was read: if it is still the same Log
+// then, the batch was read from it. If there is any doubt, the batch is dropped and
+// the run begins anew, with all the checks of a resume, from the end of the files.
+type runner struct {
+	cfg      Config
+	w        *writer
+	g        *gather
+	created  time.Time // of the Log
+	progress Progress
+	flushed  time.Time // the end of the last batch
+}
+
+func newRunner(cfg Config) *runner {
+	return &runner{cfg: cfg, progress: Progress{
+		File: filepath.Join(cfg.Dir, ActiveName), Since: cfg.now()}}
+}
+
+// run runs until ctx ends, and then until the Log's position as of that moment is
+// written, or Drain has passed.
+func (r *runner) run(ctx context.Context) error {
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	drain := make(chan *time.Timer, 1)
+	stop := context.AfterFunc(ctx, func() { drain <- time.AfterFunc(max(0, r.cfg.Drain), cancel) })
+	defer func() {
+		if !stop() {
+			(<-drain).Stop()
+		}
+	}()
+	for {
+		err := r.resume(ctx, hard)
+		if !errors.Is(err, errReplaced) {
+			return err
+		}
+		r.cfg.Logger.Warn("mirror: checking against the Log again", "file", r.progress.File, "err", err)
+	}
+}
+
+// resume goes on from where the files end.
+func (r *runner) resume(ctx, hard context.Context) error {
+	e, err := findEnds(r.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	st, err := e.check(ctx, r.cfg.Client)
+	if err != nil {
+		return err
+	}
+	r.created = st.Created
+	if r.w, err = openWriter(r.cfg, e); err != nil {
+		return err
+	}
+	defer r.w.close()
+	at, c := begin(st)-1, origin
+	if e.newest != nil {
+		at, c = e.newest.Recorded.Seq, chain([]byte(e.newest.Chain))
+	}
+	r.progress.Seq = at
+	r.cfg.Progress(r.progress)
+
+	r.g = newGather(r.cfg, at, c)
+	filling, stopFilling := context.WithCancel(hard)
+	done := make(chan struct{})
+	go func() { defer close(done); r.g.run(filling) }()
+	defer func() { stopFilling(); <-done }()
+	return r.loop(ctx, hard)
+}
+
+func (r *runner) loop(ctx, hard context.Context) error {
+	due := time.NewTimer(time.Hour)
+	defer due.Stop()
+	idle := time.NewTicker(idleCheck)
+	defer idle.Stop()
+	ending := ctx.Done()
+	var until event.Sequence // where to end, once ctx has ended
+	for {
+		checking := false
+		select {
+		case <-r.g.wake:
+		case <-due.C:
+		case <-idle.C:
+			checking = true
+		case <-ending:
+			ending = nil
+			p, err := r.cfg.Client.Position(hard)
+			if err != nil {
+				return nil // the Log is away: the next run goes on from here
+			}
+			until = p
+		case <-hard.Done():
+		}
+		b, ended, err := r.g.look()
+		last := ended || hard.Err() != nil || ending == nil && max(b.at, r.progress.Seq) >= until
+		wait := r.until(b)
+		switch {
+		case b.lines == 0 && checking:
+			err = errors.Join(err, r.sameLog(hard, nil))
+		case !b.moved:
+		case b.lines == 0 || last || wait <= 0:
+			if failed := r.flush(hard); failed != nil {
+				return r.result(ctx, failed)
+			}
+		default:
+			due.Reset(wait)
+		}
+		if last || err != nil {
+			return r.result(ctx, err)
+		}
+	}
+}
+
+// result is what Run returns after err: when the time is over, what is not written
+// yet is no error, since the Log has it. A disk that cannot be written is one.
+func (r *runner) result(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	if r.progress.Err != nil {
+		return r.progress.Err
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// until is how long the batch may still wait.
+func (r *runner) until(b batch) time.Duration {
+	if len(b.data) >= r.cfg.batchBytes {
+		return 0
+	}
+	due := b.begun.Add(batchTime)
+	if pause := r.flushed.Add(batchPause); b.pending == 0 && pause.Before(due) {
+		due = pause
+	}
+	return time.Until(due)
+}
+
+// flush writes the batch, trying again until it is done, ctx ends or there is no
+// hope.
+func (r *runner) flush(ctx context.Context) error {
+	b := r.g.take()
+	if b.lines > 0 {
+		if err := r.sameLog(ctx, b); err != nil {
+			return err
+		}
+		b.last.Chain = string(lastChain(b.data))
+		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+			err := r.w.write(b)
+			if err == nil {
+				break
+			}
+			if hopeless(err) {
+				return err
+			}
+			r.failed(b, err)
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(wait):
+			}
+		}
+		r.flushed = time.Now()
+		r.g.reuse(b)
+		r.progress.Lag = max(0, r.cfg.now().Sub(b.since))
+	}
+	if r.progress.Err != nil {
+		r.progress.Err, r.progress.Since = nil, r.cfg.now()
+		r.cfg.Logger.Info("mirror: writing again", "file", r.w.path)
+	}
+	r.progress.Seq, r.progress.Pending = b.at, b.pending
+	r.progress.Lines += b.lines
+	r.progress.SetAside += b.setAside
+	r.cfg.Progress(r.progress)
+	return nil
+}
+
+// failed reports a write that is tried again.
+func (r *runner) failed(b *batch, err error) {
+	if r.progress.Err == nil {
+		r.progress.Since = r.cfg.now()
+		r.cfg.Logger.Warn("mirror: cannot write, trying again", "file", r.w.path, "err", err)
+	}
+	r.progress.Err = err
+	r.progress.Lag = max(0, r.cfg.now().Sub(b.since))
+	r.cfg.Progress(r.progress)
+}
+
+// lastChain is the chain of the last line of a batch.
+func lastChain(data []byte) []byte {
+	end := len(data) - len("\n") - len(lineEnd)
+	return data[end-chainLen : end]
+}
+
+// sameLog makes sure, after b (nil while idle) was read, that the Log is the one
+// that was resumed from: made at the same time, and not shorter than what was
+// read. It returns errReplaced if there is doubt.
+func (r *runner) sameLog(ctx context.Context, b *batch) error {
+	at := r.progress.Seq
+	if b != nil {
+		at = b.at
+	} else {
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		ctx = brief
+	}
+	st, err := r.cfg.Client.State(ctx)
+	switch {
+	case err != nil && b == nil && ctx.Err() != nil:
+		return nil // the Log is away for the moment: nothing is written either
+	case err != nil:
+		return err
+	case st.Created.Equal(r.created) && st.Last >= at:
+		return nil
+	case st.Created.Equal(r.created) && st.Config.Replicas > 1:
+		// Perhaps an old leader answered: do not run in circles until it has gone.
+		if _, err := reached(ctx, r.cfg.Client, r.w.path, at); err != nil {
+			return err
+		}
+	}
+	return errReplaced
+}

@@ -1,0 +1,378 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/brokertest"
+	"durablestream/internal/wire"
+)
+
+func TestMirrorEqualsLog(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	r := start(t, cfg)
+
+	guard(t, h, wire.GuardSubject(wire.GuardImport, "x")) // the first line's seq is not 1
+	appendAll(t, h.Client, mixed(20)...)
+	guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+	big, err := json.Marshal(strings.Repeat("<ü>", 300_000))
+	require.NoError(t, err)
+	appendAll(t, h.Client, event.Event{Type: "test.big", StreamID: "s", Actor: "a", Payload: big})
+	_, err = h.Client.AppendBatch(t.Context(), mixed(300))
+	require.NoError(t, err)
+	guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+
+	r.reach(t, position(t, h.Client))
+	requireEqual(t, cfg)
+	require.NoError(t, r.stop(t))
+	require.EqualValues(t, 321, r.last.Load().Lines)
+	info, err := os.Stat(filepath.Join(cfg.Dir, ActiveName))
+	require.NoError(t, err)
+	require.EqualValues(t, 0o600, info.Mode().Perm())
+
+	n := 0
+	for l, err := range Lines(cfg.Dir) {
+		require.NoError(t, err)
+		n++
+		require.Equal(t, n, l.Number)
+		again := l.Recorded.AppendBody(nil)
+		require.Equal(t, string(again), string(l.Body))
+	}
+	require.Equal(t, 321, n)
+}
+
+func TestEmptyLog(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	require.NoError(t, Check(t.Context(), cfg))
+	require.NoFileExists(t, filepath.Join(cfg.Dir, hostDir), "Check changes nothing")
+	r := start(t, cfg)
+	require.Eventually(t, func() bool { return r.last.Load() != nil }, 10*time.Second, time.Millisecond)
+	require.NoError(t, r.stop(t))
+	requireEqual(t, cfg)
+	require.FileExists(t, filepath.Join(cfg.Dir, ActiveName))
+	require.NoError(t, Check(t.Context(), cfg))
+}
+
+func TestRunDrains(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	_, err := h.Client.AppendBatch(t.Context(), mixed(999))
+	require.NoError(t, err)
+	r := start(t, cfg)
+	require.Eventually(t, func() bool { return r.last.Load() != nil }, 10*time.Second, 10*time.Microsecond)
+	require.NoError(t, r.stop(t)) // at once: what the Log held is written all the same
+	requireEqual(t, cfg)
+}
+
+func TestRestartsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	cfg.MaxBytes = 20_000
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for i := range 3 {
+		c := h.NewClient(t, client.Config{})
+		writers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				e := mixed(n%8 + 1)[n%8]
+				e.StreamID = fmt.Sprint(i)
+				if _, err := c.Append(ctx, e); err != nil {
+					require.ErrorIs(t, err, context.Canceled)
+				}
+			}
+		})
+	}
+	for round := range 6 {
+		r := start(t, cfg)
+		r.reach(t, position(t, h.Client))
+		if round%2 == 0 {
+			h.Restart(t)
+			r.reach(t, position(t, h.Client))
+		}
+		require.NoError(t, r.stop(t))
+	}
+	cancel()
+	writers.Wait()
+	catchUp(t, cfg)
+	requireEqual(t, cfg)
+}
+
+func TestSetsAsideWhatIsNoEvent(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	appendAll(t, h.Client, mixed(1)...)
+	raw(t, h, "events.a.b.junk", []byte("not JSON"))
+	raw(t, h, "events.a.b.junk", []byte(`{"id":"i","type":"c.d","stream_id":"elsewhere","correlation_id":"c","actor":"a","timestamp":1,"payload":1}`))
+	// Space around the object is not the mirror's; space inside is the writer's.
+	raw(t, h, "events.a.b.s", []byte(" \t{ \"id\":\"j\",\"type\":\"a.b\",\"stream_id\":\"s\",\"correlation_id\":\"c\",\"actor\":\"a\",\"timestamp\":1,\"payload\":1 } "))
+	appendAll(t, h.Client, mixed(1)...)
+	r := start(t, cfg)
+	r.reach(t, position(t, h.Client))
+	require.NoError(t, r.stop(t))
+	require.EqualValues(t, 2, r.last.Load().SetAside)
+	require.EqualValues(t, 3, r.last.Load().Lines)
+	requireEqual(t, cfg)
+	report, err := Verify(t.Context(), cfg)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, report.SetAside)
+}
+
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	r := start(t, cfg)
+	require.Eventually(t, func() bool { return r.last.Load() != nil }, 10*time.Second, time.Millisecond)
+	var busy *BusyError
+	require.ErrorAs(t, Run(t.Context(), cfg), &busy)
+	require.ErrorAs(t, Check(t.Context(), cfg), &busy)
+	require.Equal(t, lockPath(cfg.Dir), busy.Path)
+	require.NoError(t, r.stop(t))
+	require.NoError(t, Check(t.Context(), cfg))
+	catchUp(t, cfg)
+}
+
+// refused runs the mirror on files that it must not touch.
+func refused(t *testing.T, cfg Config, as any) {
+	t.Helper()
+	before := get(t, cfg.Dir)
+	require.ErrorAs(t, Check(t.Context(), cfg), as)
+	require.ErrorAs(t, Run(t.Context(), cfg), as)
+	require.Equal(t, before, get(t, cfg.Dir))
+}
+
+func TestOriginalIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	for _, text := range []string{
+		`{"type":"lifecycle.session.created","stream_id":"s","correlation_id":"c","actor":"system","payload":{"chain":"x","seq":1},"id":"0mw","timestamp":1}` + "\n",
+		`{"id":"0mw","type":"a.b"}` + "\n" + `{"torn`,
+		`{"id":"0mw","type":"a.b"}`, // no line end
+		`{"id":"0mw","ty`,
+		`{"id":"damaged` + "\n",
+	} {
+		cfg := configOf(t, h)
+		put(t, cfg.Dir, map[string]string{ActiveName: text})
+		var original *OriginalError
+		refused(t, cfg, &original)
+		require.Contains(t, original.Error(), "dstream import --adopt "+filepath.Join(cfg.Dir, ActiveName))
+		report, err := Verify(t.Context(), cfg)
+		require.NoError(t, err)
+		require.ErrorAs(t, report.Problem, &original)
+	}
+	for _, text := range []string{"hello", "hello\n", "[1]\n", `{"seq":1,"id":"i"}` + "\n", "\n", "{\"seq\":0,\n"} {
+		cfg := configOf(t, h)
+		put(t, cfg.Dir, map[string]string{ActiveName: text})
+		var damage *DamageError
+		refused(t, cfg, &damage)
+		require.Equal(t, 1, damage.Line, "%q", text)
+	}
+}
+
+func TestAheadAndForeign(t *testing.T) {
+	t.Parallel()
+	one, two, none := brokertest.Start(t), brokertest.Start(t), brokertest.Start(t)
+	cfg := configOf(t, one)
+	appendAll(t, one.Client, mixed(3)...)
+	catchUp(t, cfg)
+
+	cfg.Client = none.Client
+	var ahead *AheadError
+	refused(t, cfg, &ahead)
+	require.Equal(t, AheadError{filepath.Join(cfg.Dir, ActiveName), 3, 0}, *ahead)
+	report, err := Verify(t.Context(), cfg)
+	require.NoError(t, err)
+	require.ErrorAs(t, report.Problem, &ahead)
+
+	cfg.Client = two.Client
+	appendAll(t, two.Client, mixed(2)...)
+	refused(t, cfg, &ahead)
+	require.Equal(t, AheadError{filepath.Join(cfg.Dir, ActiveName), 3, 2}, *ahead)
+	appendAll(t, two.Client, mixed(2)...)
+	var foreign *ForeignError
+	refused(t, cfg, &foreign)
+	require.EqualValues(t, 3, foreign.Seq)
+
+	// The last line is equal and the first is not: half of another Log's file.
+	line := strings.SplitAfter(content(t, cfg.Dir), "\n")
+	for m, err := range two.Client.Feed(t.Context(), client.FeedConfig{After: 3, Until: 4}) {
+		require.NoError(t, err)
+		b, _ := newChainer().appendLine(nil, 4, m.Data, chain([]byte(line[2][len(line[2])-67:len(line[2])-3])))
+		put(t, cfg.Dir, map[string]string{ActiveName: strings.Join(line[:3], "") + string(b)})
+	}
+	refused(t, cfg, &foreign)
+	require.EqualValues(t, 1, foreign.Seq)
+}
+
+// unprotected makes the Log anew, so that messages can be deleted from it.
+func unprotected(t *testing.T, h *brokertest.Host) jetstream.Stream {
+	t.Helper()
+	js, err := jetstream.New(h.Conn)
+	require.NoError(t, err)
+	require.NoError(t, js.DeleteStream(t.Context(), wire.LogName))
+	cfg := wire.LogConfig(1, 0)
+	cfg.DenyDelete = false
+	s, err := js.CreateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	return s
+}
+
+func TestGapInLogStopsTheMirror(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	s := unprotected(t, h)
+	cfg := configOf(t, h)
+	appendAll(t, h.Client, mixed(6)...)
+	require.NoError(t, s.DeleteMsg(t.Context(), 4))
+	var gap *GapError
+	require.ErrorAs(t, Run(t.Context(), cfg), &gap)
+	require.Equal(t, GapError{3, 5}, *gap)
+	require.Equal(t, 3, strings.Count(content(t, cfg.Dir), "\n"), "all before the gap is written")
+	report, err := Verify(t.Context(), cfg)
+	require.NoError(t, err)
+	require.ErrorAs(t, report.Problem, &gap)
+
+	// The message of the last line is gone.
+	require.NoError(t, s.DeleteMsg(t.Context(), 3))
+	refused(t, cfg, &gap)
+	require.Equal(t, GapError{2, 5}, *gap)
+
+	// The beginning is gone: the Log was not made to begin there.
+	require.NoError(t, s.DeleteMsg(t.Context(), 1))
+	require.NoError(t, s.DeleteMsg(t.Context(), 2))
+	cfg.Dir = t.TempDir()
+	require.ErrorAs(t, Run(t.Context(), cfg), &gap)
+	require.Equal(t, GapError{0, 5}, *gap)
+}
+
+// A Log that takes the place of another while the mirror runs is noticed, although
+// the feed goes on as if nothing had happened.
+func TestLogReplacedWhileRunning(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	appendAll(t, h.Client, mixed(2)...)
+	r := start(t, cfg)
+	r.reach(t, 2)
+	unprotected(t, h)
+	appendAll(t, h.Client, mixed(4)...)
+	var foreign *ForeignError
+	require.ErrorAs(t, r.wait(t), &foreign)
+	require.Equal(t, 2, strings.Count(content(t, cfg.Dir), "\n"))
+}
+
+func TestFileTouchedByOthersWhileRunning(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	for name, touch := range map[string]func(path string) error{
+		"moved":     func(p string) error { return os.Rename(p, p+".bak") },
+		"replaced":  func(p string) error { return os.WriteFile(p+"~", nil, 0o600) },
+		"appended":  func(p string) error { return appendTo(p, "x\n") },
+		"truncated": func(p string) error { return os.Truncate(p, 10) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := configOf(t, h)
+			appendAll(t, h.Client, mixed(1)...)
+			r := start(t, cfg)
+			r.reach(t, position(t, h.Client))
+			path := filepath.Join(cfg.Dir, ActiveName)
+			require.NoError(t, touch(path))
+			if name == "replaced" {
+				require.NoError(t, os.Rename(path+"~", path))
+			}
+			appendAll(t, h.Client, mixed(1)...)
+			var damage *DamageError
+			require.ErrorAs(t, r.wait(t), &damage)
+			require.Equal(t, path, damage.File)
+		})
+	}
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(text)
+	return err
+}
+
+// Errors of the disk at any step are reported, tried again, and leave no trace.
+func TestDiskErrorsAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	appendAll(t, h.Client, mixed(12)...)
+	for _, op := range []string{"write", "fsync", "rename", "create", "dirsync"} {
+		t.Run(op, func(t *testing.T) {
+			t.Parallel()
+			cfg := configOf(t, h)
+			cfg.MaxBytes, cfg.batchBytes = 500, 1
+			failures := 0
+			cfg.step = func(now string) error {
+				if now == op && failures < 7 && rand.IntN(2) == 0 {
+					failures++
+					return syscall.ENOSPC
+				}
+				return nil
+			}
+			var reported error
+			cfg.Progress = func(p Progress) {
+				if p.Err != nil {
+					reported = p.Err
+				}
+			}
+			catchUp(t, cfg)
+			requireEqual(t, cfg)
+			if failures > 1 { // the first may be that of the file's first creation
+				require.ErrorIs(t, reported, syscall.ENOSPC)
+			}
+		})
+	}
+}
+
+// A disk that stays full beyond the end is Run's error; nothing torn stays behind.
+func TestDiskStaysFull(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	appendAll(t, h.Client, mixed(2)...)
+	catchUp(t, cfg)
+	before := content(t, cfg.Dir)
+	cfg.Drain = 50 * time.Millisecond
+	cfg.step = func(op string) error {
+		if op == "fsync" { // the bytes are in the file already
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	appendAll(t, h.Client, mixed(1)...)
+	r := start(t, cfg)
+	require.Eventually(t, func() bool { p := r.last.Load(); return p != nil && p.Err != nil }, 10*time.Second, time.Millisecond)
+	require.Equal(t, before, content(t, cfg.Dir))
+	require.ErrorIs(t, r.stop(t), syscall.ENOSPC)
+	cfg.step = nil
+	catchUp(t, cfg)
+	requireEqual(t, cfg)
+}

@@ -1,0 +1,272 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// Report is what Verify found.
+type Report struct {
+	Files       int
+	Lines       uint64         // that were compared and are right
+	First, Last event.Sequence // of those lines
+	LogLast     event.Sequence // the Log's last position when Verify began
+	// Anchored: the oldest files are gone, so that the chain of the first line was
+	// taken on trust, as the name of its file is; Before counts the Log's events
+	// before it.
+	Anchored bool
+	Before   uint64
+	// Behind counts the events up to LogLast that the files lack at their end.
+	Behind   uint64
+	SetAside uint64 // messages on the events' subjects that are no events
+	// Problem is the first thing that is wrong: *DamageError, *TornError,
+	// *BehindError, *AheadError, *GapError or *OriginalError. Nil: the files are
+	// equal to the Log.
+	Problem error
+}
+
+// verifyPoll is how often a file that lacks a line is looked at again.
+const verifyPoll = 5 * time.Millisecond
+
+// Verify compares the Log, as it is when Verify begins, with the files and their
+// chain, line by line. What it finds is in the report; its error means that it
+// could not go on. It holds one line at a time, takes no lock, and may run beside
+// the mirror's writer: lines that are not there yet are waited for.
+//
+// After any byte of a file is changed, a line removed or two exchanged, Problem
+// names the first line that is not what it was. When the oldest files were put
+// away, the name of the oldest that is left (durable_stream.seq-<first>.jsonl)
+// vouches for its first line; the active file's name vouches for nothing, so keep
+// at least one beside it.
+func Verify(ctx context.Context, cfg Config) (Report, error) {
+	cfg = cfg.withDefaults()
+	st, err := cfg.Client.State(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("mirror: verify: %w", err)
+	}
+	v := &verifier{cfg: cfg, in: openDir(cfg.Dir), st: st}
+	defer v.in.close()
+	v.report.LogLast = st.Last
+	err = v.run(ctx)
+	v.report.Files = v.in.files
+	var stop *found
+	if errors.As(err, &stop) {
+		v.report.Problem, err = stop.problem, nil
+	}
+	if err != nil {
+		return v.report, fmt.Errorf("mirror: verify: %w", err)
+	}
+	return v.report, nil
+}
+
+// found ends a verification with a problem.
+type found struct{ problem error }
+
+func (f *found) Error() string { return f.problem.Error() }
+
+type verifier struct {
+	cfg    Config
+	in     *reader
+	st     client.State
+	report Report
+
+	line *Line // the next line, once it was read
+	grew time.Time
+}
+
+func (v *verifier) run(ctx context.Context) error {
+	v.grew = time.Now()
+	if v.st.Messages > 0 {
+		if err := v.walk(ctx); err != nil {
+			return err
+		}
+	}
+	return v.rest(ctx)
+}
+
+// walk goes through the Log and takes a line for each event.
+func (v *verifier) walk(ctx context.Context) error {
+	at := begin(v.st) - 1
+	for m, err := range v.cfg.Client.Feed(ctx, client.FeedConfig{After: at, Until: v.st.Last}) {
+		if err != nil {
+			return err
+		}
+		if m.Seq != at+1 {
+			return &found{&GapError{After: at, Next: m.Seq}}
+		}
+		at = m.Seq
+		if wire.IsGuard(m.Subject) {
+			continue
+		}
+		if err := v.message(ctx, m); err != nil {
+			return err
+		}
+	}
+	if at < v.st.Last {
+		return &found{&GapError{After: at}}
+	}
+	if v.report.Behind > 0 {
+		return &found{&BehindError{File: v.in.at.path, After: v.report.Last, LogSeq: v.st.Last, Events: v.report.Behind}}
+	}
+	return nil
+}
+
+// message compares one message that is no guard with the next line.
+func (v *verifier) message(ctx context.Context, m client.Message) error {
+	l, err := v.line, error(nil)
+	if l == nil && v.report.Behind == 0 {
+		l, err = v.next()
+	}
+	// Most lines are equal, and then what reading them has shown need not be done
+	// for the message again.
+	if l != nil && l.Recorded.Seq == m.Seq && bytes.Equal(l.Body, trimBody(m.Data)) &&
+		wire.EventSubject(l.Recorded.Type, l.Recorded.StreamID) == m.Subject {
+		return v.equal(*l)
+	}
+	if _, bad := wire.Decode(m.Subject, m.Data, m.Seq); bad != nil {
+		v.report.SetAside++
+		return nil // no line is due; should there be an error, it comes again
+	}
+	for l == nil && v.report.Behind == 0 {
+		if !waitable(err) {
+			return problem(err, m.Seq)
+		}
+		if time.Since(v.grew) > v.cfg.VerifyWait {
+			if !errors.Is(err, io.EOF) {
+				return &found{err}
+			}
+			break
+		}
+		if err := pause(ctx, verifyPoll); err != nil {
+			return err
+		}
+		l, err = v.next()
+		if l != nil {
+			return v.message(ctx, m)
+		}
+	}
+	if l == nil {
+		v.report.Behind++
+		return nil
+	}
+	return v.differ(*l, m)
+}
+
+// next reads the next line ahead.
+func (v *verifier) next() (*Line, error) {
+	l, err := v.in.next()
+	if err != nil {
+		return nil, err
+	}
+	v.line, v.grew = &l, time.Now()
+	return v.line, nil
+}
+
+// waitable reports an end that a live writer may move.
+func waitable(err error) bool {
+	var torn *TornError
+	return errors.Is(err, io.EOF) || errors.As(err, &torn)
+}
+
+// equal takes a line that is what the Log says.
+func (v *verifier) equal(l Line) error {
+	if l.first && v.in.anchored {
+		if v.report.Before == 0 {
+			return v.damage(l, l.Recorded.Seq, "its chain does not begin at 64 zeros, and no event is before it")
+		}
+		v.report.Anchored = true
+	}
+	if l.first {
+		v.report.First = l.Recorded.Seq
+	}
+	v.report.Last = l.Recorded.Seq
+	v.report.Lines++
+	v.line = nil
+	return nil
+}
+
+// differ names what is wrong with line l where the event in m was due.
+func (v *verifier) differ(l Line, m client.Message) error {
+	switch {
+	case l.Recorded.Seq > m.Seq && l.first && v.in.anchored && l.File != v.active():
+		v.report.Before++
+		return nil
+	case l.Recorded.Seq > m.Seq:
+		return v.damage(l, m.Seq, "a line is missing before it")
+	case l.Recorded.Seq < m.Seq:
+		return v.damage(l, m.Seq, "the Log holds no event at its seq")
+	}
+	return v.damage(l, m.Seq, "it differs from the event in the Log")
+}
+
+func (v *verifier) active() string { return filepath.Join(v.cfg.Dir, ActiveName) }
+
+func (v *verifier) damage(l Line, due event.Sequence, why string) error {
+	return &found{&DamageError{File: l.File, Line: l.Number, Seq: l.Recorded.Seq, Expected: due, Why: why}}
+}
+
+// rest looks at what follows the last line that was due: nothing, or lines for
+// events that were appended since Verify began.
+func (v *verifier) rest(ctx context.Context) error {
+	for v.line == nil {
+		_, err := v.next()
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return nil
+		case !waitable(err):
+			return problem(err, 0)
+		case time.Since(v.grew) > v.cfg.VerifyWait:
+			return &found{err}
+		default:
+			if err := pause(ctx, verifyPoll); err != nil {
+				return err
+			}
+		}
+	}
+	seq := v.line.Recorded.Seq
+	if v.st.Messages > 0 && seq <= v.st.Last {
+		return v.damage(*v.line, 0, "the Log holds no event at its seq")
+	}
+	now, err := v.cfg.Client.Position(ctx)
+	if err == nil && seq > now {
+		err = &found{&AheadError{v.line.File, seq, now}}
+	}
+	return err
+}
+
+// problem turns what the reader found into the end of a verification, and adds
+// what was due. Errors that are not about the files' content stay errors.
+func problem(err error, due event.Sequence) error {
+	var d *DamageError
+	var o *OriginalError
+	switch {
+	case errors.As(err, &d):
+		d.Expected = due
+		return &found{d}
+	case errors.As(err, &o):
+		return &found{o}
+	}
+	return err
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,262 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"durablestream/event"
+)
+
+// writer owns the active file. Only the holder of the lock has one.
+//
+// Every write goes to offset synced, the end of what is known to be on disk, and
+// counts only once it was synced: whatever fails on the way, the file is cut back
+// to synced, and the same bytes are written again.
+//
+// Rotation, and what a crash leaves behind at each of its steps:
+//
+//	fsync    the active file is whole, as after any batch: nothing happened yet.
+//	rename   either name leads to the same whole file. If the new one, there is no
+//	         active file: resume finds the position in the newest older one.
+//	dirsync  as before; from here on the rename stays. Without this step a crash
+//	         could keep the new active file and lose the older one's name.
+//	create   an empty active file: the position is still the older one's.
+//	dirsync  from here on the new file's name stays; only then lines go into it.
+//
+// At no step does a line exist under two names or none, and the chain goes on from
+// the older file's last line, so a crash neither loses nor repeats one.
+type writer struct {
+	cfg    Config
+	path   string // of the active file
+	file   *os.File
+	synced int64          // the length that is on disk
+	first  event.Sequence // of the active file's first line; 0: it has none
+	day    string         // UTC, of the last write
+	last   *Line          // the last line of all files; nil: none
+
+	made    bool // the active file is there, and is ours
+	newName bool // its name may not be on disk yet
+	dirty   bool // it may hold more than synced, or not hold what it seems to
+}
+
+// openWriter cuts a torn tail off and opens the active file, or makes it.
+//
+// A crash after the cut leaves the file shorter than before, and whole.
+func openWriter(cfg Config, e ends) (*writer, error) {
+	w := &writer{cfg: cfg, path: filepath.Join(cfg.Dir, ActiveName), last: e.newest}
+	if !e.active {
+		if err := w.create(); hopeless(err) {
+			w.close()
+			return nil, err
+		}
+		return w, nil // what failed for the moment is tried again before the first batch
+	}
+	w.made, w.synced, w.first, w.day = true, e.keep, e.first, day(e.mod)
+	if e.keep < e.size {
+		cfg.Logger.Info("mirror: cutting a torn tail", "file", w.path, "bytes", e.size-e.keep)
+	}
+	// What is kept may have been written by a process that was killed before it
+	// could sync the file or its name.
+	w.newName = true
+	err := w.reopen(e.size)
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if err != nil {
+		w.close()
+		return nil, fmt.Errorf("cannot open the mirror to write: %w", err)
+	}
+	return w, nil
+}
+
+func (w *writer) close() {
+	if w.file != nil {
+		w.file.Close() //nolint:errcheck // all that counts was synced
+	}
+}
+
+// write puts a batch behind what is synced, and syncs it. After an error nothing
+// of it counts, and write may be called again with the same batch, unless the
+// error is hopeless.
+func (w *writer) write(b *batch) error {
+	if err := w.ready(); err != nil {
+		return err
+	}
+	if w.rotationDue() {
+		if err := w.rotate(); err != nil {
+			return err
+		}
+	}
+	// A crash from here on leaves a part of the batch: resume cuts it to whole
+	// lines and goes on behind them.
+	w.dirty = true
+	err := w.cfg.step("write")
+	if err == nil {
+		_, err = w.file.WriteAt(b.data, w.synced)
+	}
+	if err == nil {
+		err = w.cfg.step("fsync")
+	}
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if err != nil {
+		// Readers should not see half a line for as long as the disk is full. If
+		// this fails too, the next call does it.
+		return errors.Join(err, w.repair())
+	}
+	w.dirty = false
+	w.synced += int64(len(b.data))
+	w.day = day(w.cfg.now())
+	if w.first == 0 {
+		w.first = b.first
+	}
+	w.last = &b.last
+	w.last.File = w.path
+	return nil
+}
+
+// ready brings the writer to where a batch can be written: the active file exists,
+// under a durable name, and ends at synced.
+func (w *writer) ready() error {
+	if !w.made || w.newName {
+		if err := w.create(); err != nil {
+			return err
+		}
+	}
+	if w.dirty {
+		return w.repair()
+	}
+	// Lines that go to a file that was moved away, or behind bytes that somebody
+	// else appended, would be lost.
+	open, err := w.file.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Stat(w.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(open, named):
+		return &DamageError{File: w.path, Line: 1, Why: "it was moved away or replaced while the mirror wrote it"}
+	case err != nil:
+		return err
+	case open.Size() != w.synced:
+		n, err := countLines(w.file, min(w.synced, open.Size()))
+		if err != nil {
+			return err
+		}
+		return &DamageError{File: w.path, Line: n + 1, Why: fmt.Sprintf(
+			"the file has %d bytes where the mirror wrote %d: something else writes to it", open.Size(), w.synced)}
+	}
+	return nil
+}
+
+// repair cuts the file back to what is synced. After a failed fsync the kernel may
+// call pages clean that never reached the disk, so the file is opened again, and
+// all that is not known to be on disk is written anew.
+func (w *writer) repair() error {
+	info, err := os.Stat(w.path)
+	if err != nil {
+		return err
+	}
+	if info.Size() < w.synced {
+		return &DamageError{File: w.path, Line: 1, Why: fmt.Sprintf("the file has only %d of the %d bytes that were synced", info.Size(), w.synced)}
+	}
+	if err := w.reopen(info.Size()); err != nil {
+		return err
+	}
+	w.dirty = false
+	return nil
+}
+
+// reopen opens the active file of the given size, and cuts it to synced.
+func (w *writer) reopen(size int64) error {
+	w.close()
+	f, err := os.OpenFile(w.path, os.O_RDWR, 0)
+	if err != nil {
+		w.file, w.dirty = nil, true
+		return err
+	}
+	w.file = f
+	if size == w.synced {
+		return nil
+	}
+	return f.Truncate(w.synced)
+}
+
+func (w *writer) rotationDue() bool {
+	if w.first == 0 {
+		return false
+	}
+	return w.cfg.MaxBytes > 0 && w.synced >= w.cfg.MaxBytes ||
+		!w.cfg.NoDaily && w.day != day(w.cfg.now())
+}
+
+// day is the UTC day of t.
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+// rotate gives the active file its older name and makes a new one. It may be
+// called again after an error: once the rename is done, ready goes on with create.
+func (w *writer) rotate() error {
+	if err := w.cfg.step("fsync"); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		w.dirty = true
+		return err
+	}
+	// Only the holder of the lock makes these names, so nothing comes between this
+	// look and the rename, which would replace an existing file without a word.
+	target := filepath.Join(w.cfg.Dir, rotatedName(w.first))
+	if _, err := os.Lstat(target); err == nil {
+		return permanent{fmt.Errorf("cannot rotate the mirror: %s exists already: move it away", target)}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := w.cfg.step("rename"); err != nil {
+		return err
+	}
+	if err := os.Rename(w.path, target); err != nil {
+		return err
+	}
+	w.close()
+	w.file, w.made = nil, false
+	w.synced, w.first = 0, 0
+	w.last.File = target
+	return w.create()
+}
+
+// create makes the active file, which must not exist, and its name durable.
+func (w *writer) create() error {
+	if !w.made {
+		if err := w.syncDir(); err != nil { // of the rename before
+			return err
+		}
+		if err := w.cfg.step("create"); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(w.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return permanent{fmt.Errorf("cannot make a new mirror file: %s appeared meanwhile: move it away", w.path)}
+		}
+		if err != nil {
+			return err
+		}
+		w.file, w.made, w.newName, w.dirty = f, true, true, false
+	}
+	if err := w.syncDir(); err != nil {
+		return err
+	}
+	w.newName = false
+	return nil
+}
+
+func (w *writer) syncDir() error {
+	if err := w.cfg.step("dirsync"); err != nil {
+		return err
+	}
+	return syncDir(w.cfg.Dir)
+}
