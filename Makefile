@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build test lint vuln bench fuzz kill clean
+.PHONY: run build test lint vuln bench figures fuzz kill clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -24,6 +24,9 @@ kill: ## 200 rounds of kill -9 of the host under load
 
 bench: ## benchmarks, each beside a bare nats.go neighbour
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./client ./mirror
+
+figures: ## figures of this machine, each beside its neighbour
+	DSTREAM_FIGURES=1 $(GO) test -count=1 -timeout 30m -run TestFigures -v ./cmd/dstream | grep -E "figure|ok|FAIL"
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME

@@ -47,6 +47,9 @@ type Config struct {
 	// NoMirror leaves the JSONL file alone while hosting: for commands that look
 	// at it or replace it.
 	NoMirror bool
+	// NoSweeper leaves what time decides undecided while hosting: for commands that
+	// only look.
+	NoSweeper bool
 	// Restoring opens a Log whose restore was interrupted. Default: refused.
 	Restoring bool
 
@@ -189,7 +192,7 @@ func (d *DurableStream) RecreateLog(ctx context.Context, first uint64) error {
 func (d *DurableStream) Close() error {
 	d.closeOnce.Do(func() {
 		if d.host != nil {
-			d.closeErr = d.host.stopMirror()
+			d.closeErr = errors.Join(d.host.stopSweeper(), d.host.stopMirror())
 		}
 		d.Client.Close()
 		d.nc.Close()

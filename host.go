@@ -17,12 +17,17 @@ import (
 	"durablestream/event"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
+	"durablestream/sweeper"
 )
 
-// host is what runs in the process that hosts: the broker and the mirror.
+// host is what runs in the process that hosts: the broker, the mirror and the
+// sweeper.
 type host struct {
 	broker *broker.Broker
 	since  time.Time
+
+	stopSweep context.CancelFunc // nil without a sweeper
+	swept     chan error
 
 	progress atomic.Pointer[mirror.Progress]
 	stop     context.CancelFunc // of the mirror; nil without one
@@ -71,16 +76,39 @@ func open(ctx context.Context, cfg Config) (_ *DurableStream, err error) {
 	if err == nil && !cfg.NoMirror {
 		h.startMirror(mcfg)
 	}
+	if err == nil && !cfg.NoSweeper {
+		err = h.startSweeper(ctx, sweeper.Config{Client: d.Client, Logger: cfg.Logger})
+	}
 	if err == nil {
 		err = b.Advertise()
 	}
 	if err != nil {
-		err = errors.Join(err, h.stopMirror())
+		err = errors.Join(err, h.stopSweeper(), h.stopMirror())
 		d.Client.Close()
 		nc.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// startSweeper decides what is due, and goes on doing so until stopSweeper. What
+// expired while nobody hosted is decided before anybody can join.
+func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
+	if _, err := sweeper.Sweep(ctx, cfg); err != nil {
+		return err
+	}
+	run, cancel := context.WithCancel(context.Background())
+	h.stopSweep, h.swept = cancel, make(chan error, 1)
+	go func() { h.swept <- sweeper.Run(run, cfg) }()
+	return nil
+}
+
+func (h *host) stopSweeper() error {
+	if h.stopSweep == nil {
+		return nil
+	}
+	h.stopSweep()
+	return <-h.swept
 }
 
 func (h *host) mirrorConfig(d *DurableStream) mirror.Config {

@@ -20,8 +20,10 @@ var imports = map[string]struct {
 	"internal/wire":    {ours: []string{"event"}, nats: true},
 	"internal/address": {ours: []string{"event", "internal/wire"}, nats: true},
 	"broker":           {ours: []string{"event", "internal/wire", "internal/address"}, server: true, nats: true},
-	"client":           {ours: []string{"event", "internal/wire", "internal/address"}, nats: true},
-	"mirror":           {ours: []string{"event", "internal/wire", "internal/address", "client"}, nats: true},
+	"projection":       {ours: []string{"event"}},
+	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address"}, nats: true},
+	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "client"}, nats: true},
+	"mirror":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "client"}, nats: true},
 	"legacy":           {ours: []string{"event"}},
 }
 

@@ -23,10 +23,21 @@ import (
 // *RefusedError mean that nothing was stored; ErrUnknownOutcome that the context
 // ended first. Appending an event again under its ID is safe: within the Log's
 // duplicate window the answer is the event as it was first recorded.
+//
+// Requests and decisions of checkpoints, and the creation and end of intents, are
+// carried out by the rules of the calls that are made for them (RequestCheckpoint,
+// Approve, CreateIntent, …), with their errors: there is no way round a guard.
 func (c *Client) Append(ctx context.Context, e event.Event) (event.Recorded, error) {
 	r, err := c.prepare(e)
 	if err != nil {
 		return event.Recorded{}, err
+	}
+	p, err := c.protect(ctx, &r)
+	if err != nil {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.Type, err)
+	}
+	if p != nil {
+		return c.appendProtected(ctx, r, p)
 	}
 	return c.publishOne(ctx, r)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -26,29 +27,84 @@ func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event
 		return nil, fmt.Errorf("client: %w", &event.InvalidError{
 			Field: "batch", Value: fmt.Sprintf("%d events", len(events)), Rule: "must hold 1 to 999 events"})
 	}
-	b := make(batch, 0, len(events))
-	for i, e := range events {
-		r, err := c.prepare(e)
+	if len(events) == 1 {
+		r, err := c.Append(ctx, events[0])
 		if err != nil {
+			return nil, err
+		}
+		return []event.Recorded{r}, nil
+	}
+	prepared := make([]event.Recorded, len(events))
+	for i, e := range events {
+		var err error
+		if prepared[i], err = c.prepare(e); err != nil {
 			return nil, fmt.Errorf("client: event %d of the batch: %w", i+1, errors.Unwrap(err))
 		}
-		b = append(b, entry{msg: wire.Encode(r), event: r})
 	}
-	if len(b) == 1 {
-		r, err := c.publishOne(ctx, b[0].event)
-		return []event.Recorded{r}, err
+	b, lost, err := c.protectBatch(ctx, prepared)
+	if err != nil {
+		return nil, err
 	}
-	if err := c.publishBatch(ctx, b); err != nil {
+	err = c.publishBatch(ctx, b)
+	var conflict *ConflictError
+	if errors.As(err, &conflict) && lost[conflict.Guard] != nil {
+		if _, why := lost[conflict.Guard](ctx, conflict); why != nil {
+			err = fmt.Errorf("client: append a batch: %w", why)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return b.events(), nil
 }
+
+// protectBatch puts each event that needs one behind its guard.
+func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (batch, map[string]lostFunc, error) {
+	b := make(batch, 0, len(events))
+	lost := map[string]lostFunc{}
+	for i := range events {
+		r := &events[i]
+		subject, body, ok := wire.Protected(r.Event)
+		if _, created := lost[subject]; ok && created {
+			// The end of an intent that this batch creates: the batch is atomic, so
+			// nothing comes between. Nothing else may move a guard twice at once.
+			if _, ends := endTypes[r.Type]; !ends || b.ends(subject) {
+				return nil, nil, fmt.Errorf("client: event %d of the batch: %w", i+1, &event.InvalidError{
+					Field: "type", Value: r.Type, Rule: "moves " + subject + " a second time in one batch"})
+			}
+			r.Guard = subject
+			b = append(b, entry{msg: wire.EncodeGuard(subject, body.Encode()), isGuard: true, ends: true}, entry{msg: wire.Encode(*r), event: *r})
+			continue
+		}
+		p, err := c.protect(ctx, r)
+		if err == nil && p != nil && p.stored != 0 {
+			err = fmt.Errorf("%w: it is stored at %d", ErrDuplicateID, p.stored)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("client: event %d of the batch: %w", i+1, err)
+		}
+		if p != nil {
+			r.Guard = p.guard
+			lost[p.guard] = p.lost
+			_, ends := endTypes[r.Type]
+			g := guardEntry(p.guard, p.body, p.expected)
+			g.ends = ends
+			b = append(b, g)
+		}
+		b = append(b, entry{msg: wire.Encode(*r), event: *r})
+	}
+	return b, lost, nil
+}
+
+// endTypes are the types that end an intent.
+var endTypes = map[string]struct{}{event.AgentCompleted: {}, event.AgentFailed: {}, event.AgentAborted: {}}
 
 // entry is one message of a batch: an event, or a guard.
 type entry struct {
 	msg     *nats.Msg
 	event   event.Recorded // zero for a guard
 	isGuard bool
+	ends    bool // a guard that ends an intent
 }
 
 // batch is what is stored together. Its first message decides where it is looked
@@ -59,6 +115,11 @@ func guardEntry(subject string, body []byte, expected event.Sequence) entry {
 	m := wire.EncodeGuard(subject, body)
 	m.Header[wire.HeaderExpectedLastSubject] = []string{expected.String()}
 	return entry{msg: m, isGuard: true}
+}
+
+// ends reports whether the batch ends the intent of a guard already.
+func (b batch) ends(subject string) bool {
+	return slices.ContainsFunc(b, func(e entry) bool { return e.ends && e.msg.Subject == subject })
 }
 
 func (b batch) events() []event.Recorded {

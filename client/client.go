@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type Client struct {
 
 	log      atomic.Pointer[jetstream.Stream] // a handle; set by New
 	known    atomic.Uint64                    // the highest Sequence that this client has seen
+	handlers sync.Map                         // *Handler → struct{}: those of On that run
 	setAside atomic.Uint64                    // messages on events.> that are no events
 }
 
@@ -80,9 +82,12 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends the client's watch over its connection, which stays open. Calls that
-// are under way go on, and notice a lost connection later.
-func (c *Client) Close() { c.conn.stop() }
+// Close ends the handlers of On and the client's watch over its connection, which
+// stays open. Calls that are under way go on, and notice a lost connection later.
+func (c *Client) Close() {
+	c.handlers.Range(func(h, _ any) bool { h.(*Handler).Off(); return true })
+	c.conn.stop()
+}
 
 // CorrelationID is what this client gives to events that have none.
 func (c *Client) CorrelationID() string { return c.cfg.CorrelationID }

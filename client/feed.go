@@ -43,6 +43,8 @@ const (
 	feedHeartbeat = 2 * time.Second
 	// A consumer whose reader has died is gone from the server after this.
 	consumerIdle = 30 * time.Second
+	// How long the end of a feed may wait to take its consumer off the server.
+	dropTimeout = time.Second
 )
 
 // Feed brings stored messages in the order of the Log, each once, without gaps.
@@ -56,7 +58,10 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 		var missing time.Time // since when the Log was not there
 		for {
 			before := f.at
-			done, err := f.run(ctx, yield)
+			done, err := false, ctx.Err()
+			if err == nil {
+				done, err = f.run(ctx, yield)
+			}
 			if done {
 				return
 			}
@@ -101,6 +106,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	if f.cfg.Until != 0 && f.at >= f.cfg.Until {
 		return true, nil
 	}
+	life := f.c.conn.current()
 	cons, pending, err := f.consumer(ctx)
 	if err != nil {
 		return false, err
@@ -109,46 +115,58 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	if f.cfg.Until != 0 && pending == 0 {
 		return true, nil
 	}
+	// alive ends with ctx, and with the connection: a server that comes back has
+	// forgotten the consumer. It has no deadline, which would become the requests'.
+	alive, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, end)()
+	defer context.AfterFunc(life, end)()
 	limit := max(feedBytes, 2*int(f.c.nc.MaxPayload()))
-	msgs, err := cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(feedMessages, limit),
-		jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(feedHeartbeat),
-		jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	for delivered := uint64(0); ; {
+		// Not cons.Messages: it has room for what it asks for and none for the
+		// heartbeats that come in between, so that it loses messages of a reader that
+		// takes its time, and says nothing if they were the last.
+		msgs, err := cons.Fetch(feedMessages, jetstream.FetchMaxBytes(limit),
+			jetstream.FetchHeartbeat(feedHeartbeat), jetstream.FetchContext(alive))
+		if err != nil {
+			return false, err
+		}
+		for m := range msgs.Messages() {
+			delivered++
+			if done, err := f.take(ctx, m, delivered, yield); done || err != nil {
+				return done, err
+			}
+		}
+		if err := msgs.Error(); err != nil {
+			return false, err
+		}
+	}
+}
+
+// take brings one message, which must be the consumer's next.
+func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func(Message, error) bool) (done bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	meta, err := m.Metadata()
 	if err != nil {
 		return false, err
 	}
-	defer msgs.Stop()
-	// A server that comes back has forgotten the consumer: do not wait for its
-	// heartbeats to be missed.
-	stop := context.AfterFunc(f.c.conn.current(), msgs.Stop)
-	defer stop()
-
-	for delivered := uint64(1); ; delivered++ {
-		m, err := msgs.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return false, err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return false, err
-		}
-		if meta.Sequence.Consumer != delivered {
-			return false, fmt.Errorf("the consumer brought its message %d when %d was due", meta.Sequence.Consumer, delivered)
-		}
-		seq := event.Sequence(meta.Sequence.Stream)
-		if f.cfg.Until != 0 && seq > f.cfg.Until {
-			return true, nil
-		}
-		if seq > f.at { // a consumer made beyond the end starts at the end
-			f.at = seq
-			f.c.sawSequence(seq)
-			if !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil) {
-				return true, nil
-			}
-		}
-		if f.cfg.Until != 0 && (seq >= f.cfg.Until || meta.NumPending == 0) {
+	if meta.Sequence.Consumer != due {
+		return false, fmt.Errorf("the consumer brought its message %d when %d was due", meta.Sequence.Consumer, due)
+	}
+	seq := event.Sequence(meta.Sequence.Stream)
+	if f.cfg.Until != 0 && seq > f.cfg.Until {
+		return true, nil
+	}
+	if seq > f.at { // a consumer made beyond the end starts at the end
+		f.at = seq
+		f.c.sawSequence(seq)
+		if !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil) {
 			return true, nil
 		}
 	}
+	return f.cfg.Until != 0 && (seq >= f.cfg.Until || meta.NumPending == 0), nil
 }
 
 func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error) {
@@ -169,6 +187,10 @@ func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error)
 	default:
 		cfg.FilterSubjects = f.cfg.Subjects
 	}
+	// A creation that is given up half-way leaves its consumer behind, so the answer
+	// is waited for, within bounds, when ctx ends meanwhile.
+	ctx, release := outlive(ctx, dropTimeout)
+	defer release()
 	ctx, cancel := f.c.attempt(ctx)
 	defer cancel()
 	cons, err := f.c.js.CreateConsumer(ctx, wire.LogName, cfg)
@@ -184,9 +206,16 @@ func (f *feed) drop(ctx context.Context, cons jetstream.Consumer) {
 	if !f.c.nc.IsConnected() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
 	defer cancel()
 	if err := f.c.js.DeleteConsumer(ctx, wire.LogName, cons.CachedInfo().Name); err != nil {
 		f.c.cfg.Logger.Debug("feed: the consumer was not taken off", "err", err)
 	}
+}
+
+// outlive gives a context that ends d after ctx does.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return longer, func() { stop(); cancel() }
 }

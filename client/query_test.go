@@ -328,14 +328,14 @@ func TestQueryOfLargeEvents(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	var want []event.Recorded
-	for range 6 {
+	for range 5 { // more than the 32 MiB that one request asks for
 		e := newEvent(`"` + string(slices.Repeat([]byte("x"), 7<<20)) + `"`)
 		r, err := h.Client.Append(t.Context(), e)
 		require.NoError(t, err)
 		want = append(want, r)
 	}
 	got := query(t, h.Client, event.Filter{})
-	require.Len(t, got, 6)
+	require.Len(t, got, 5)
 	for i := range got {
 		require.True(t, string(want[i].Payload) == string(got[i].Payload) && want[i].ID == got[i].ID)
 	}

@@ -23,8 +23,11 @@ func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Reco
 		}
 		end, err := c.Position(ctx)
 		if err != nil {
-			yield(event.Recorded{}, err)
+			yield(event.Recorded{}, fmt.Errorf("client: query: %w", err))
 			return
+		}
+		if end == 0 {
+			return // an empty Log: to read "until 0" would be to follow it
 		}
 		if f.Last > 0 {
 			c.queryLast(ctx, f, end, yield)

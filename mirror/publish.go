@@ -34,7 +34,9 @@ const (
 // one, so a batch is stored at its place or not at all, however often it is sent.
 // After a try whose answer is an error or was lost, the Log's last Sequence tells
 // which: that before the batch, or that of its end, and there the batch's own last
-// message. Anything else is somebody else's.
+// message. A batch that is being stored shows a Sequence in between for a moment
+// (the engine counts message by message, and finishes what a crash interrupted).
+// Anything else is somebody else's.
 type publisher struct {
 	c  *client.Client
 	nc *nats.Conn
@@ -43,6 +45,8 @@ type publisher struct {
 	last  event.Sequence // of the Log, before msgs
 	msgs  []*nats.Msg
 	bytes int
+
+	unsure bool // a try of this batch had no answer: it may be stored yet
 }
 
 func newPublisher(c *client.Client, nc *nats.Conn, js jetstream.JetStream, last event.Sequence) *publisher {
@@ -76,6 +80,12 @@ func (p *publisher) flush(ctx context.Context) error {
 		if err == nil {
 			break
 		}
+		var api *jetstream.APIError
+		if !errors.As(err, &api) {
+			p.unsure = true
+		} else if refusals++; refusals == restoreTries {
+			return fmt.Errorf("the batch of seq %d to %d: %w", p.last+1, p.end(), err)
+		}
 		stored, stuck := p.settle(ctx, err)
 		if stored {
 			break
@@ -83,17 +93,11 @@ func (p *publisher) flush(ctx context.Context) error {
 		if stuck != nil {
 			return stuck
 		}
-		var api *jetstream.APIError
-		if errors.As(err, &api) {
-			if refusals++; refusals == restoreTries {
-				return fmt.Errorf("the batch of seq %d to %d: %w", p.last+1, p.end(), err)
-			}
-		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	p.last, p.msgs, p.bytes = p.end(), p.msgs[:0], 0
+	p.last, p.msgs, p.bytes, p.unsure = p.end(), p.msgs[:0], 0, false
 	return nil
 }
 
@@ -102,6 +106,16 @@ func (p *publisher) flush(ctx context.Context) error {
 func (p *publisher) send(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
+	// An answer that was due on a lost connection never comes.
+	lost := p.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer p.nc.RemoveStatusListener(lost)
+	go func() {
+		select {
+		case <-lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	id, n := rand.Text(), len(p.msgs)
 	p.msgs[0].Header[wire.HeaderExpectedLast] = []string{p.last.String()}
 	for i, m := range p.msgs {
@@ -151,25 +165,37 @@ func (p *publisher) begin(ctx context.Context, m *nats.Msg) error {
 // settle finds out what became of a batch whose try ended with why: it is stored,
 // it can be tried again (nil), or there is no use in that (an error).
 func (p *publisher) settle(ctx context.Context, why error) (stored bool, err error) {
-	st, err := p.c.State(ctx)
-	if err != nil {
-		return false, fmt.Errorf("%w (after: %w)", err, why)
-	}
-	switch {
-	case st.Last == p.end():
-		for m, err := range p.c.Feed(ctx, client.FeedConfig{After: p.end() - 1, Until: p.end()}) {
-			if err != nil {
-				return false, err
-			}
-			ours := p.msgs[len(p.msgs)-1]
-			if m.Seq == p.end() && m.Subject == ours.Subject && bytes.Equal(m.Data, ours.Data) {
-				return true, nil
-			}
+	for begun := time.Now(); ; {
+		st, err := p.c.State(ctx)
+		if err != nil {
+			return false, fmt.Errorf("%w (after: %w)", err, why)
 		}
-	case st.Last == p.last, st.Last < p.last && st.Config.Replicas > 1: // or an old leader's answer
-		return false, p.refused(why)
+		switch {
+		case st.Last == p.end():
+			return p.isOurs(ctx, why)
+		case st.Last == p.last, st.Last < p.last && st.Config.Replicas > 1: // or an old leader's answer
+			return false, p.refused(why)
+		case st.Last < p.last || st.Last > p.end() || !p.unsure || time.Since(begun) > restoreTimeout:
+			return false, fmt.Errorf("%w: its last seq is %d where %d was due (%w)", ErrInterfered, st.Last, p.last, why)
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return false, err
+		}
 	}
-	return false, fmt.Errorf("%w: its last seq is %d where %d was due (%w)", ErrInterfered, st.Last, p.last, why)
+}
+
+// isOurs looks whether the Log ends with the batch's own last message.
+func (p *publisher) isOurs(ctx context.Context, why error) (bool, error) {
+	ours := p.msgs[len(p.msgs)-1]
+	for m, err := range p.c.Feed(ctx, client.FeedConfig{After: p.end() - 1, Until: p.end()}) {
+		if err != nil {
+			return false, err
+		}
+		if m.Subject == ours.Subject && bytes.Equal(m.Data, ours.Data) {
+			return true, nil
+		}
+	}
+	return false, fmt.Errorf("%w: another message is at seq %d (%w)", ErrInterfered, p.end(), why)
 }
 
 // refused says what a refusal means that another try would not change.

@@ -122,8 +122,7 @@ func TestKill(t *testing.T) {
 
 	const appenders = 4
 	acks := make([][]ack, appenders)
-	var mu sync.Mutex // guards acks and heard
-	heard := sync.NewCond(&mu)
+	var mu sync.Mutex // guards acks
 	var stdins []io.Closer
 	var procs []*exec.Cmd
 	var readers sync.WaitGroup
@@ -141,37 +140,36 @@ func TestKill(t *testing.T) {
 				if json.Unmarshal(lines.Bytes(), &a) == nil {
 					mu.Lock()
 					acks[i] = append(acks[i], a)
-					heard.Broadcast()
 					mu.Unlock()
 				}
 			}
 		})
 	}
 	total := func() (n int) {
+		mu.Lock()
+		defer mu.Unlock()
 		for _, a := range acks {
 			n += len(a)
 		}
 		return n
 	}
+	more := func(n int) { // waits for so many acknowledgements
+		t.Helper()
+		start := total()
+		require.Eventually(t, func() bool { return total() >= start+n }, 30*time.Second, 2*time.Millisecond,
+			"nothing is acknowledged any more; what the processes said:\n%v", words)
+	}
 
 	for round := range rounds {
 		// Kill only a host that has acknowledged something, at a random moment after.
-		mu.Lock()
-		for start := total(); total() == start; {
-			heard.Wait()
-		}
-		mu.Unlock()
+		more(1)
 		timer := time.NewTimer(time.Duration(random.Int64N(int64(120 * time.Millisecond))))
 		<-timer.C
 		require.NoError(t, host.Process.Kill(), "round %d: %s", round, words)
 		_ = host.Wait()
 		host = serve()
 	}
-	mu.Lock()
-	for start := total(); total() < start+appenders; {
-		heard.Wait()
-	}
-	mu.Unlock()
+	more(appenders)
 	for _, in := range stdins {
 		require.NoError(t, in.Close())
 	}

@@ -30,7 +30,7 @@ anything is written. A log that is not empty is refused.`,
 }
 
 func restore(cmd *cobra.Command, o *options, from []string) (err error) {
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.Restoring = true, true })
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.Restoring = true, true, true })
 	if err != nil {
 		return err
 	}

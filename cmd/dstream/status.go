@@ -41,7 +41,7 @@ Exit status 1 when there is an alarm.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			// A look must not start the mirror where nobody hosts.
-			d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror = true })
+			d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
 			if err != nil {
 				return err
 			}

@@ -52,6 +52,7 @@ type link struct {
 	holding        bool   // requests wait in held
 	held           []byte
 	gone           bool // the client's side has ended
+	done           chan struct{}
 }
 
 // Proxy starts a proxy in front of the host's broker; it ends with the test.
@@ -116,6 +117,10 @@ func (p *Proxy) arm(marker string, hold bool) *Fault {
 
 // Met is closed when the request has come.
 func (f *Fault) Met() <-chan struct{} { return f.met }
+
+// Done is closed when the connection that the request came over has ended on both
+// sides: the server has read all that it was sent. Only after Met.
+func (f *Fault) Done() <-chan struct{} { return f.link.done }
 
 // Release sends on what was held, on the connection to the server that it was
 // meant for. Answers to a client that is gone are dropped.
@@ -187,7 +192,8 @@ func (p *Proxy) serve(c net.Conn) {
 		return
 	}
 	defer s.Close()
-	l := &link{client: c, server: s}
+	l := &link{client: c, server: s, done: make(chan struct{})}
+	defer close(l.done)
 	p.mu.Lock()
 	p.links[l] = struct{}{}
 	if p.closed {

@@ -34,9 +34,10 @@ func IsGuard(subject string) bool { return strings.HasPrefix(subject, Guards+"."
 
 // The states of an intent's guard.
 const (
-	IntentCreated = "created"
-	IntentClaimed = "claimed"
-	IntentEnded   = "ended"
+	IntentCreated  = "created"
+	IntentClaimed  = "claimed"
+	IntentReleased = "released"
+	IntentEnded    = "ended"
 )
 
 // GuardBody is what a guard message holds.
@@ -47,12 +48,17 @@ type GuardBody struct {
 	Type string `json:"type,omitempty"`
 	// State is the intent's state, on guards of kind intent.
 	State string `json:"state,omitempty"`
+	// Holder and Lease, in ms, are of a claim. Lease 0: it does not run out.
+	Holder string `json:"holder,omitempty"`
+	Lease  int64  `json:"lease_ms,omitempty"`
+	// Data is a caller's own, on guards of kind user.
+	Data json.RawMessage `json:"data,omitempty"`
 }
 
 // Encode gives the guard's message body.
 func (b GuardBody) Encode() []byte {
 	out, err := json.Marshal(b)
-	if err != nil { // strings only
+	if err != nil { // strings, a number, and JSON that was checked
 		panic(err)
 	}
 	return out
@@ -138,3 +144,6 @@ func GuardIsFinal(subject string, body []byte) bool {
 	var b GuardBody
 	return json.Unmarshal(body, &b) == nil && b.State == IntentEnded
 }
+
+// GuardKind is the subject of all guards of a kind.
+func GuardKind(kind string) string { return Guards + "." + kind + ".*" }

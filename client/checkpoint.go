@@ -1,0 +1,336 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+	"durablestream/projection"
+)
+
+// CheckpointRequest is a question for a human.
+type CheckpointRequest struct {
+	// ID names the checkpoint, at most 256 bytes. Default: "cp_" and a UUIDv7.
+	// Asking again under an ID that was used for the same action returns the first
+	// request; for another action it is a *ConflictError.
+	ID string
+	// StreamID is the session that asks, and RequestedBy who. Both are required;
+	// RequestedBy can never decide.
+	StreamID    string
+	RequestedBy string
+	// DecisionPoint is the question, for a human to read. Required.
+	DecisionPoint string
+	// Options are what an approval may choose from; each ID once. None: an approval
+	// names no option.
+	Options []event.Option
+	// Schema is a JSON Schema (draft 2020-12 unless it says otherwise) that a free
+	// answer must satisfy. Nil: an answer may be any JSON.
+	Schema json.RawMessage
+	// ExpiresIn is the time after which the sweeper decides "expired"; 0: never.
+	ExpiresIn time.Duration
+	// Action is the exact action that the question is about, any JSON. Its hash is
+	// stored with the request and with the decision.
+	Action json.RawMessage
+
+	CorrelationID, CausationID string
+	Metadata                   json.RawMessage
+}
+
+// RequestCheckpoint asks. It returns when the question is durable, and does not
+// wait for the answer: see WaitCheckpoint.
+func (c *Client) RequestCheckpoint(ctx context.Context, q CheckpointRequest) (projection.Checkpoint, error) {
+	now := event.Now()
+	p := event.Checkpoint{
+		ID: q.ID, DecisionPoint: q.DecisionPoint, Options: q.Options,
+		RequestedBy: q.RequestedBy, RequestedAt: now, Schema: q.Schema, Action: q.Action,
+	}
+	if p.ID == "" {
+		p.ID = "cp_" + event.NewID()
+	}
+	if p.Options == nil {
+		p.Options = []event.Option{}
+	}
+	if q.ExpiresIn < 0 {
+		return projection.Checkpoint{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "expires", Value: q.ExpiresIn.String(), Rule: "must be 0 (never) or more"})
+	}
+	if q.ExpiresIn > 0 {
+		p.ExpiresAt = now + max(q.ExpiresIn.Milliseconds(), 1)
+	}
+	if q.Action != nil {
+		hash, err := ActionHash(q.Action)
+		if err != nil {
+			return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
+		}
+		p.ActionHash = hash
+	}
+	payload, err := encodePayload(p)
+	if err != nil {
+		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %s: %w", p.ID, err)
+	}
+	r, err := c.Append(ctx, event.Event{
+		Type: event.CheckpointRequested, StreamID: q.StreamID, Actor: q.RequestedBy,
+		CorrelationID: q.CorrelationID, CausationID: q.CausationID, Metadata: q.Metadata, Payload: payload,
+	})
+	if err != nil {
+		return projection.Checkpoint{}, err
+	}
+	return c.Checkpoint(ctx, cmp.Or(checkpointID(r), p.ID))
+}
+
+func checkpointID(r event.Recorded) string {
+	cp, err := projection.NewCheckpoint(r)
+	if err != nil {
+		return ""
+	}
+	return cp.ID
+}
+
+// encodePayload is json.Marshal without escaping HTML.
+func encodePayload(v any) (json.RawMessage, error) {
+	return marshal(v)
+}
+
+// checkRequest checks a request that is about to be stored.
+func checkRequest(r event.Recorded) (projection.Checkpoint, error) {
+	cp, err := projection.NewCheckpoint(r)
+	if err != nil {
+		return cp, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: "must be a checkpoint with an id: " + err.Error()}
+	}
+	if cp.DecisionPoint == "" {
+		return cp, &event.InvalidError{Field: "payload.decision_point", Value: "", Rule: "must say what there is to decide"}
+	}
+	for i, o := range cp.Options {
+		twice := slices.ContainsFunc(cp.Options[:i], func(p event.Option) bool { return p.ID == o.ID })
+		if o.ID == "" || twice {
+			return cp, &event.InvalidError{Field: fmt.Sprintf("payload.options[%d].id", i), Value: o.ID, Rule: "must not be empty, nor be there twice"}
+		}
+	}
+	if len(cp.Schema) > 0 {
+		if _, err := compileSchema(cp.Schema); err != nil {
+			return cp, &event.InvalidError{Field: "payload.schema", Value: string(cp.Schema), Rule: "must be a JSON Schema: " + err.Error()}
+		}
+	}
+	if len(cp.Action) > 0 {
+		hash, err := ActionHash(cp.Action)
+		if err != nil {
+			return cp, err
+		}
+		if cp.ActionHash != "" && cp.ActionHash != hash {
+			return cp, &event.InvalidError{Field: "payload.action_hash", Value: cp.ActionHash, Rule: "must be the hash of the action, " + hash}
+		}
+	}
+	return cp, nil
+}
+
+// hashOf is the hash of the action that a checkpoint is about; "" for none.
+func hashOf(cp projection.Checkpoint) string {
+	if cp.ActionHash != "" || len(cp.Action) == 0 {
+		return cp.ActionHash
+	}
+	hash, err := ActionHash(cp.Action)
+	if err != nil {
+		return "unreadable"
+	}
+	return hash
+}
+
+// VerifyAction reports whether an approval of cp is for this very action.
+func VerifyAction(cp projection.Checkpoint, action json.RawMessage) bool {
+	hash, err := ActionHash(action)
+	return err == nil && cp.Status == projection.Approved && hash == hashOf(cp)
+}
+
+// Checkpoint reads one checkpoint as it stands. ErrUnknownCheckpoint where nobody
+// asked.
+func (c *Client) Checkpoint(ctx context.Context, id string) (projection.Checkpoint, error) {
+	if err := event.ValidateID("checkpoint", id); err != nil {
+		return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
+	}
+	cp, err := c.request(ctx, id)
+	if err != nil {
+		return cp, err
+	}
+	d, err := c.decision(ctx, id)
+	if err != nil {
+		return cp, err
+	}
+	if d != nil {
+		cp.Decision, cp.Status = d, d.Status
+	}
+	return cp, nil
+}
+
+// request reads the request that stands behind a checkpoint's request guard.
+func (c *Client) request(ctx context.Context, id string) (projection.Checkpoint, error) {
+	r, err := c.firstBehind(ctx, wire.GuardSubject(wire.GuardRequest, id))
+	if err != nil {
+		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %s: %w", id, err)
+	}
+	if r == nil || r.Type != event.CheckpointRequested {
+		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %q: %w", id, ErrUnknownCheckpoint)
+	}
+	cp, err := projection.NewCheckpoint(*r)
+	if err != nil || cp.ID != id {
+		return cp, fmt.Errorf("client: checkpoint %q: %w", id, ErrUnknownCheckpoint)
+	}
+	return cp, nil
+}
+
+// decision reads the decision that stands behind a checkpoint's guard; nil if it
+// is not decided.
+func (c *Client) decision(ctx context.Context, id string) (*projection.Decision, error) {
+	r, err := c.firstBehind(ctx, wire.GuardSubject(wire.GuardCheckpoint, id))
+	if err != nil || r == nil {
+		return nil, err
+	}
+	of, d, err := projection.NewDecision(*r)
+	if err != nil || of != id {
+		return nil, fmt.Errorf("client: the guard of checkpoint %q holds what is no decision of it (seq %d)", id, r.Seq)
+	}
+	return &d, nil
+}
+
+// firstBehind reads the event that was written with the first message of a guard
+// that is written once. nil if the guard was never written.
+func (c *Client) firstBehind(ctx context.Context, guard string) (*event.Recorded, error) {
+	m, err := c.lastOn(ctx, guard)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	r, err := c.behind(ctx, event.Sequence(m.Sequence), m.Data)
+	if err == nil && r == nil {
+		err = fmt.Errorf("%s (seq %d) stands without its event: somebody wrote it by hand, or the store is damaged", guard, m.Sequence)
+	}
+	return r, err
+}
+
+// Checkpoints lists the checkpoints in the order of their requests; with pending
+// only those that wait.
+func (c *Client) Checkpoints(ctx context.Context, pending bool) ([]projection.Checkpoint, error) {
+	var f projection.Checkpoints
+	if _, _, err := c.fold(ctx, &f); err != nil {
+		return nil, err
+	}
+	return f.All(pending), nil
+}
+
+// WaitCheckpoint waits until the checkpoint is decided, and returns it with its
+// decision. Any number may wait, before and after; whoever waits again gets the
+// same answer. It goes on through restarts of the broker, until ctx ends.
+func (c *Client) WaitCheckpoint(ctx context.Context, id string) (projection.Checkpoint, error) {
+	cp, err := c.Checkpoint(ctx, id)
+	if err != nil || cp.Decision != nil {
+		return cp, err
+	}
+	guard := wire.GuardSubject(wire.GuardCheckpoint, id)
+	for _, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, After: cp.Seq}) {
+		if err != nil {
+			return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, err)
+		}
+		return c.Checkpoint(ctx, id)
+	}
+	return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, ctx.Err())
+}
+
+// Approval is a human's yes.
+type Approval struct {
+	By      string          // who; never the one who asked
+	Option  string          // one of the request's, where it has any
+	Answer  json.RawMessage // as the request's schema says; optional where it has none
+	Comment string
+	// StreamID, CorrelationID: default those of the request.
+}
+
+// Approve decides a checkpoint. Its errors say why nothing was decided:
+// ErrUnknownCheckpoint, ErrUnknownOption, ErrAnswer, ErrOwnCheckpoint, and
+// *DecidedError with the decision that stands.
+func (c *Client) Approve(ctx context.Context, id string, a Approval) (projection.Checkpoint, error) {
+	return c.decide(ctx, id, event.CheckpointApproved, a.By, event.Approved{
+		CheckpointID: id, ApprovedBy: a.By, SelectedOption: a.Option, Answer: a.Answer, Comment: a.Comment,
+	})
+}
+
+// Reject decides a checkpoint with a no. Its errors are those of Approve.
+func (c *Client) Reject(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+	return c.decide(ctx, id, event.CheckpointRejected, by, event.Rejected{CheckpointID: id, RejectedBy: by, Reason: reason})
+}
+
+// Cancel withdraws a checkpoint. The one who asked cannot decide, and this is a
+// decision: from them it is a request to the sweeper, which Cancel waits for as
+// long as ctx lasts, at most 5 seconds; the checkpoint is then still pending, with
+// CancelRequested set.
+func (c *Client) Cancel(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+	cp, err := c.decide(ctx, id, event.CheckpointCancelled, by, event.Cancelled{CheckpointID: id, CancelledBy: by, Reason: reason})
+	if !errors.Is(err, ErrOwnCheckpoint) {
+		return cp, err
+	}
+	return c.RequestCancel(ctx, id, by, reason)
+}
+
+// RequestCancel asks the sweeper to cancel a checkpoint; see Cancel.
+func (c *Client) RequestCancel(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+	cp, err := c.Checkpoint(ctx, id)
+	if err != nil {
+		return cp, err
+	}
+	if cp.Decision != nil {
+		return cp, fmt.Errorf("client: %w", &DecidedError{cp})
+	}
+	payload, err := encodePayload(event.CancelRequested{CheckpointID: id, RequestedBy: by, Reason: reason})
+	if err == nil {
+		_, err = c.Append(ctx, event.Event{Type: event.CheckpointCancelRequested, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, Actor: by, Payload: payload})
+	}
+	if err != nil {
+		return cp, err
+	}
+	cp.CancelRequested, cp.CancelBy, cp.CancelReason = true, by, reason
+	wait, cancel := context.WithTimeout(ctx, cancelWait)
+	defer cancel()
+	if done, err := c.WaitCheckpoint(wait, id); err == nil {
+		return done, nil
+	}
+	return cp, ctx.Err()
+}
+
+const cancelWait = 5 * time.Second
+
+// decide appends a decision in the stream of its request.
+func (c *Client) decide(ctx context.Context, id, typ, by string, payload any) (projection.Checkpoint, error) {
+	if err := event.ValidateID("checkpoint", id); err != nil {
+		return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
+	}
+	cp, err := c.request(ctx, id)
+	if err != nil {
+		return cp, err
+	}
+	p, err := encodePayload(payload)
+	if err != nil {
+		return cp, fmt.Errorf("client: checkpoint %s: %w", id, err)
+	}
+	r, err := c.Append(ctx, event.Event{
+		Type: typ, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, CausationID: cp.EventID, Actor: by, Payload: p,
+	})
+	var decided *DecidedError
+	if errors.As(err, &decided) {
+		return decided.Checkpoint, err
+	}
+	if err != nil {
+		return cp, err
+	}
+	_, d, err := projection.NewDecision(r)
+	cp.Decision, cp.Status = &d, d.Status
+	return cp, err
+}
+
+// CancelFor cancels on behalf of whoever asked for it. It is the sweeper's.
+func (c *Client) CancelFor(ctx context.Context, cp projection.Checkpoint, reason string) (projection.Checkpoint, error) {
+	return c.decide(ctx, cp.ID, event.CheckpointCancelled, SweeperActor, event.Cancelled{
+		CheckpointID: cp.ID, CancelledBy: SweeperActor, Reason: reason,
+	})
+}

@@ -1,0 +1,86 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nuid"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// Guard is a compare-and-set of a caller's own: the position of a name, which
+// moves with each append behind it.
+type Guard struct {
+	// Name is any non-empty string of at most 256 bytes.
+	Name string
+	// Expected is the guard's last Sequence as the caller knows it; 0 for a guard
+	// that was never written.
+	Expected event.Sequence
+	// Data is any JSON that the guard is to hold; optional.
+	Data json.RawMessage
+}
+
+// AppendGuarded appends events if and only if the guard's last Sequence is the one
+// expected: all of it or nothing. It returns the guard's new Sequence, which is a
+// fencing token: greater than any that was given before. Without events it only
+// moves the guard, which costs far less than a batch.
+//
+// The loser gets a *ConflictError with the guard's Sequence and the event that
+// won. An answer that was lost is found again by reading the guard: whoever gets a
+// Sequence has won.
+func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Event) (event.Sequence, []event.Recorded, error) {
+	if err := event.ValidateID("guard", g.Name); err != nil {
+		return 0, nil, fmt.Errorf("client: %w", err)
+	}
+	if g.Data != nil && !json.Valid(g.Data) {
+		return 0, nil, fmt.Errorf("client: %w", &event.InvalidError{Field: "guard data", Value: string(g.Data), Rule: "must be JSON"})
+	}
+	if len(events) > event.MaxBatchLen {
+		return 0, nil, fmt.Errorf("client: %w", &event.InvalidError{
+			Field: "batch", Value: fmt.Sprintf("%d events", len(events)), Rule: "must hold at most 999 events behind a guard"})
+	}
+	subject := wire.GuardSubject(wire.GuardUser, g.Name)
+	body := wire.GuardBody{Event: nuid.Next(), Data: g.Data} // unique, so that ours is known again
+	b := batch{{}}
+	for i, e := range events {
+		r, err := c.prepare(e)
+		if err == nil && needsGuard(r.Event) {
+			err = fmt.Errorf("client: %w", &event.InvalidError{Field: "type", Value: r.Type, Rule: "has a guard of its own: append it by itself"})
+		}
+		if err != nil {
+			return 0, nil, fmt.Errorf("client: event %d behind the guard: %w", i+1, errors.Unwrap(err))
+		}
+		r.Guard = subject
+		if i == 0 {
+			body.Event, body.Type = r.ID, r.Type
+		}
+		b = append(b, entry{msg: wire.Encode(r), event: r})
+	}
+	b[0] = guardEntry(subject, body.Encode(), g.Expected)
+	if err := c.publishBatch(ctx, b); err != nil {
+		return 0, nil, err
+	}
+	return b[0].event.Seq, b.events(), nil
+}
+
+// GuardPosition is the last Sequence of a guard of a caller's own; 0 if it was
+// never written.
+func (c *Client) GuardPosition(ctx context.Context, name string) (event.Sequence, error) {
+	if err := event.ValidateID("guard", name); err != nil {
+		return 0, fmt.Errorf("client: %w", err)
+	}
+	m, err := c.lastOn(ctx, wire.GuardSubject(wire.GuardUser, name))
+	if err != nil || m == nil {
+		return 0, err
+	}
+	return event.Sequence(m.Sequence), nil
+}
+
+func needsGuard(e event.Event) bool {
+	_, _, ok := wire.Protected(e)
+	return ok
+}

@@ -1,0 +1,363 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nuid"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+	"durablestream/projection"
+)
+
+var (
+	// ErrUnknownIntent: nobody created an intent under that id.
+	ErrUnknownIntent = errors.New("there is no such intent")
+	// ErrIntentEnded: the intent has ended; a *EndedError carries how.
+	ErrIntentEnded = errors.New("the intent has ended")
+	// ErrHeld: another holder's lease stands; a *HeldError carries whose.
+	ErrHeld = errors.New("the intent is held by another")
+)
+
+// EndedError is a change to an intent that has ended. It carries how.
+type EndedError struct{ Intent projection.Intent }
+
+func (e *EndedError) Error() string {
+	i := e.Intent
+	return fmt.Sprintf("intent %s: %v: %s by %s (seq %d)", i.ID, ErrIntentEnded, i.State, i.EndedBy, i.EndSeq)
+}
+
+// Unwrap gives ErrIntentEnded.
+func (e *EndedError) Unwrap() error { return ErrIntentEnded }
+
+// HeldError is a change to an intent on which another's lease stands.
+type HeldError struct{ Intent projection.Intent }
+
+func (e *HeldError) Error() string {
+	i := e.Intent
+	return fmt.Sprintf("intent %s: %v: %s until %s", i.ID, ErrHeld, i.Holder, time.UnixMilli(i.LeaseUntil).UTC().Format(time.RFC3339Nano))
+}
+
+// Unwrap gives ErrHeld.
+func (e *HeldError) Unwrap() error { return ErrHeld }
+
+// IntentSpec describes long-running work.
+type IntentSpec struct {
+	// ID names the intent, at most 256 bytes. Default: "intent_" and a UUIDv7. An
+	// ID that was used is a *ConflictError.
+	ID string
+	// StreamID is the session that the work belongs to; its events go there.
+	// Required. ParentSessionID in the payload is the same.
+	StreamID string
+	// Actor is who creates it. Required.
+	Actor string
+	// Description, Agent and Prompt say what is to be done, and by whom.
+	Description, Agent, Prompt string
+	// Timeout is the time after which the sweeper fails the intent with reason
+	// "timeout", counted from its creation; 0: never.
+	Timeout time.Duration
+
+	CorrelationID, CausationID string
+	Metadata                   json.RawMessage
+}
+
+// CreateIntent creates an intent; it is pending until somebody claims or starts it.
+func (c *Client) CreateIntent(ctx context.Context, s IntentSpec) (projection.Intent, error) {
+	if s.Timeout < 0 {
+		return projection.Intent{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "timeout", Value: s.Timeout.String(), Rule: "must be 0 (never) or more"})
+	}
+	p := event.Intent{
+		ID: s.ID, Description: s.Description, Agent: s.Agent, Prompt: s.Prompt, ParentSessionID: s.StreamID,
+		Status: string(projection.Pending), CreatedAt: event.Now(),
+	}
+	if s.Timeout > 0 {
+		p.TimeoutMS = max(s.Timeout.Milliseconds(), 1)
+	}
+	if p.ID == "" {
+		p.ID = "intent_" + event.NewID()
+	}
+	payload, err := marshal(p)
+	if err != nil {
+		return projection.Intent{}, fmt.Errorf("client: intent %s: %w", p.ID, err)
+	}
+	if _, err := c.Append(ctx, event.Event{
+		Type: event.AgentSpawned, StreamID: s.StreamID, Actor: s.Actor, Payload: payload,
+		CorrelationID: s.CorrelationID, CausationID: s.CausationID, Metadata: s.Metadata,
+	}); err != nil {
+		return projection.Intent{}, err
+	}
+	return c.Intent(ctx, p.ID)
+}
+
+// Intent reads one intent as it stands. ErrUnknownIntent where nobody created it.
+func (c *Client) Intent(ctx context.Context, id string) (projection.Intent, error) {
+	if err := event.ValidateID("intent", id); err != nil {
+		return projection.Intent{}, fmt.Errorf("client: %w", err)
+	}
+	position, err := c.Position(ctx)
+	if err != nil {
+		return projection.Intent{}, err
+	}
+	var f projection.Intents
+	if err := c.foldIntent(ctx, &f, id, position); err != nil {
+		return projection.Intent{}, fmt.Errorf("client: intent %q: %w", id, err)
+	}
+	i, ok := f.Get(id)
+	if !ok {
+		return i, fmt.Errorf("client: intent %q: %w", id, ErrUnknownIntent)
+	}
+	return i, nil
+}
+
+// foldIntent applies what concerns one intent: the messages of its guard, and the
+// events that stand behind them. Only an intent that somebody published without a
+// guard has to be looked for among all.
+func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id string, position event.Sequence) error {
+	if position == 0 {
+		return nil
+	}
+	guard := wire.GuardSubject(wire.GuardIntent, id)
+	created := false
+	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, Until: position}) {
+		if err != nil {
+			return err
+		}
+		e, ok := c.entry(m)
+		if !ok {
+			continue
+		}
+		if err := f.Apply(e); err != nil {
+			return err
+		}
+		if e.Guard.State != projection.StateCreated && e.Guard.State != projection.StateEnded {
+			continue
+		}
+		r, err := c.behind(ctx, m.Seq, m.Data)
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			created = created || r.Type == event.AgentSpawned
+			if err := f.Apply(projection.Entry{Seq: r.Seq, Stored: m.Stored, Event: r}); err != nil {
+				return err
+			}
+		}
+	}
+	if created {
+		return nil
+	}
+	*f = projection.Intents{}
+	needs := f.Needs()
+	needs.Guards = nil
+	r := projection.Runner{Folds: []projection.Fold{f}}
+	return r.Run(c.entriesOf(ctx, append(subjectsOf(needs), guard), 0, position))
+}
+
+// Intents lists the intents in the order of their creation; with active only those
+// that have not ended.
+func (c *Client) Intents(ctx context.Context, active bool) ([]projection.Intent, error) {
+	var f projection.Intents
+	if _, _, err := c.fold(ctx, &f); err != nil {
+		return nil, err
+	}
+	return f.All(active), nil
+}
+
+// Lease is the right of one process to work on an intent. Its Token is a fencing
+// token: greater than that of any claim before.
+type Lease struct {
+	Intent string
+	Holder string
+	Token  event.Sequence
+	Length time.Duration // 0: it does not run out, and anybody may take over
+	Until  time.Time     // by this process's clock when the claim was sent; zero without Length
+}
+
+// ClaimIntent takes an intent for length, if nobody's lease stands on it; a
+// *HeldError says whose does, an *EndedError that there is nothing left to do. A
+// lease that ran out can be taken over projection.LeaseMargin later, judged by the
+// server's time of the claim and this process's clock. Of many that claim at once
+// one gets it.
+func (c *Client) ClaimIntent(ctx context.Context, id, holder string, length time.Duration) (Lease, error) {
+	if length <= 0 {
+		return Lease{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "lease", Value: length.String(), Rule: "must be longer than 0"})
+	}
+	return c.claim(ctx, id, holder, length)
+}
+
+// StartIntent marks an intent as running without a lease: anybody may take over.
+func (c *Client) StartIntent(ctx context.Context, id, holder string) (Lease, error) {
+	return c.claim(ctx, id, holder, 0)
+}
+
+func (c *Client) claim(ctx context.Context, id, holder string, length time.Duration) (Lease, error) {
+	for {
+		i, err := c.Intent(ctx, id)
+		if err != nil {
+			return Lease{}, err
+		}
+		if i.Ended() {
+			return Lease{}, fmt.Errorf("client: %w", &EndedError{i})
+		}
+		if i.Held(time.Now()) {
+			return Lease{}, fmt.Errorf("client: %w", &HeldError{i})
+		}
+		l, err := c.moveIntent(ctx, Lease{Intent: id, Holder: holder, Token: i.Guard, Length: length}, wire.IntentClaimed)
+		var conflict *ConflictError
+		if !errors.As(err, &conflict) {
+			return l, err
+		}
+		// Somebody was faster: the next look says who, or that it is free again.
+	}
+}
+
+// RenewIntent makes a lease last its length again, from now, under a new Token. A
+// *ConflictError means that it was lost: somebody took over, or the intent ended.
+func (c *Client) RenewIntent(ctx context.Context, l Lease) (Lease, error) {
+	return c.moveIntent(ctx, l, wire.IntentClaimed)
+}
+
+// ReleaseIntent gives a lease back; the intent is pending again. Its errors are
+// those of RenewIntent.
+func (c *Client) ReleaseIntent(ctx context.Context, l Lease) error {
+	_, err := c.moveIntent(ctx, l, wire.IntentReleased)
+	return err
+}
+
+// moveIntent publishes the next state on the intent's guard: a single message, no
+// batch, since batches hold up everybody.
+func (c *Client) moveIntent(ctx context.Context, l Lease, state string) (Lease, error) {
+	if err := event.ValidateID("holder", l.Holder); err != nil {
+		return l, fmt.Errorf("client: intent %s: %w", l.Intent, err)
+	}
+	body := wire.GuardBody{Event: nuid.Next(), State: state, Holder: l.Holder, Lease: l.Length.Milliseconds()}
+	if l.Length > 0 {
+		l.Until = time.Now().Round(0).Add(l.Length)
+	}
+	b := batch{guardEntry(wire.GuardSubject(wire.GuardIntent, l.Intent), body.Encode(), l.Token)}
+	if err := c.publishBatch(ctx, b); err != nil {
+		return l, fmt.Errorf("client: intent %s: %w", l.Intent, err)
+	}
+	l.Token = b[0].event.Seq
+	return l, nil
+}
+
+// End says how an intent ends.
+type End struct {
+	// By is who ends it. Required.
+	By string
+	// Token is that of the lease under which the work was done. A stale one is a
+	// *ConflictError. 0: without a lease, which is refused with a *HeldError while
+	// another's stands.
+	Token event.Sequence
+	// Result, of a completion; Error, of a failure; Reason, of either or an abort.
+	Result, Error, Reason string
+}
+
+// CompleteIntent ends an intent as completed.
+func (c *Client) CompleteIntent(ctx context.Context, id string, e End) (projection.Intent, error) {
+	return c.endIntent(ctx, event.AgentCompleted, id, e)
+}
+
+// FailIntent ends an intent as failed.
+func (c *Client) FailIntent(ctx context.Context, id string, e End) (projection.Intent, error) {
+	return c.endIntent(ctx, event.AgentFailed, id, e)
+}
+
+// AbortIntent ends an intent as aborted, whoever holds it.
+func (c *Client) AbortIntent(ctx context.Context, id string, e End) (projection.Intent, error) {
+	return c.endIntent(ctx, event.AgentAborted, id, e)
+}
+
+func (c *Client) endIntent(ctx context.Context, typ, id string, end End) (projection.Intent, error) {
+	i, err := c.Intent(ctx, id)
+	if err != nil {
+		return i, err
+	}
+	payload, err := marshal(event.IntentEnd{IntentID: id, Result: end.Result, Error: end.Error, Reason: end.Reason})
+	if err != nil {
+		return i, fmt.Errorf("client: intent %s: %w", id, err)
+	}
+	r, err := c.prepare(event.Event{
+		Type: typ, StreamID: i.StreamID, CorrelationID: i.CorrelationID, CausationID: i.EventID, Actor: end.By, Payload: payload,
+	})
+	if err != nil {
+		return i, err
+	}
+	p, err := c.protectEndOf(ctx, &r, i, end.Token)
+	if err != nil {
+		return i, fmt.Errorf("client: %w", err)
+	}
+	if _, err = c.appendProtected(ctx, r, p); err != nil {
+		return i, err
+	}
+	return c.Intent(ctx, id)
+}
+
+// protectSpawn makes an intent of an agent.spawned that names one.
+func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
+	subject, body, ok := wire.Protected(r.Event)
+	if !ok {
+		return nil, nil // work that nobody named
+	}
+	i, err := projection.NewIntent(*r, time.Now())
+	if err != nil {
+		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: err.Error()}
+	}
+	if i.TimeoutMS < 0 {
+		return nil, &event.InvalidError{Field: "payload.timeout_ms", Value: fmt.Sprint(i.TimeoutMS), Rule: "must be 0 (never) or more"}
+	}
+	lost := func(_ context.Context, conflict *ConflictError) (event.Recorded, error) {
+		if conflict.Winner != nil && conflict.Winner.ID == r.ID {
+			return *conflict.Winner, nil
+		}
+		return event.Recorded{}, fmt.Errorf("intent %s is there already: %w", i.ID, conflict)
+	}
+	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
+}
+
+// protectEnd guards the end of an intent that was handed to Append. The end of an
+// intent that nobody created is an event like any other.
+func (c *Client) protectEnd(ctx context.Context, r *event.Recorded) (*protection, error) {
+	subject, _, ok := wire.Protected(r.Event)
+	if !ok {
+		return nil, nil
+	}
+	_, id, _ := wire.ParseGuardSubject(subject)
+	i, err := c.Intent(ctx, id)
+	if errors.Is(err, ErrUnknownIntent) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.protectEndOf(ctx, r, i, 0)
+}
+
+// protectEndOf guards the end of i under a lease's token, or without one.
+func (c *Client) protectEndOf(_ context.Context, r *event.Recorded, i projection.Intent, token event.Sequence) (*protection, error) {
+	if i.Ended() {
+		if r.ID == i.EndID {
+			return &protection{stored: i.EndSeq}, nil
+		}
+		return nil, &EndedError{i}
+	}
+	mine := r.Actor == i.Holder || r.Type == event.AgentAborted
+	if token == 0 && i.Held(time.Now()) && !mine {
+		return nil, &HeldError{i}
+	}
+	subject, body, _ := wire.Protected(r.Event)
+	expected := cmp.Or(token, i.Guard)
+	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
+		if now, err := c.Intent(ctx, i.ID); err == nil && now.Ended() {
+			return event.Recorded{}, errors.Join(&EndedError{now}, conflict)
+		}
+		return event.Recorded{}, fmt.Errorf("intent %s: %w", i.ID, conflict)
+	}
+	return &protection{guard: subject, expected: expected, body: body.Encode(), lost: lost}, nil
+}

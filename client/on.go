@@ -1,0 +1,99 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// Handler is a function that is called for events as they are recorded.
+type Handler struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	behind atomic.Uint64
+	seq    atomic.Uint64
+	panics atomic.Uint64
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// On calls f for each event recorded from now on whose type matches pattern, in
+// order, one at a time. Each handler reads for itself: one that is slow is behind
+// alone, and one that panics goes on with the next event. Off ends it.
+func (c *Client) On(ctx context.Context, pattern string, f func(event.Recorded)) (*Handler, error) {
+	filter := event.Filter{Types: []string{pattern}}
+	if err := filter.Validate(); err != nil {
+		return nil, fmt.Errorf("client: on: %w", err)
+	}
+	after, err := c.Position(ctx)
+	if err != nil {
+		return nil, err
+	}
+	filter.After = after
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	h := &Handler{cancel: cancel, done: make(chan struct{})}
+	h.seq.Store(uint64(after))
+	c.handlers.Store(h, struct{}{})
+	go func() {
+		defer close(h.done)
+		defer c.handlers.Delete(h)
+		for m, err := range c.Feed(run, FeedConfig{Subjects: wire.FilterSubjects(filter), After: after}) {
+			if err != nil {
+				h.fail(err)
+				return
+			}
+			h.behind.Store(m.Pending + 1)
+			if e, ok := c.entry(m); ok && filter.Match(*e.Event) {
+				h.call(c, f, *e.Event)
+			}
+			h.behind.Store(m.Pending)
+			h.seq.Store(uint64(m.Seq))
+		}
+	}()
+	return h, nil
+}
+
+func (h *Handler) call(c *Client, f func(event.Recorded), r event.Recorded) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.panics.Add(1)
+			c.cfg.Logger.Error("a handler panicked", "seq", r.Seq, "err", fmt.Sprint(p))
+		}
+	}()
+	f(r)
+}
+
+func (h *Handler) fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
+}
+
+// Off ends the handler: it is not called again, though a call may be under way. It
+// may be called from the handler itself, and more than once.
+func (h *Handler) Off() { h.cancel() }
+
+// Done is closed when the handler has ended.
+func (h *Handler) Done() <-chan struct{} { return h.done }
+
+// Behind is how many matching events are recorded and not yet handled, as of the
+// last one that was delivered; the one being handled counts.
+func (h *Handler) Behind() uint64 { return h.behind.Load() }
+
+// Seq is the last Sequence that was handled.
+func (h *Handler) Seq() event.Sequence { return event.Sequence(h.seq.Load()) }
+
+// Panics is how many calls have panicked.
+func (h *Handler) Panics() uint64 { return h.panics.Load() }
+
+// Err is why the handler ended by itself; nil while it runs and after Off.
+func (h *Handler) Err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
+}

@@ -1,0 +1,124 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+	"durablestream/projection"
+)
+
+// Resume is what survived: all that is unfinished. The first four keys are the
+// original module's.
+type Resume struct {
+	// EventsReplayed is the number of events in the Log, as the original counts;
+	// EventsRead is how many had to be read.
+	EventsReplayed     uint64                  `json:"events_replayed"`
+	PendingCheckpoints []projection.Checkpoint `json:"pending_checkpoints"`
+	ActiveIntents      []projection.Intent     `json:"active_intents"`
+	LastEventAt        int64                   `json:"last_event_at,omitempty"` // Unix ms; 0: no event
+
+	OpenSessions []projection.Session `json:"open_sessions"`
+	Position     event.Sequence       `json:"position"`
+	EventsRead   int                  `json:"events_read"` // guards included
+	TookMS       float64              `json:"took_ms"`
+	SetAside     []projection.Aside   `json:"set_aside,omitempty"`
+}
+
+// Resume rebuilds what is unfinished from the Log: checkpoints that wait, intents
+// that have not ended, sessions that are open. It reads only what these need, may
+// be called any number of times, and changes nothing.
+func (c *Client) Resume(ctx context.Context) (Resume, error) {
+	start := time.Now()
+	var checkpoints projection.Checkpoints
+	var intents projection.Intents
+	var sessions projection.Sessions
+	runner, position, err := c.fold(ctx, &checkpoints, &intents, &sessions)
+	if err != nil {
+		return Resume{}, err
+	}
+	_, read := runner.Applied()
+	r := Resume{
+		PendingCheckpoints: checkpoints.All(true), ActiveIntents: intents.All(true), OpenSessions: sessions.Open(),
+		Position: position, EventsRead: read, SetAside: runner.Aside(),
+	}
+	now := time.Now()
+	for i := range r.PendingCheckpoints {
+		r.PendingCheckpoints[i].Late = r.PendingCheckpoints[i].Overdue(now)
+	}
+	for i := range r.ActiveIntents {
+		r.ActiveIntents[i].Late = r.ActiveIntents[i].Overdue(now)
+	}
+	if r.EventsReplayed, err = c.countEvents(ctx); err != nil {
+		return r, err
+	}
+	for last, err := range c.Query(ctx, event.Filter{Last: 1}) {
+		if err != nil {
+			return r, err
+		}
+		r.LastEventAt = last.Timestamp
+	}
+	r.TookMS = float64(time.Since(start).Microseconds()) / 1000
+	return r, nil
+}
+
+// countEvents asks the engine how many messages an event reader would get.
+func (c *Client) countEvents(ctx context.Context) (uint64, error) {
+	f := &feed{c: c, cfg: FeedConfig{Subjects: []string{wire.AllEvents}, HeadersOnly: true}}
+	var n uint64
+	err := c.retry(ctx, func(ctx context.Context) error {
+		cons, pending, err := f.consumer(ctx)
+		if err == nil {
+			n = pending
+			f.drop(ctx, cons)
+		}
+		return err
+	})
+	return n, err
+}
+
+// ExpireImported ends what was imported and whose time has passed: checkpoints
+// expire, intents fail with reason "timeout". The sweeper leaves these alone,
+// since nobody may have seen them yet.
+func (c *Client) ExpireImported(ctx context.Context) (checkpoints, intents int, err error) {
+	var cf projection.Checkpoints
+	var xf projection.Intents
+	if _, _, err := c.fold(ctx, &cf, &xf); err != nil {
+		return 0, 0, err
+	}
+	now := time.Now()
+	for _, cp := range cf.All(true) {
+		if !cp.Imported || !cp.Overdue(now) {
+			continue
+		}
+		if _, err := c.Expire(ctx, cp); err == nil {
+			checkpoints++
+		} else if !isDecided(err) {
+			return checkpoints, intents, err
+		}
+	}
+	for _, i := range xf.All(true) {
+		if !i.Imported || !i.Overdue(now) {
+			continue
+		}
+		if err := c.TimeOut(ctx, i); err == nil {
+			intents++
+		} else if !errors.Is(err, ErrIntentEnded) {
+			return checkpoints, intents, err
+		}
+	}
+	return checkpoints, intents, nil
+}
+
+func isDecided(err error) bool {
+	var d *DecidedError
+	return errors.As(err, &d)
+}
+
+// TimeOut fails an intent whose time is up, whoever holds it. It is the sweeper's.
+func (c *Client) TimeOut(ctx context.Context, i projection.Intent) error {
+	_, err := c.FailIntent(ctx, i.ID, End{By: SweeperActor, Token: i.Guard, Error: "timeout", Reason: "timeout"})
+	return err
+}

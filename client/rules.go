@@ -1,0 +1,321 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+	"durablestream/projection"
+)
+
+var (
+	// ErrUnknownCheckpoint: nobody asked under that id.
+	ErrUnknownCheckpoint = errors.New("there is no such checkpoint")
+	// ErrUnknownOption: the request has no option of that id.
+	ErrUnknownOption = errors.New("the checkpoint has no such option")
+	// ErrAnswer: the answer breaks the request's schema.
+	ErrAnswer = errors.New("the answer does not fit the checkpoint's schema")
+	// ErrOwnCheckpoint: whoever asked cannot decide.
+	ErrOwnCheckpoint = errors.New("whoever asked cannot decide")
+	// ErrNotDue: "expired" can only be decided when the time has passed.
+	ErrNotDue = errors.New("the checkpoint has not expired")
+
+	// ErrDecided, ErrExpired, ErrCancelled: what a *DecidedError is, by the
+	// decision that stands: approved or rejected, expired, cancelled.
+	ErrDecided   = errors.New("the checkpoint is decided already")
+	ErrExpired   = errors.New("the checkpoint has expired")
+	ErrCancelled = errors.New("the checkpoint was cancelled")
+)
+
+// DecidedError is a decision that came too late. It carries the one that stands.
+type DecidedError struct {
+	Checkpoint projection.Checkpoint
+}
+
+func (e *DecidedError) Error() string {
+	s := fmt.Sprintf("checkpoint %s: %v", e.Checkpoint.ID, e.Unwrap())
+	if d := e.Checkpoint.Decision; d != nil {
+		s += fmt.Sprintf(": %s by %s at %s (seq %d)", d.Status, d.By, time.UnixMilli(d.At).UTC().Format(time.RFC3339), d.Seq)
+	}
+	return s
+}
+
+// Unwrap gives ErrDecided, ErrExpired or ErrCancelled.
+func (e *DecidedError) Unwrap() error {
+	switch {
+	case e.Checkpoint.Status == projection.Cancelled:
+		return ErrCancelled
+	case e.Checkpoint.Status == projection.Expired || e.Checkpoint.Decision == nil:
+		return ErrExpired
+	}
+	return ErrDecided
+}
+
+// protection is the guard that an event is to be written behind.
+type protection struct {
+	guard    string
+	expected event.Sequence
+	body     []byte
+	// stored is set instead where this very event was stored before.
+	stored event.Sequence
+	// lost turns the conflict of a guard that moved meanwhile into the answer for
+	// the caller: the event that stands for the one that was appended, or an error.
+	lost lostFunc
+}
+
+type lostFunc = func(context.Context, *ConflictError) (event.Recorded, error)
+
+// protect applies the rules to an event that is about to be stored. nil means that
+// it needs no guard. It is the one place through which requests, decisions and the
+// states of intents pass, whichever call they came by.
+func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, error) {
+	switch r.Type {
+	case event.CheckpointRequested:
+		return c.protectRequest(r)
+	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+		return c.protectDecision(ctx, r)
+	case event.AgentSpawned:
+		return c.protectSpawn(r)
+	case event.AgentCompleted, event.AgentFailed, event.AgentAborted:
+		return c.protectEnd(ctx, r)
+	}
+	return nil, nil
+}
+
+func (c *Client) protectRequest(r *event.Recorded) (*protection, error) {
+	cp, err := checkRequest(*r)
+	if err != nil {
+		return nil, err
+	}
+	subject, body, _ := wire.Protected(r.Event)
+	lost := func(_ context.Context, conflict *ConflictError) (event.Recorded, error) {
+		if conflict.Winner == nil {
+			return event.Recorded{}, conflict
+		}
+		first, err := projection.NewCheckpoint(*conflict.Winner)
+		if err == nil && first.ID == cp.ID && hashOf(first) == hashOf(cp) {
+			return *conflict.Winner, nil // asked again: the first request stands
+		}
+		return event.Recorded{}, fmt.Errorf("checkpoint %s was asked about another action: %w", cp.ID, conflict)
+	}
+	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
+}
+
+func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*protection, error) {
+	id, d, err := projection.NewDecision(*r)
+	if err != nil {
+		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: err.Error()}
+	}
+	if id == "" {
+		return nil, &event.InvalidError{Field: "payload.checkpoint_id", Value: "", Rule: "must name the checkpoint that is decided"}
+	}
+	cp, err := c.Checkpoint(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if cp.Decision != nil && cp.Decision.EventID == r.ID {
+		return &protection{stored: cp.Decision.Seq}, nil
+	}
+	if cp.Decision != nil {
+		return nil, &DecidedError{cp}
+	}
+	if err := c.mayDecide(ctx, cp, d, r); err != nil {
+		return nil, err
+	}
+	if err := bind(r, cp); err != nil {
+		return nil, err
+	}
+	subject, body, _ := wire.Protected(r.Event)
+	lost := func(ctx context.Context, _ *ConflictError) (event.Recorded, error) {
+		now, err := c.Checkpoint(ctx, id)
+		if err == nil {
+			err = &DecidedError{now}
+		}
+		return event.Recorded{}, err
+	}
+	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
+}
+
+// mayDecide holds a decision against its request.
+func (c *Client) mayDecide(ctx context.Context, cp projection.Checkpoint, d projection.Decision, r *event.Recorded) error {
+	overdue := cp.Overdue(time.Now()) && !cp.Imported
+	if d.Status == projection.Expired {
+		if cp.ExpiresAt == 0 || event.Now() < cp.ExpiresAt {
+			return fmt.Errorf("checkpoint %s: %w", cp.ID, ErrNotDue)
+		}
+		return nil
+	}
+	if r.Actor == cp.RequestedBy || d.By == cp.RequestedBy || r.Actor == cp.Actor {
+		return fmt.Errorf("checkpoint %s: %s asked: %w", cp.ID, cp.RequestedBy, ErrOwnCheckpoint)
+	}
+	if overdue {
+		// Its time has passed and no sweeper has come by: settle it, so that the
+		// error can carry the decision that stands.
+		return c.expire(ctx, cp)
+	}
+	if d.Status != projection.Approved {
+		return nil
+	}
+	known := slices.ContainsFunc(cp.Options, func(o event.Option) bool { return o.ID == d.Option })
+	if !known && (d.Option != "" || len(cp.Options) > 0 && len(d.Answer) == 0) {
+		return fmt.Errorf("checkpoint %s: option %q: %w: %s", cp.ID, d.Option, ErrUnknownOption, optionList(cp))
+	}
+	return checkAnswer(cp, d)
+}
+
+// expire decides that a checkpoint's time has passed, and gives the error for who
+// came too late.
+func (c *Client) expire(ctx context.Context, cp projection.Checkpoint) error {
+	done, err := c.Expire(ctx, cp)
+	var decided *DecidedError
+	switch {
+	case err == nil:
+		return &DecidedError{done}
+	case errors.As(err, &decided):
+		return decided
+	}
+	return &DecidedError{cp} // overdue, and nobody has decided so yet
+}
+
+// Expire decides that a checkpoint's time has passed; ErrNotDue before. It is the
+// sweeper's.
+func (c *Client) Expire(ctx context.Context, cp projection.Checkpoint) (projection.Checkpoint, error) {
+	return c.decide(ctx, cp.ID, event.CheckpointExpired, SweeperActor, event.Expired{CheckpointID: cp.ID, ExpiresAt: cp.ExpiresAt})
+}
+
+// SweeperActor is who decides what time decides.
+const SweeperActor = "sweeper"
+
+func optionList(cp projection.Checkpoint) string {
+	if len(cp.Options) == 0 {
+		return "it has none"
+	}
+	s := "it has "
+	for i, o := range cp.Options {
+		if i > 0 {
+			s += ", "
+		}
+		s += o.ID
+	}
+	return s
+}
+
+func checkAnswer(cp projection.Checkpoint, d projection.Decision) error {
+	if len(cp.Schema) == 0 {
+		return nil
+	}
+	if len(d.Answer) == 0 {
+		if d.Option != "" {
+			return nil // an option was chosen instead of a free answer
+		}
+		return fmt.Errorf("checkpoint %s: %w: it asks for one, and none was given", cp.ID, ErrAnswer)
+	}
+	schema, err := compileSchema(cp.Schema)
+	if err != nil {
+		return fmt.Errorf("checkpoint %s: its schema cannot be read: %w", cp.ID, err)
+	}
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Answer))
+	if err == nil {
+		err = schema.Validate(v)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint %s: %w: %v", cp.ID, ErrAnswer, err) //nolint:errorlint // the validator's words, not its type
+	}
+	return nil
+}
+
+// compileSchema compiles a schema that stands alone: it can refer to nothing
+// outside itself.
+func compileSchema(schema json.RawMessage) (*jsonschema.Schema, error) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	if err != nil {
+		return nil, err
+	}
+	comp := jsonschema.NewCompiler()
+	comp.UseLoader(noLoader{})
+	if err := comp.AddResource("checkpoint.json", doc); err != nil {
+		return nil, err
+	}
+	return comp.Compile("checkpoint.json")
+}
+
+type noLoader struct{}
+
+func (noLoader) Load(url string) (any, error) {
+	return nil, fmt.Errorf("a checkpoint's schema cannot refer to %s", url)
+}
+
+// bind writes into a decision which request it is about, and which action.
+func bind(r *event.Recorded, cp projection.Checkpoint) error {
+	var p map[string]json.RawMessage
+	if err := json.Unmarshal(r.Payload, &p); err != nil {
+		return &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: "must be an object"}
+	}
+	add := func(name string, v any) error {
+		b, err := marshal(v)
+		if err != nil {
+			return err
+		}
+		if have, ok := p[name]; ok && string(have) != string(b) {
+			return &event.InvalidError{Field: "payload." + name, Value: string(have), Rule: "must be that of the request, " + string(b)}
+		} else if !ok {
+			end := len(r.Payload) - 1 // before the closing brace of compact JSON
+			sep := ","
+			if len(p) == 0 {
+				sep = ""
+			}
+			r.Payload = slices.Concat(r.Payload[:end], []byte(fmt.Sprintf("%s%q:%s", sep, name, b)), []byte("}"))
+		}
+		return nil
+	}
+	if err := add("request_seq", cp.Seq); err != nil {
+		return err
+	}
+	if hash := hashOf(cp); hash != "" {
+		return add("action_hash", hash)
+	}
+	return nil
+}
+
+// marshal is json.Marshal without escaping HTML.
+func marshal(v any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// appendProtected stores an event behind its guard.
+func (c *Client) appendProtected(ctx context.Context, r event.Recorded, p *protection) (event.Recorded, error) {
+	if p.stored != 0 {
+		r.Seq = p.stored
+		return c.sameOrError(ctx, r)
+	}
+	r.Guard = p.guard
+	b := batch{guardEntry(p.guard, p.body, p.expected), {msg: wire.Encode(r), event: r}}
+	err := c.publishBatch(ctx, b)
+	var conflict *ConflictError
+	if errors.As(err, &conflict) {
+		won, err := p.lost(ctx, conflict)
+		if err != nil {
+			return event.Recorded{}, fmt.Errorf("client: append %s: %w", cmp.Or(r.Type, r.ID), err)
+		}
+		return won, nil
+	}
+	if err != nil {
+		return event.Recorded{}, err
+	}
+	return b[1].event, nil
+}

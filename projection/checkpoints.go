@@ -1,0 +1,188 @@
+package projection
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"durablestream/event"
+)
+
+// Status is where a checkpoint or an intent stands.
+type Status string
+
+// The states of a checkpoint and of an intent.
+const (
+	Pending   Status = "pending"
+	Approved  Status = "approved"
+	Rejected  Status = "rejected"
+	Expired   Status = "expired"
+	Cancelled Status = "cancelled"
+
+	Running   Status = "running"
+	Completed Status = "completed"
+	Failed    Status = "failed"
+	Aborted   Status = "aborted"
+)
+
+// Checkpoint is a question that waits for a human, or was decided.
+type Checkpoint struct {
+	event.Checkpoint
+	StreamID        string         `json:"stream_id"`
+	CorrelationID   string         `json:"correlation_id,omitempty"`
+	Seq             event.Sequence `json:"seq"` // of the request
+	Status          Status         `json:"status"`
+	Imported        bool           `json:"imported,omitempty"`
+	Late            bool           `json:"overdue,omitempty"` // filled in by resume and list
+	CancelRequested bool           `json:"cancel_requested,omitempty"`
+	CancelBy        string         `json:"cancel_by,omitempty"`
+	CancelReason    string         `json:"cancel_reason,omitempty"`
+	Decision        *Decision      `json:"decision,omitempty"`
+	EventID         string         `json:"event_id"` // of the request
+	Actor           string         `json:"-"`        // of the request's event
+}
+
+// Decision is what was decided, once and for all.
+type Decision struct {
+	Status  Status          `json:"status"`
+	By      string          `json:"by"`
+	At      int64           `json:"at"`  // Unix ms
+	Seq     event.Sequence  `json:"seq"` // of the decision's event
+	EventID string          `json:"event_id"`
+	Option  string          `json:"option,omitempty"`
+	Answer  json.RawMessage `json:"answer,omitempty"`
+	Comment string          `json:"comment,omitempty"`
+	Reason  string          `json:"reason,omitempty"`
+}
+
+// Overdue reports whether the checkpoint's time has passed without a decision.
+func (c Checkpoint) Overdue(now time.Time) bool {
+	return c.Status == Pending && c.ExpiresAt != 0 && now.UnixMilli() >= c.ExpiresAt
+}
+
+// NewCheckpoint reads a request.
+func NewCheckpoint(r event.Recorded) (Checkpoint, error) {
+	c := Checkpoint{
+		StreamID: r.StreamID, CorrelationID: r.CorrelationID, Seq: r.Seq, Status: Pending,
+		Imported: r.Imported, EventID: r.ID, Actor: r.Actor,
+	}
+	if err := json.Unmarshal(r.Payload, &c.Checkpoint); err != nil {
+		return c, fmt.Errorf("%s: the payload is not a checkpoint: %w", r.Type, err)
+	}
+	if c.ID == "" {
+		return c, fmt.Errorf("%s: the payload has no id", r.Type)
+	}
+	return c, nil
+}
+
+// NewDecision reads a decision and the id of its checkpoint.
+func NewDecision(r event.Recorded) (id string, d Decision, err error) {
+	d = Decision{By: r.Actor, At: r.Timestamp, Seq: r.Seq, EventID: r.ID}
+	var p struct {
+		event.Approved
+		RejectedBy  string `json:"rejected_by"`
+		CancelledBy string `json:"cancelled_by"`
+		Reason      string `json:"reason"`
+	}
+	if err := json.Unmarshal(r.Payload, &p); err != nil {
+		return "", d, fmt.Errorf("%s: the payload is not a decision: %w", r.Type, err)
+	}
+	switch r.Type {
+	case event.CheckpointApproved:
+		d.Status, d.By = Approved, cmp.Or(p.ApprovedBy, r.Actor)
+	case event.CheckpointRejected:
+		d.Status, d.By = Rejected, cmp.Or(p.RejectedBy, r.Actor)
+	case event.CheckpointExpired:
+		d.Status = Expired
+	case event.CheckpointCancelled:
+		d.Status, d.By = Cancelled, cmp.Or(p.CancelledBy, r.Actor)
+	default:
+		return "", d, fmt.Errorf("%s is not a decision", r.Type)
+	}
+	d.Option, d.Answer, d.Comment, d.Reason = p.SelectedOption, p.Answer, p.Comment, p.Reason
+	return p.CheckpointID, d, nil
+}
+
+// Checkpoints folds requests and decisions.
+//
+// A decision counts only if it stands behind the first guard message of its
+// checkpoint: that message names the decision's event. Anything else on these
+// types, however it got there, changes nothing. A request counts if it stands
+// behind its request guard in the same way.
+type Checkpoints struct {
+	byID     map[string]*Checkpoint
+	requests map[string]string // checkpoint → the id of the event behind its request guard
+	decided  map[string]string // checkpoint → the id of the event behind its decision guard
+}
+
+// Needs implements Fold.
+func (*Checkpoints) Needs() Needs {
+	return Needs{Types: []string{"checkpoint.*"}, Guards: []string{KindRequest, KindCheckpoint}}
+}
+
+// Apply implements Fold.
+func (c *Checkpoints) Apply(e Entry) error {
+	if c.byID == nil {
+		c.byID, c.requests, c.decided = map[string]*Checkpoint{}, map[string]string{}, map[string]string{}
+	}
+	if e.Guard != nil {
+		first := map[string]map[string]string{KindRequest: c.requests, KindCheckpoint: c.decided}[e.Guard.Kind]
+		if _, ok := first[e.Guard.ID]; !ok && first != nil {
+			first[e.Guard.ID] = e.Guard.Event
+		}
+		return nil
+	}
+	if e.Event == nil {
+		return nil
+	}
+	switch e.Event.Type {
+	case event.CheckpointRequested:
+		cp, err := NewCheckpoint(*e.Event)
+		if err != nil {
+			return err
+		}
+		if c.requests[cp.ID] == e.Event.ID && c.byID[cp.ID] == nil {
+			c.byID[cp.ID] = &cp
+		}
+	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+		id, d, err := NewDecision(*e.Event)
+		if err != nil {
+			return err
+		}
+		if cp := c.byID[id]; cp != nil && cp.Decision == nil && c.decided[id] == e.Event.ID {
+			cp.Decision, cp.Status = &d, d.Status
+		}
+	case event.CheckpointCancelRequested:
+		var p event.CancelRequested
+		if err := json.Unmarshal(e.Event.Payload, &p); err != nil {
+			return fmt.Errorf("%s: %w", e.Event.Type, err)
+		}
+		if cp := c.byID[p.CheckpointID]; cp != nil && !cp.CancelRequested {
+			cp.CancelRequested, cp.CancelBy, cp.CancelReason = true, cmp.Or(p.RequestedBy, e.Event.Actor), p.Reason
+		}
+	}
+	return nil
+}
+
+// Get returns a checkpoint.
+func (c *Checkpoints) Get(id string) (Checkpoint, bool) {
+	if cp := c.byID[id]; cp != nil {
+		return *cp, true
+	}
+	return Checkpoint{}, false
+}
+
+// All lists the checkpoints in the order of their requests; with pending only
+// those that wait.
+func (c *Checkpoints) All(pending bool) []Checkpoint {
+	out := []Checkpoint{}
+	for _, cp := range c.byID {
+		if !pending || cp.Status == Pending {
+			out = append(out, *cp)
+		}
+	}
+	slices.SortFunc(out, func(a, b Checkpoint) int { return cmp.Compare(a.Seq, b.Seq) })
+	return out
+}

@@ -1,0 +1,205 @@
+package projection
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"durablestream/event"
+)
+
+// LeaseMargin is how much longer than its lease a claim is respected: the judge's
+// clock and the server's, by which the claim was made, may differ by that much.
+const LeaseMargin = time.Second
+
+// Intent is long-running work.
+type Intent struct {
+	event.Intent
+	StreamID      string         `json:"stream_id"`
+	CorrelationID string         `json:"correlation_id,omitempty"`
+	Seq           event.Sequence `json:"seq"` // of agent.spawned
+	Imported      bool           `json:"imported,omitempty"`
+	Late          bool           `json:"overdue,omitempty"` // filled in by resume and list
+	State         Status         `json:"status"`            // hides the status that the payload was created with
+	Holder        string         `json:"holder,omitempty"`
+	LeaseUntil    int64          `json:"lease_until,omitempty"` // Unix ms by the server's clock; 0: no lease
+	Token         event.Sequence `json:"token,omitempty"`       // of the claim that holds
+	Guard         event.Sequence `json:"guard_seq"`             // the guard's last Sequence; 0: it has none
+	EndedBy       string         `json:"ended_by,omitempty"`
+	EndSeq        event.Sequence `json:"end_seq,omitempty"`
+	EndID         string         `json:"end_id,omitempty"`
+	Reason        string         `json:"reason,omitempty"`
+	EventID       string         `json:"event_id"`
+	Actor         string         `json:"-"`
+	Stored        time.Time      `json:"-"` // the server's time of the creation
+}
+
+// Ended reports whether nothing more can happen to the intent.
+func (i Intent) Ended() bool { return i.State == Completed || i.State == Failed || i.State == Aborted }
+
+// Due is when the intent's time is up; zero for never.
+func (i Intent) Due() time.Time {
+	if i.TimeoutMS <= 0 {
+		return time.Time{}
+	}
+	start := i.Stored
+	if i.Imported && i.CreatedAt > 0 {
+		start = time.UnixMilli(i.CreatedAt)
+	}
+	return start.Add(time.Duration(i.TimeoutMS) * time.Millisecond)
+}
+
+// Overdue reports whether the intent's time is up and it has not ended.
+func (i Intent) Overdue(now time.Time) bool {
+	due := i.Due()
+	return !i.Ended() && !due.IsZero() && !now.Before(due)
+}
+
+// Held reports whether a lease stands: nobody else may claim or end the intent.
+func (i Intent) Held(now time.Time) bool {
+	return i.LeaseUntil != 0 && now.Before(time.UnixMilli(i.LeaseUntil).Add(LeaseMargin))
+}
+
+// NewIntent reads a creation.
+func NewIntent(r event.Recorded, stored time.Time) (Intent, error) {
+	i := Intent{
+		StreamID: r.StreamID, CorrelationID: r.CorrelationID, Seq: r.Seq, Imported: r.Imported,
+		State: Pending, EventID: r.ID, Actor: r.Actor, Stored: stored,
+	}
+	if err := json.Unmarshal(r.Payload, &i.Intent); err != nil {
+		return i, fmt.Errorf("%s: the payload is not an intent: %w", r.Type, err)
+	}
+	if i.CreatedAt == 0 {
+		i.CreatedAt = r.Timestamp
+	}
+	return i, nil
+}
+
+// Take applies a guard message to the intent.
+func (i *Intent) Take(g Guard, seq event.Sequence, stored time.Time) {
+	i.Guard = seq
+	i.Holder, i.LeaseUntil, i.Token = "", 0, 0
+	switch g.State {
+	case StateClaimed:
+		i.State, i.Holder, i.Token = Running, g.Holder, seq
+		if i.StartedAt == 0 {
+			i.StartedAt = stored.UnixMilli()
+		}
+		if g.Lease > 0 {
+			i.LeaseUntil = stored.Add(g.Lease).UnixMilli()
+		}
+	case StateReleased:
+		i.State = Pending
+	}
+}
+
+// End applies an end that stands behind the guard.
+func (i *Intent) End(r event.Recorded) error {
+	var p event.IntentEnd
+	if err := json.Unmarshal(r.Payload, &p); err != nil {
+		return fmt.Errorf("%s: the payload does not end an intent: %w", r.Type, err)
+	}
+	i.State = map[string]Status{event.AgentCompleted: Completed, event.AgentFailed: Failed, event.AgentAborted: Aborted}[r.Type]
+	i.CompletedAt, i.EndedBy, i.EndSeq = r.Timestamp, r.Actor, r.Seq
+	i.EndID = r.ID
+	i.Result, i.Error, i.Reason = p.Result, p.Error, p.Reason
+	return nil
+}
+
+// Intents folds creations, claims and ends.
+//
+// An intent's state is its guard's last message. An agent.spawned that somebody
+// published without a guard makes an intent too, unless one of that id is there;
+// its guard begins with the first claim or end.
+type Intents struct {
+	byID   map[string]*Intent
+	guards map[string]guardAt
+}
+
+type guardAt struct {
+	Guard
+	seq    event.Sequence
+	stored time.Time
+}
+
+// Needs implements Fold.
+func (*Intents) Needs() Needs {
+	return Needs{
+		Types:  []string{event.AgentSpawned, event.AgentCompleted, event.AgentFailed, event.AgentAborted},
+		Guards: []string{KindIntent},
+	}
+}
+
+// Apply implements Fold.
+func (x *Intents) Apply(e Entry) error {
+	if x.byID == nil {
+		x.byID, x.guards = map[string]*Intent{}, map[string]guardAt{}
+	}
+	if g := e.Guard; g != nil {
+		if g.Kind == KindIntent {
+			x.guards[g.ID] = guardAt{*g, e.Seq, e.Stored}
+			if i := x.byID[g.ID]; i != nil && !i.Ended() {
+				i.Take(*g, e.Seq, e.Stored)
+			}
+		}
+		return nil
+	}
+	if e.Event == nil {
+		return nil
+	}
+	switch e.Event.Type {
+	case event.AgentSpawned:
+		return x.spawned(e)
+	case event.AgentCompleted, event.AgentFailed, event.AgentAborted:
+		var p event.IntentEnd
+		if err := json.Unmarshal(e.Event.Payload, &p); err != nil {
+			return fmt.Errorf("%s: the payload does not end an intent: %w", e.Event.Type, err)
+		}
+		i, g := x.byID[p.IntentID], x.guards[p.IntentID]
+		if i != nil && !i.Ended() && g.State == StateEnded && g.Event == e.Event.ID {
+			return i.End(*e.Event)
+		}
+	}
+	return nil
+}
+
+func (x *Intents) spawned(e Entry) error {
+	i, err := NewIntent(*e.Event, e.Stored)
+	if err != nil {
+		return err
+	}
+	if i.ID == "" || x.byID[i.ID] != nil {
+		return nil // work that nobody named, or that is there
+	}
+	if g, ok := x.guards[i.ID]; ok {
+		if g.Event != e.Event.ID {
+			return nil // not the one that the guard was written with
+		}
+		i.Take(g.Guard, g.seq, g.stored)
+	}
+	x.byID[i.ID] = &i
+	return nil
+}
+
+// Get returns an intent.
+func (x *Intents) Get(id string) (Intent, bool) {
+	if i := x.byID[id]; i != nil {
+		return *i, true
+	}
+	return Intent{}, false
+}
+
+// All lists the intents in the order of their creation; with active only those
+// that have not ended.
+func (x *Intents) All(active bool) []Intent {
+	out := []Intent{}
+	for _, i := range x.byID {
+		if !active || !i.Ended() {
+			out = append(out, *i)
+		}
+	}
+	slices.SortFunc(out, func(a, b Intent) int { return cmp.Compare(a.Seq, b.Seq) })
+	return out
+}

@@ -1,0 +1,115 @@
+package projection
+
+import (
+	"slices"
+
+	"durablestream/event"
+)
+
+// Lineage folds which event caused which. A cause that was never seen is kept as a
+// node of its own, and a cycle is cut where it closes.
+type Lineage struct {
+	nodes map[string]*Node
+	order []string
+}
+
+// Node is one event in the tree of causes.
+type Node struct {
+	ID       string
+	Event    *event.Recorded // nil: named as a cause, never seen
+	Children []string        // in the order of the Log
+
+	at int // in order
+}
+
+// Needs implements Fold.
+func (*Lineage) Needs() Needs { return Needs{Types: []string{">"}} }
+
+// Apply implements Fold.
+func (l *Lineage) Apply(e Entry) error {
+	if e.Event == nil {
+		return nil
+	}
+	n := l.node(e.Event.ID)
+	if n.Event != nil {
+		return nil // an id that was used again: the first stands
+	}
+	r := *e.Event
+	n.Event = &r
+	if r.CausationID != "" {
+		parent := l.node(r.CausationID)
+		parent.Children = append(parent.Children, r.ID)
+	}
+	return nil
+}
+
+func (l *Lineage) node(id string) *Node {
+	if l.nodes == nil {
+		l.nodes = map[string]*Node{}
+	}
+	if l.nodes[id] == nil {
+		l.nodes[id] = &Node{ID: id, at: len(l.order)}
+		l.order = append(l.order, id)
+	}
+	return l.nodes[id]
+}
+
+// Get returns a node.
+func (l *Lineage) Get(id string) (Node, bool) {
+	if n := l.nodes[id]; n != nil {
+		return *n, true
+	}
+	return Node{}, false
+}
+
+// Roots lists the nodes that nothing seen caused, in the order of the Log. Of a
+// cycle, its first node is the root.
+func (l *Lineage) Roots() []string {
+	var out []string
+	below := map[string]bool{}
+	for _, id := range l.order {
+		if n := l.nodes[id]; n.Event == nil || n.Event.CausationID == "" {
+			out = append(out, id)
+			l.Walk(id, func(id string, _ int) { below[id] = true })
+		}
+	}
+	for _, id := range l.order { // what is left hangs on a cycle
+		if !below[id] {
+			out = append(out, id)
+			l.Walk(id, func(id string, _ int) { below[id] = true })
+		}
+	}
+	slices.SortStableFunc(out, func(a, b string) int { return l.nodes[a].at - l.nodes[b].at })
+	return out
+}
+
+// Root gives the first cause that is known of an event.
+func (l *Lineage) Root(id string) string {
+	seen := map[string]bool{}
+	for !seen[id] {
+		seen[id] = true
+		n := l.nodes[id]
+		if n == nil || n.Event == nil || n.Event.CausationID == "" || seen[n.Event.CausationID] {
+			break
+		}
+		id = n.Event.CausationID
+	}
+	return id
+}
+
+// Walk visits a node and all below it once each, parents first, with their depth.
+func (l *Lineage) Walk(id string, visit func(id string, depth int)) {
+	seen := map[string]bool{}
+	var walk func(string, int)
+	walk = func(id string, depth int) {
+		if seen[id] || l.nodes[id] == nil {
+			return
+		}
+		seen[id] = true
+		visit(id, depth)
+		for _, child := range l.nodes[id].Children {
+			walk(child, depth+1)
+		}
+	}
+	walk(id, 0)
+}
