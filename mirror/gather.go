@@ -27,7 +27,6 @@ type batch struct {
 	data  []byte
 	lines uint64
 	first event.Sequence // of the first line
-	last  Line           // without what a writer does not need: file, number, event fields
 	begun time.Time      // when the first line came
 	since time.Time      // when the first line's event was stored, by the server's clock
 
@@ -130,9 +129,7 @@ func (g *gather) line(b *batch, m client.Message) {
 		b.first, b.begun, b.since = m.Seq, time.Now(), m.Stored
 	}
 	b.lines++
-	body := trimBody(m.Data)
-	b.data, g.chain = g.sum.appendLine(b.data, m.Seq, body, g.chain)
-	b.last.Recorded.Seq, b.last.Body = m.Seq, body
+	b.data, g.chain = g.sum.appendLine(b.data, m.Seq, trimBody(m.Data), g.chain)
 }
 
 // look tells how the batch stands.

@@ -62,6 +62,8 @@ type reader struct {
 	files    int
 	bytes    int64 // of whole lines
 	bad      error // ends everything
+
+	hook func(where string) // for tests that rotate between two steps; nil otherwise
 }
 
 func openDir(dir string) *reader {
@@ -109,6 +111,7 @@ func (r *reader) read() (Line, error) {
 			return Line{}, err
 		}
 		if !r.sealed {
+			r.step("end")
 			newer, err := r.newer()
 			if err != nil {
 				return Line{}, err
@@ -129,6 +132,12 @@ func (r *reader) read() (Line, error) {
 		if err := r.advance(); err != nil {
 			return Line{}, err
 		}
+	}
+}
+
+func (r *reader) step(where string) {
+	if r.hook != nil {
+		r.hook(where)
 	}
 }
 
@@ -241,6 +250,7 @@ func (r *reader) advance() error {
 		if err != nil {
 			return err
 		}
+		r.step("listed")
 		f, err := os.Open(next.path)
 		if errors.Is(err, fs.ErrNotExist) && next.active() {
 			return io.EOF // it has got its older name meanwhile

@@ -347,15 +347,17 @@ func TestRestoreSeesAnotherWriter(t *testing.T) {
 	cfg := many(t, 4500)
 	h := brokertest.Start(t)
 	rc := restoreOf(h, cfg.Dir)
-	wrote := false
+	wrote, at := false, event.Sequence(0)
 	rc.Progress = func(done, total uint64) {
 		if !wrote && done > 1000 {
 			wrote = true
+			at = position(t, h.Client)
 			guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
 		}
 	}
 	_, err := Restore(t.Context(), rc)
 	require.ErrorIs(t, err, ErrInterfered)
+	require.Equal(t, at+1, position(t, h.Client), "nothing was mixed in")
 }
 
 // The answer to a batch is lost, with the connection or the whole broker: it is
@@ -390,6 +392,33 @@ func TestRestoreLosesAnswers(t *testing.T) {
 			<-fault.Met()
 		}
 	}
+}
+
+// A batch whose answer was lost is seen while the engine stores it.
+func TestRestoreWaitsForABatchUnderWay(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	js, err := jetstream.New(h.Conn)
+	require.NoError(t, err)
+	p := newPublisher(h.Client, h.Conn, js, 0)
+	subjects := []string{"a", "b", "c"}
+	for i, s := range subjects {
+		subjects[i] = wire.GuardSubject(wire.GuardUser, s)
+		require.NoError(t, p.add(t.Context(), wire.EncodeGuard(subjects[i], nil)))
+	}
+	p.unsure = true
+	raw(t, h, subjects[0], nil)
+	go func() {
+		raw(t, h, subjects[1], nil)
+		raw(t, h, subjects[2], nil)
+	}()
+	stored, err := p.settle(t.Context(), context.DeadlineExceeded)
+	require.NoError(t, err)
+	require.True(t, stored)
+
+	p.unsure, p.last = false, 1
+	_, err = p.settle(t.Context(), context.DeadlineExceeded)
+	require.ErrorIs(t, err, ErrInterfered)
 }
 
 func TestRestoreOverARestart(t *testing.T) {

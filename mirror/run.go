@@ -172,7 +172,6 @@ func (r *runner) flush(ctx context.Context) error {
 		if err := r.sameLog(ctx, b); err != nil {
 			return err
 		}
-		b.last.Chain = string(lastChain(b.data))
 		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 			err := r.w.write(b)
 			if err == nil {
@@ -212,12 +211,6 @@ func (r *runner) failed(b *batch, err error) {
 	r.progress.Err = err
 	r.progress.Lag = max(0, r.cfg.now().Sub(b.since))
 	r.cfg.Progress(r.progress)
-}
-
-// lastChain is the chain of the last line of a batch.
-func lastChain(data []byte) []byte {
-	end := len(data) - len("\n") - len(lineEnd)
-	return data[end-chainLen : end]
 }
 
 // sameLog makes sure, after b (nil while idle) was read, that the Log is the one

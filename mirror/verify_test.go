@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/client"
+	"durablestream/event"
 	"durablestream/internal/brokertest"
 	"durablestream/internal/wire"
 )
@@ -283,6 +285,49 @@ func TestVerifyBesideTheWriter(t *testing.T) {
 	r.reach(t, position(t, h.Client))
 	require.NoError(t, r.stop(t))
 	requireEqual(t, cfg)
+}
+
+// The writer rotates right between two steps of the reader.
+func TestReaderFollowsRotation(t *testing.T) {
+	t.Parallel()
+	_, cfg := small(t, 6, -1)
+	catchUp(t, cfg)
+	_, line := places(t, cfg.Dir)
+	active := filepath.Join(cfg.Dir, ActiveName)
+	rotate := func(first int, rest, next string) { // what is still written, and the new file
+		require.NoError(t, appendTo(active, rest))
+		require.NoError(t, os.Rename(active, filepath.Join(cfg.Dir, rotatedName(event.Sequence(first)))))
+		require.NoError(t, os.WriteFile(active, []byte(next), 0o600))
+	}
+	for _, where := range []string{"end", "listed"} {
+		put(t, cfg.Dir, map[string]string{ActiveName: line[0] + line[1]})
+		r := openDir(cfg.Dir)
+		r.hook = func(now string) {
+			if now == where {
+				r.hook = nil
+				rotate(2, line[2], line[3])
+			}
+		}
+		for i := range 4 {
+			l, err := r.next()
+			require.NoError(t, err, "%s, line %d", where, i)
+			require.Equal(t, i%3+1, l.Number)
+		}
+		_, err := r.next()
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, appendTo(active, line[4][:40]))
+		_, err = r.next()
+		require.ErrorAs(t, err, new(*TornError))
+		rotate(6, line[4][40:], "")
+		_, err = r.next()
+		require.NoError(t, err)
+		_, err = r.next()
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, appendTo(active, line[5]))
+		_, err = r.next()
+		require.NoError(t, err)
+		r.close()
+	}
 }
 
 func TestLinesReportsWhereItStops(t *testing.T) {

@@ -36,7 +36,6 @@ type writer struct {
 	synced int64          // the length that is on disk
 	first  event.Sequence // of the active file's first line; 0: it has none
 	day    string         // UTC, of the last write
-	last   *Line          // the last line of all files; nil: none
 
 	made    bool // the active file is there, and is ours
 	newName bool // its name may not be on disk yet
@@ -47,7 +46,7 @@ type writer struct {
 //
 // A crash after the cut leaves the file shorter than before, and whole.
 func openWriter(cfg Config, e ends) (*writer, error) {
-	w := &writer{cfg: cfg, path: filepath.Join(cfg.Dir, ActiveName), last: e.newest}
+	w := &writer{cfg: cfg, path: filepath.Join(cfg.Dir, ActiveName)}
 	if !e.active {
 		if err := w.create(); hopeless(err) {
 			w.close()
@@ -115,8 +114,6 @@ func (w *writer) write(b *batch) error {
 	if w.first == 0 {
 		w.first = b.first
 	}
-	w.last = &b.last
-	w.last.File = w.path
 	return nil
 }
 
@@ -225,7 +222,6 @@ func (w *writer) rotate() error {
 	w.close()
 	w.file, w.made = nil, false
 	w.synced, w.first = 0, 0
-	w.last.File = target
 	return w.create()
 }
 

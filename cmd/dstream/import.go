@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,9 +27,9 @@ type importAnswer struct {
 }
 
 func importCommand(o *options) *cobra.Command {
-	var adopt bool
+	var adopt, expire bool
 	cmd := &cobra.Command{
-		Use:   "import FILE… | import --adopt [FILE]",
+		Use:   "import FILE… | import --adopt [FILE] | import --expire",
 		Short: "Bring in files of the original TypeScript module",
 		Long: `Reads files of the original module, each with its rotated siblings
 (durable_stream_2026-01-02.jsonl, durable_stream_1735689600000.jsonl), and stores
@@ -36,10 +37,13 @@ what the log does not have yet, with ids and timestamps kept, marked as imported
 It may be repeated at any time. Damaged lines are told with their numbers, the good
 ones are imported, and the exit status is then 1.
 
+What was pending in the files stays pending, however old, until somebody decides it
+or --expire ends what is overdue.
+
 --adopt is for a file of the original that lies where the mirror goes: it is
 imported and then kept under another name.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if adopt && len(args) > 1 || !adopt && len(args) == 0 {
+			if adopt && len(args) > 1 || !adopt && !expire && len(args) == 0 {
 				return usage(errors.New("import takes one FILE or more, or --adopt and at most one"))
 			}
 			return nil
@@ -48,10 +52,20 @@ imported and then kept under another name.`,
 			if adopt && len(args) == 0 {
 				args = []string{durablestream.MirrorPath(o.dir)}
 			}
-			return importFiles(cmd, o, args, adopt)
+			if len(args) > 0 {
+				if err := importFiles(cmd, o, args, adopt); err != nil || !expire {
+					return err
+				}
+			}
+			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+				checkpoints, intents, err := d.ExpireImported(ctx)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s expired, %s failed with reason timeout\n", count(checkpoints, "imported checkpoint"), count(intents, "imported intent"))
+				return err
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "import the file that lies where the mirror goes, then keep it under another name")
+	cmd.Flags().BoolVar(&expire, "expire", false, "end what was imported and is overdue: checkpoints expire, intents fail")
 	return cmd
 }
 

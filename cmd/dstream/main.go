@@ -101,6 +101,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what goes on in the background")
 	root.AddCommand(
 		serveCommand(o), appendCommand(o), queryCommand(o), tailCommand(o), mirrorCommand(o),
+		checkpointCommand(o), intentCommand(o), resumeCommand(o), lineageCommand(o),
 		importCommand(o), restoreCommand(o), statusCommand(o), versionCommand(o),
 	)
 	return root
