@@ -82,6 +82,38 @@ func TestCrashAtEachStep(t *testing.T) {
 	}
 }
 
+// The order of the steps is what the argument in writer.go stands on.
+func TestStepsOfABatch(t *testing.T) {
+	t.Parallel()
+	h, cfg := small(t, 2, 1)
+	var steps []string
+	cfg.step = func(op string) error { steps = append(steps, op); return nil }
+	catchUp(t, cfg)
+	first := []string{"dirsync", "create", "dirsync", "write", "fsync"}
+	require.Equal(t, append(first, "fsync", "rename", "dirsync", "create", "dirsync", "write", "fsync"), steps)
+	steps, cfg.MaxBytes = nil, -1
+	appendAll(t, h.Client, mixed(1)...)
+	catchUp(t, cfg)
+	require.Equal(t, []string{"dirsync", "write", "fsync"}, steps, "a resume trusts no name that it has not synced")
+}
+
+// Damage before the last line is no crash's, and stops the mirror: as far back as
+// a crash could reach, resume looks for it.
+func TestResumeSeesDamageNearTheEnd(t *testing.T) {
+	t.Parallel()
+	_, cfg := small(t, 6, -1)
+	catchUp(t, cfg)
+	at, line := places(t, cfg.Dir)
+	for i := 1; i < len(line); i++ {
+		changed := append([]string{}, line...)
+		changed[i] = strings.Replace(line[i], "agent", "agemt", 1)
+		put(t, cfg.Dir, join(at, changed))
+		var damage *DamageError
+		refused(t, cfg, &damage)
+		require.Equal(t, i+1, damage.Line)
+	}
+}
+
 // dies waits until r has reached seq (false) or was stopped by its hook (true).
 func dies(t *testing.T, r *running, seq event.Sequence) (died bool) {
 	t.Helper()

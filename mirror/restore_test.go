@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -408,13 +409,23 @@ func TestRestoreWaitsForABatchUnderWay(t *testing.T) {
 	}
 	p.unsure = true
 	raw(t, h, subjects[0], nil)
+	type answer struct {
+		stored bool
+		err    error
+	}
+	settled := make(chan answer, 1)
 	go func() {
-		raw(t, h, subjects[1], nil)
-		raw(t, h, subjects[2], nil)
+		stored, err := p.settle(t.Context(), context.DeadlineExceeded)
+		settled <- answer{stored, err}
 	}()
-	stored, err := p.settle(t.Context(), context.DeadlineExceeded)
-	require.NoError(t, err)
-	require.True(t, stored)
+	select {
+	case a := <-settled:
+		require.Fail(t, "did not wait", "%+v", a)
+	case <-time.After(50 * time.Millisecond):
+	}
+	raw(t, h, subjects[1], nil)
+	raw(t, h, subjects[2], nil)
+	require.Equal(t, answer{true, nil}, <-settled)
 
 	p.unsure, p.last = false, 1
 	_, err = p.settle(t.Context(), context.DeadlineExceeded)

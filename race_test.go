@@ -1,0 +1,324 @@
+package durablestream_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/brokertest"
+	"durablestream/internal/wire"
+	"durablestream/projection"
+)
+
+// Many race for one decision, over several connections. What the log then holds is
+// judged by a check that is shown, with the guard taken off, to object.
+
+const (
+	deciders  = 100
+	claimants = 50
+)
+
+// raceRounds is DSTREAM_RACE_ROUNDS, or def.
+func raceRounds(t *testing.T, def int) int {
+	t.Helper()
+	s := os.Getenv("DSTREAM_RACE_ROUNDS")
+	if s == "" {
+		return def
+	}
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return n
+}
+
+// field is a log to race on: several clients, each over a connection of its own.
+type field struct {
+	clients []*client.Client
+	raw     []*nats.Conn // for those who go round the guard
+}
+
+func hostField(t *testing.T) field {
+	t.Helper()
+	h := brokertest.Start(t)
+	var f field
+	for range 5 {
+		f.clients = append(f.clients, h.NewClient(t, client.Config{}))
+		f.raw = append(f.raw, h.Connect(t))
+	}
+	return f
+}
+
+func clusterField(t *testing.T) field {
+	t.Helper()
+	cl := brokertest.StartCluster(t)
+	var f field
+	for range 5 {
+		f.clients = append(f.clients, cl.NewClient(t, client.Config{}))
+		f.raw = append(f.raw, cl.Connect(t))
+	}
+	return f
+}
+
+// atOnce runs n racers that start together, and waits for them.
+func atOnce(n int, run func(i int)) {
+	var ready, done sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		ready.Add(1)
+		done.Go(func() {
+			ready.Done()
+			<-start
+			run(i)
+		})
+	}
+	ready.Wait()
+	close(start)
+	done.Wait()
+}
+
+// messages reads all that is stored after a Sequence, up to the leader's present
+// end: a replica that lags is asked again until it has it.
+func (f field) messages(t *testing.T, after event.Sequence) []client.Message {
+	t.Helper()
+	end, err := f.clients[0].Position(t.Context())
+	require.NoError(t, err)
+	for {
+		var out []client.Message
+		at := after
+		for m, err := range f.clients[0].Feed(t.Context(), client.FeedConfig{After: after, Until: end}) {
+			require.NoError(t, err)
+			out, at = append(out, m), m.Seq
+		}
+		if at >= end {
+			return out
+		}
+	}
+}
+
+// verdict is one racer's answer.
+type verdict struct {
+	got projection.Checkpoint
+	err error
+}
+
+// checkDecidedOnce holds the answers of a race for checkpoint id against the log.
+func checkDecidedOnce(id string, stored []client.Message, answers []verdict) error {
+	var decisions []event.Recorded
+	for _, m := range stored {
+		if r, err := wire.Decode(m.Subject, m.Data, m.Seq); err == nil {
+			if of, _, err := projection.NewDecision(r); err == nil && of == id {
+				decisions = append(decisions, r)
+			}
+		}
+	}
+	if len(decisions) != 1 {
+		return fmt.Errorf("%d decision events in the log", len(decisions))
+	}
+	_, stands, err := projection.NewDecision(decisions[0])
+	if err != nil {
+		return err
+	}
+	winners := 0
+	for i, a := range answers {
+		var late *client.DecidedError
+		got := a.got.Decision
+		switch {
+		case a.err == nil:
+			winners++
+		case errors.As(a.err, &late):
+			got = late.Checkpoint.Decision
+		default:
+			return fmt.Errorf("racer %d: %w", i, a.err)
+		}
+		if got == nil || got.EventID != stands.EventID || got.Seq != stands.Seq || got.Status != stands.Status || got.By != stands.By {
+			return fmt.Errorf("racer %d was told %+v (error %v), and %+v stands", i, got, a.err, stands)
+		}
+		if a.err == nil && got.By != racer(i) {
+			return fmt.Errorf("racer %d was told that its own decision stands, which is %s's", i, got.By)
+		}
+	}
+	if winners != 1 {
+		return fmt.Errorf("%d racers were told that they decided", winners)
+	}
+	return nil
+}
+
+func racer(i int) string { return fmt.Sprintf("human-%d", i) }
+
+// raceToDecide runs one round and returns the check's objection.
+func (f field) raceToDecide(t *testing.T, id string, decide func(ctx context.Context, i int, cp projection.Checkpoint) (projection.Checkpoint, error)) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	cp, err := f.clients[0].RequestCheckpoint(ctx, client.CheckpointRequest{
+		ID: id, StreamID: "ses_race", RequestedBy: "agent", DecisionPoint: "deploy?",
+		Options: []event.Option{{ID: "yes", Label: "Yes"}, {ID: "later", Label: "Later"}},
+	})
+	if err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	answers := make([]verdict, deciders)
+	atOnce(deciders, func(i int) { answers[i].got, answers[i].err = decide(ctx, i, cp) })
+	return checkDecidedOnce(id, f.messages(t, cp.Seq), answers)
+}
+
+// guarded is how everybody decides: approvers and rejecters in turn.
+func (f field) guarded(ctx context.Context, i int, cp projection.Checkpoint) (projection.Checkpoint, error) {
+	c := f.clients[i%len(f.clients)]
+	switch i % 4 {
+	case 0:
+		return c.Approve(ctx, cp.ID, client.Approval{By: racer(i), Option: "yes"})
+	case 1:
+		return c.Approve(ctx, cp.ID, client.Approval{By: racer(i), Option: "later"})
+	default:
+		return c.Reject(ctx, cp.ID, racer(i), "no")
+	}
+}
+
+// unguarded decides by publishing the very same event without its guard.
+func (f field) unguarded(ctx context.Context, i int, cp projection.Checkpoint) (projection.Checkpoint, error) {
+	payload, err := json.Marshal(event.Rejected{CheckpointID: cp.ID, RejectedBy: racer(i)})
+	if err != nil {
+		return cp, err
+	}
+	r := event.Recorded{Event: event.Event{
+		ID: event.NewID(), Type: event.CheckpointRejected, StreamID: cp.StreamID, Actor: racer(i),
+		CorrelationID: cp.CorrelationID, Timestamp: event.Now(), Payload: payload,
+	}}
+	answer, err := f.raw[i%len(f.raw)].RequestMsgWithContext(ctx, wire.Encode(r))
+	if err != nil {
+		return cp, err
+	}
+	var ack struct{ Seq event.Sequence }
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return cp, err
+	}
+	r.Seq = ack.Seq
+	_, d, err := projection.NewDecision(r)
+	cp.Decision, cp.Status = &d, d.Status
+	return cp, err
+}
+
+func TestOneOfAHundredDecides(t *testing.T) {
+	t.Parallel()
+	for _, at := range []struct {
+		name   string
+		open   func(*testing.T) field
+		rounds int
+	}{{"R1", hostField, 3}, {"R3", clusterField, 1}} {
+		t.Run(at.name, func(t *testing.T) {
+			t.Parallel()
+			f := at.open(t)
+			n := raceRounds(t, at.rounds)
+			start := time.Now()
+			for i := range n {
+				require.NoError(t, f.raceToDecide(t, fmt.Sprintf("cp_%d", i), f.guarded), "round %d", i+1)
+			}
+			t.Logf("%d rounds of %d in %v", n, deciders, time.Since(start).Round(time.Millisecond))
+			// The control: without the guard the same check objects.
+			err := f.raceToDecide(t, "cp_unguarded", f.unguarded)
+			require.EqualError(t, err, "100 decision events in the log")
+			// And none of these hundred counts.
+			cp, err := f.clients[0].Checkpoint(t.Context(), "cp_unguarded")
+			require.NoError(t, err)
+			require.Equal(t, projection.Pending, cp.Status)
+		})
+	}
+}
+
+// claimed is one claimant's answer.
+type claimed struct {
+	lease client.Lease
+	err   error
+}
+
+// checkClaimedOnce holds the answers of a race for an intent against the log.
+func checkClaimedOnce(id string, stored []client.Message, answers []claimed) error {
+	var claims []client.Message
+	for _, m := range stored {
+		var b wire.GuardBody
+		if m.Subject == wire.GuardSubject(wire.GuardIntent, id) && json.Unmarshal(m.Data, &b) == nil && b.State == wire.IntentClaimed {
+			claims = append(claims, m)
+		}
+	}
+	if len(claims) != 1 {
+		return fmt.Errorf("%d claims in the log", len(claims))
+	}
+	winner := ""
+	for i, a := range answers {
+		if a.err != nil {
+			continue
+		}
+		if winner != "" {
+			return fmt.Errorf("%s and %s were both told that they hold it", winner, racer(i))
+		}
+		if winner = racer(i); a.lease.Token != claims[0].Seq {
+			return fmt.Errorf("%s holds it under %d, and the claim is at %d", winner, a.lease.Token, claims[0].Seq)
+		}
+	}
+	for i, a := range answers {
+		var held *client.HeldError
+		switch {
+		case a.err == nil:
+		case !errors.As(a.err, &held):
+			return fmt.Errorf("claimant %d: %w", i, a.err)
+		case held.Intent.Holder != winner || held.Intent.Token != claims[0].Seq:
+			return fmt.Errorf("claimant %d was told that %s holds it (%d), and it is %s (%d)",
+				i, held.Intent.Holder, held.Intent.Token, winner, claims[0].Seq)
+		}
+	}
+	return nil
+}
+
+func (f field) raceToClaim(t *testing.T, id string, claim func(ctx context.Context, i int) (client.Lease, error)) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	x, err := f.clients[0].CreateIntent(ctx, client.IntentSpec{ID: id, StreamID: "ses_race", Actor: "agent"})
+	if err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	answers := make([]claimed, claimants)
+	atOnce(claimants, func(i int) { answers[i].lease, answers[i].err = claim(ctx, i) })
+	return checkClaimedOnce(id, f.messages(t, x.Seq), answers)
+}
+
+func TestOneOfFiftyClaims(t *testing.T) {
+	t.Parallel()
+	for _, at := range []struct {
+		name   string
+		open   func(*testing.T) field
+		rounds int
+	}{{"R1", hostField, 3}, {"R3", clusterField, 1}} {
+		t.Run(at.name, func(t *testing.T) {
+			t.Parallel()
+			f := at.open(t)
+			n := raceRounds(t, at.rounds)
+			start := time.Now()
+			for i := range n {
+				id := fmt.Sprintf("intent_%d", i)
+				require.NoError(t, f.raceToClaim(t, id, func(ctx context.Context, i int) (client.Lease, error) {
+					return f.clients[i%len(f.clients)].ClaimIntent(ctx, id, racer(i), time.Minute)
+				}), "round %d", i+1)
+			}
+			t.Logf("%d rounds of %d in %v", n, claimants, time.Since(start).Round(time.Millisecond))
+			// The control: claims that expect nothing.
+			err := f.raceToClaim(t, "intent_unguarded", func(ctx context.Context, i int) (client.Lease, error) {
+				body := wire.GuardBody{Event: event.NewID(), State: wire.IntentClaimed, Holder: racer(i), Lease: 60_000}
+				_, err := f.raw[i%len(f.raw)].RequestMsgWithContext(ctx, wire.EncodeGuard(wire.GuardSubject(wire.GuardIntent, "intent_unguarded"), body.Encode()))
+				return client.Lease{}, err
+			})
+			require.EqualError(t, err, "50 claims in the log")
+		})
+	}
+}
