@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -176,6 +175,21 @@ func (c *Client) lastOn(ctx context.Context, subject string) (*jetstream.RawStre
 	return m, err
 }
 
+// nextOn reads the first message from a Sequence on that is on one literal subject;
+// nil if there is none.
+func (c *Client) nextOn(ctx context.Context, subject string, from event.Sequence) (*jetstream.RawStreamMsg, error) {
+	var m *jetstream.RawStreamMsg
+	err := c.retry(ctx, func(ctx context.Context) error {
+		var err error
+		m, err = (*c.log.Load()).GetMsg(ctx, uint64(from), jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			m, err = nil, nil
+		}
+		return err
+	})
+	return m, err
+}
+
 // sending is the state of one append over its tries.
 //
 // Safety: within the duplicate window the engine itself stores an id once. When
@@ -191,7 +205,8 @@ func (c *Client) lastOn(ctx context.Context, subject string) (*jetstream.RawStre
 type sending struct {
 	c      *Client
 	first  time.Time      // wall clock of the first try: a machine that slept counts
-	known  event.Sequence // before the first try
+	known  event.Sequence // before the first try; then how far was looked
+	lastOn event.Sequence // the last message on the subject, as far as was looked
 	late   bool           // the engine's memory is no longer relied upon
 	unsure bool           // a try may have been stored, or may be yet
 	found  event.Sequence // where an earlier try was found
@@ -225,24 +240,61 @@ func (s *sending) turn(ctx context.Context, m *nats.Msg) error {
 	if !s.unsure || (!s.late && wallNow().Sub(s.first) < s.c.window/2) {
 		return nil
 	}
-	s.late = true
-	last, err := s.c.lastOn(ctx, m.Subject)
-	if err != nil {
+	if err := s.look(ctx, m.Subject, m.Header.Get(wire.HeaderID)); err != nil {
 		return s.giveUp(err)
 	}
-	var at event.Sequence
-	if last != nil {
-		at = event.Sequence(last.Sequence)
-	}
-	if at > s.known {
-		s.found, err = s.c.findID(ctx, m.Subject, m.Header.Get(wire.HeaderID), s.known, at)
-		if err != nil {
-			return s.giveUp(err)
-		}
-	}
-	m.Header[wire.HeaderExpectedLastSubject] = []string{strconv.FormatUint(uint64(at), 10)}
+	m.Header[wire.HeaderExpectedLastSubject] = []string{s.lastOn.String()}
 	return nil
 }
+
+// look searches for an id up to the last message on its subject, and remembers how
+// far it came. It ends with reads of single messages: others may write to the
+// subject without a pause, and one that comes after the search and before the
+// publish makes the publish fail. A consumer takes too long for that.
+func (s *sending) look(ctx context.Context, subject, id string) error {
+	much := !s.late
+	s.late = true
+	for ; s.found == 0; much = true {
+		if much {
+			if err := s.lookThrough(ctx, subject, id); err != nil {
+				return err
+			}
+		}
+		for i := 0; i < lookSingles && s.found == 0; i++ {
+			m, err := s.c.nextOn(ctx, subject, s.known+1)
+			if m == nil || err != nil {
+				return err
+			}
+			s.known = event.Sequence(m.Sequence)
+			s.lastOn = s.known
+			if m.Header.Get(wire.HeaderID) == id {
+				s.found = s.known
+			}
+		}
+	}
+	return nil
+}
+
+// lookThrough searches for an id with a consumer, which takes a moment to begin and
+// then is fast.
+func (s *sending) lookThrough(ctx context.Context, subject, id string) error {
+	last, err := s.c.lastOn(ctx, subject)
+	if last == nil || err != nil {
+		return err
+	}
+	s.lastOn = event.Sequence(last.Sequence)
+	if s.lastOn <= s.known {
+		return nil
+	}
+	s.found, err = s.c.findID(ctx, subject, id, s.known, s.lastOn)
+	if err == nil {
+		s.known = s.lastOn
+	}
+	return err
+}
+
+// lookSingles is how many messages look reads one by one before it takes a consumer.
+const lookSingles = 16
 
 // failed takes in a failed try. It returns nil when there is to be another.
 func (s *sending) failed(ctx context.Context, err error) error {
@@ -263,6 +315,8 @@ func (s *sending) failed(ctx context.Context, err error) error {
 			s.late = true // an earlier try may have been stored: look for it
 		case v == wrongLast && !s.late:
 			return err // the caller's own condition
+		case v == wrongLast && ctx.Err() == nil:
+			return nil // look again at once: who waits meets still more that is new
 		}
 		s.last = err
 	}

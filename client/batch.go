@@ -132,6 +132,10 @@ func (b batch) events() []event.Recorded {
 	return out
 }
 
+func (b batch) guarded() bool {
+	return slices.ContainsFunc(b, func(e entry) bool { return e.isGuard })
+}
+
 // place gives every entry its Sequence, from that of entry i.
 func (b batch) place(i int, seq event.Sequence) {
 	for j := range b {
@@ -186,13 +190,18 @@ func (c *Client) publishBatch(ctx context.Context, b batch) error {
 			return nil
 		}
 		verdict, _ := judge(err)
-		if verdict == duplicate || verdict == wrongLast && !s.late {
-			stored, err := c.explain(ctx, b, verdict)
-			if stored || err != nil {
-				return err
+		if verdict == duplicate || verdict == wrongLast && (!s.late || b.guarded()) {
+			stored, why := c.explain(ctx, b, verdict, s.late)
+			if why != nil && ctx.Err() != nil {
+				s.unsure = true // something of ours, or of others, is there
+				return fmt.Errorf("client: append %s: %w", name, s.giveUp(why))
 			}
-			err = errInFlight
-			s.last = err
+			if stored || why != nil {
+				return why
+			}
+			if !s.late {
+				err = errInFlight
+			}
 		}
 		if err := s.failed(ctx, err); err != nil {
 			return fmt.Errorf("client: append %s: %w", name, err)
@@ -205,10 +214,11 @@ var errInFlight = &jetstream.APIError{Code: 400, ErrorCode: wire.CodeWrongLastIn
 
 // explain finds out why the engine refused a batch for an id or a Sequence that
 // it has seen: because an earlier try of this very batch is stored (true), because
-// an id or a guard is somebody else's (an error), or neither any more.
-func (c *Client) explain(ctx context.Context, b batch, why verdict) (stored bool, err error) {
+// an id or a guard is somebody else's (an error), or neither any more. A late try
+// has looked for the batch itself.
+func (c *Client) explain(ctx context.Context, b batch, why verdict, late bool) (stored bool, err error) {
 	lead := b.firstEvent()
-	if !b[lead].isGuard {
+	if !b[lead].isGuard && (why == duplicate || !late) {
 		stored, err := c.findBatch(ctx, b, lead)
 		if stored || err != nil {
 			return stored, err
@@ -313,7 +323,7 @@ func (c *Client) behind(ctx context.Context, seq event.Sequence, body []byte) (*
 	}
 	r, err := wire.Decode(m.Subject, m.Data, seq+1)
 	if err != nil || r.ID != g.Event {
-		return nil, nil
+		return nil, nil //nolint:nilerr // what follows is not the guard's event
 	}
 	return &r, nil
 }

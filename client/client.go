@@ -79,6 +79,12 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	c.window = info.Config.Duplicates
+	if info.Config.Replicas > 1 {
+		// The handle then reads single messages from the leader. A direct get is
+		// answered by any replica: one that lags says of what was acknowledged that
+		// it is not there, and here "not there" decides.
+		(*c.log.Load()).CachedInfo().Config.AllowDirect = false
+	}
 	return c, nil
 }
 

@@ -16,11 +16,11 @@ import (
 )
 
 var (
-	// ErrUnknownIntent: nobody created an intent under that id.
+	// ErrUnknownIntent means that nobody created an intent under that id.
 	ErrUnknownIntent = errors.New("there is no such intent")
-	// ErrIntentEnded: the intent has ended; a *EndedError carries how.
+	// ErrIntentEnded means that nothing more can happen; an *EndedError carries how it ended.
 	ErrIntentEnded = errors.New("the intent has ended")
-	// ErrHeld: another holder's lease stands; a *HeldError carries whose.
+	// ErrHeld means that another's lease stands; a *HeldError carries whose.
 	ErrHeld = errors.New("the intent is held by another")
 )
 

@@ -18,21 +18,22 @@ import (
 )
 
 var (
-	// ErrUnknownCheckpoint: nobody asked under that id.
+	// ErrUnknownCheckpoint means that nobody asked under that id.
 	ErrUnknownCheckpoint = errors.New("there is no such checkpoint")
-	// ErrUnknownOption: the request has no option of that id.
+	// ErrUnknownOption means that the request has no option of that id.
 	ErrUnknownOption = errors.New("the checkpoint has no such option")
-	// ErrAnswer: the answer breaks the request's schema.
+	// ErrAnswer means that the answer breaks the request's schema.
 	ErrAnswer = errors.New("the answer does not fit the checkpoint's schema")
-	// ErrOwnCheckpoint: whoever asked cannot decide.
+	// ErrOwnCheckpoint means that whoever asked cannot decide.
 	ErrOwnCheckpoint = errors.New("whoever asked cannot decide")
-	// ErrNotDue: "expired" can only be decided when the time has passed.
+	// ErrNotDue means that "expired" can only be decided when the time has passed.
 	ErrNotDue = errors.New("the checkpoint has not expired")
 
-	// ErrDecided, ErrExpired, ErrCancelled: what a *DecidedError is, by the
-	// decision that stands: approved or rejected, expired, cancelled.
-	ErrDecided   = errors.New("the checkpoint is decided already")
-	ErrExpired   = errors.New("the checkpoint has expired")
+	// ErrDecided is a *DecidedError of a checkpoint that was approved or rejected.
+	ErrDecided = errors.New("the checkpoint is decided already")
+	// ErrExpired is a *DecidedError of a checkpoint whose time has passed.
+	ErrExpired = errors.New("the checkpoint has expired")
+	// ErrCancelled is a *DecidedError of a checkpoint that was withdrawn.
 	ErrCancelled = errors.New("the checkpoint was cancelled")
 )
 
@@ -135,7 +136,13 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 		return nil, err
 	}
 	subject, body, _ := wire.Protected(r.Event)
-	lost := func(ctx context.Context, _ *ConflictError) (event.Recorded, error) {
+	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
+		if conflict.Winner != nil {
+			if of, d, err := projection.NewDecision(*conflict.Winner); err == nil && of == id {
+				cp.Decision, cp.Status = &d, d.Status
+				return event.Recorded{}, &DecidedError{cp}
+			}
+		}
 		now, err := c.Checkpoint(ctx, id)
 		if err == nil {
 			err = &DecidedError{now}

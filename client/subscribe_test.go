@@ -353,16 +353,9 @@ func TestSubscriptionOutlivesItsConsumer(t *testing.T) {
 		require.NoError(t, err)
 		want = append(want, rs...)
 		require.Equal(t, rs, s.next(t, 20))
-		log, err := js.Stream(t.Context(), wire.LogName)
-		require.NoError(t, err)
-		list := log.ConsumerNames(t.Context())
-		n := 0
-		for name := range list.Name() {
-			require.NoError(t, js.DeleteConsumer(t.Context(), wire.LogName, name))
-			n++
-		}
-		require.NoError(t, list.Err())
-		require.Equal(t, 1, n)
+		names := consumers(t, h)
+		require.Len(t, names, 1)
+		require.NoError(t, js.DeleteConsumer(t.Context(), wire.LogName, names[0]))
 	}
 	r, err := h.Client.Append(t.Context(), newEvent(`"last"`))
 	require.NoError(t, err)

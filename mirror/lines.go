@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -51,6 +52,7 @@ type reader struct {
 	at      file            // what f was opened as
 	sealed  bool            // f does not grow any more
 	number  int             // of the last line of f
+	offset  int64           // behind that line
 	partial []byte          // a line whose end was not there yet
 	seen    map[string]bool // older files that were read or are being read
 
@@ -60,7 +62,6 @@ type reader struct {
 	started  bool
 	anchored bool // the first line's chain was taken on trust
 	files    int
-	bytes    int64 // of whole lines
 	bad      error // ends everything
 
 	hook func(where string) // for tests that rotate between two steps; nil otherwise
@@ -78,7 +79,7 @@ func openFiles(files []file) *reader {
 
 func (r *reader) close() {
 	if r.f != nil {
-		r.f.Close() //nolint:errcheck // it was only read
+		r.f.Close()
 		r.f = nil
 	}
 }
@@ -123,7 +124,7 @@ func (r *reader) read() (Line, error) {
 			return Line{}, r.endOfActive()
 		}
 		if len(r.partial) > 0 {
-			return Line{}, r.damage(0, "it has no end, which no crash does to an older file")
+			return Line{}, r.damage("it has no end, which no crash does to an older file")
 		}
 		if r.number == 0 {
 			r.number = 1
@@ -150,7 +151,7 @@ func (r *reader) endOfActive() error {
 		if isOriginal(r.partial) {
 			return &OriginalError{r.at.path}
 		}
-		return r.damage(0, errNoHead.Error())
+		return r.damage(errNoHead.Error())
 	}
 	return &TornError{r.at.path, r.number + 1}
 }
@@ -162,7 +163,7 @@ func (r *reader) readLine() error {
 		piece, err := r.in.ReadSlice('\n')
 		r.partial = append(r.partial, piece...)
 		if len(r.partial) > maxLine {
-			return r.damage(0, "it is longer than any line that can be written")
+			return r.damage("it is longer than any line that can be written")
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			if err != nil && !errors.Is(err, io.EOF) {
@@ -178,6 +179,12 @@ func (r *reader) check() (Line, error) {
 	raw := r.partial[:len(r.partial)-1]
 	r.partial = nil
 	r.number++
+	if !r.sealed && bytes.IndexByte(raw, 0) >= 0 {
+		if err := r.unwritten(); err != nil {
+			return Line{}, err
+		}
+	}
+	r.offset += int64(len(raw)) + 1
 	p, err := split(raw)
 	switch {
 	case err != nil && r.number == 1 && r.at.active() && isOriginal(raw):
@@ -201,8 +208,21 @@ func (r *reader) check() (Line, error) {
 	}
 	l.first = !r.started
 	r.started, r.seq, r.chain = true, p.seq, p.chain
-	r.bytes += int64(len(raw)) + 1
 	return *l, nil
+}
+
+// unwritten reports a *TornError if the line that was just read, which holds zero
+// bytes, stands where resume takes those for pages of the last batch that never
+// reached the disk.
+func (r *reader) unwritten() error {
+	info, err := r.f.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot read the mirror: %w", err)
+	}
+	if _, keep, err := readTail(r.f, r.at.path, info.Size()); err == nil && keep <= r.offset {
+		r.bad = &TornError{r.at.path, r.number}
+	}
+	return r.bad
 }
 
 func (r *reader) damaged(p parts, why string) error {
@@ -210,8 +230,8 @@ func (r *reader) damaged(p parts, why string) error {
 }
 
 // damage is about the line that is being read.
-func (r *reader) damage(seq event.Sequence, why string) error {
-	return &DamageError{File: r.at.path, Line: r.number + 1, Seq: seq, Why: why}
+func (r *reader) damage(why string) error {
+	return &DamageError{File: r.at.path, Line: r.number + 1, Why: why}
 }
 
 // newer reports whether the file that was opened as the active one is no longer
@@ -266,7 +286,7 @@ func (r *reader) advance() error {
 			switch again, err := r.choose(); {
 			case err == nil && !again.active():
 				delete(r.seen, again.path)
-				f.Close() //nolint:errcheck // it was only opened
+				f.Close()
 				r.f = old
 				continue
 			case err != nil && !errors.Is(err, io.EOF):
@@ -274,9 +294,9 @@ func (r *reader) advance() error {
 			}
 		}
 		if old != nil {
-			old.Close() //nolint:errcheck // it was only read
+			old.Close()
 		}
-		r.at, r.number = next, 0
+		r.at, r.number, r.offset = next, 0, 0
 		r.sealed = !next.active()
 		if r.dir == "" {
 			r.sealed = len(r.queue) > 0

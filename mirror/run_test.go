@@ -319,6 +319,31 @@ func appendTo(path, text string) error {
 	return err
 }
 
+// A file that takes the active one's place while the disk is full is not cut.
+func TestRepairLeavesAnotherFileAlone(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	path := filepath.Join(cfg.Dir, ActiveName)
+	mine := strings.Repeat("mine", 1000)
+	appendAll(t, h.Client, mixed(1)...)
+	failures := 0
+	cfg.step = func(op string) error {
+		if op != "write" {
+			return nil
+		}
+		if failures++; failures == 3 {
+			require.NoError(t, os.Rename(path, path+".bak"))
+			require.NoError(t, os.WriteFile(path, []byte(mine), 0o600))
+		}
+		return syscall.ENOSPC
+	}
+	require.ErrorAs(t, start(t, cfg).wait(t), new(*DamageError))
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, mine, string(got))
+}
+
 // Errors of the disk at any step are reported, tried again, and leave no trace.
 func TestDiskErrorsAreTriedAgain(t *testing.T) {
 	t.Parallel()

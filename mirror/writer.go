@@ -33,6 +33,7 @@ type writer struct {
 	cfg    Config
 	path   string // of the active file
 	file   *os.File
+	id     fs.FileInfo    // which file that is, whatever its name becomes
 	synced int64          // the length that is on disk
 	first  event.Sequence // of the active file's first line; 0: it has none
 	day    string         // UTC, of the last write
@@ -51,8 +52,10 @@ func openWriter(cfg Config, e ends) (*writer, error) {
 		if err := w.create(); hopeless(err) {
 			w.close()
 			return nil, err
+		} else if err != nil { // it is tried again, and reported, with the first batch
+			cfg.Logger.Warn("mirror: cannot make the file yet", "file", w.path, "err", err)
 		}
-		return w, nil // what failed for the moment is tried again before the first batch
+		return w, nil
 	}
 	w.made, w.synced, w.first, w.day = true, e.keep, e.first, day(e.mod)
 	if e.keep < e.size {
@@ -74,7 +77,7 @@ func openWriter(cfg Config, e ends) (*writer, error) {
 
 func (w *writer) close() {
 	if w.file != nil {
-		w.file.Close() //nolint:errcheck // all that counts was synced
+		w.file.Close() // all that counts was synced
 	}
 }
 
@@ -103,6 +106,9 @@ func (w *writer) write(b *batch) error {
 	if err == nil {
 		err = w.file.Sync()
 	}
+	if hopeless(err) {
+		return err
+	}
 	if err != nil {
 		// Readers should not see half a line for as long as the disk is full. If
 		// this fails too, the next call does it.
@@ -128,45 +134,50 @@ func (w *writer) ready() error {
 	if w.dirty {
 		return w.repair()
 	}
-	// Lines that go to a file that was moved away, or behind bytes that somebody
-	// else appended, would be lost.
-	open, err := w.file.Stat()
-	if err != nil {
-		return err
+	size, err := w.size()
+	if err == nil && size > w.synced {
+		err = w.damage("something else writes to it: it has %d bytes where the mirror wrote %d", size, w.synced)
 	}
-	named, err := os.Stat(w.path)
+	return err
+}
+
+// size is the length of the active file. Lines that go to a file that was moved
+// away, or behind what somebody else did to it, would be lost: that is damage.
+func (w *writer) size() (int64, error) {
+	info, err := os.Stat(w.path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(open, named):
-		return &DamageError{File: w.path, Line: 1, Why: "it was moved away or replaced while the mirror wrote it"}
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, w.id):
+		return 0, w.damage("it was moved away or replaced while the mirror wrote it")
 	case err != nil:
-		return err
-	case open.Size() != w.synced:
-		n, err := countLines(w.file, min(w.synced, open.Size()))
-		if err != nil {
-			return err
-		}
-		return &DamageError{File: w.path, Line: n + 1, Why: fmt.Sprintf(
-			"the file has %d bytes where the mirror wrote %d: something else writes to it", open.Size(), w.synced)}
+		return 0, err
+	case info.Size() < w.synced:
+		return 0, w.damage("it has only %d of the %d bytes that were synced", info.Size(), w.synced)
 	}
-	return nil
+	return info.Size(), nil
+}
+
+// damage is what was done to the file behind the mirror's back.
+func (w *writer) damage(why string, args ...any) error {
+	line := 1
+	if w.file != nil {
+		n, _ := countLines(w.file, w.synced) // as far as it can be read
+		line = n + 1
+	}
+	return &DamageError{File: w.path, Line: line, Why: fmt.Sprintf(why, args...)}
 }
 
 // repair cuts the file back to what is synced. After a failed fsync the kernel may
 // call pages clean that never reached the disk, so the file is opened again, and
 // all that is not known to be on disk is written anew.
 func (w *writer) repair() error {
-	info, err := os.Stat(w.path)
-	if err != nil {
-		return err
+	size, err := w.size()
+	if err == nil {
+		err = w.reopen(size)
 	}
-	if info.Size() < w.synced {
-		return &DamageError{File: w.path, Line: 1, Why: fmt.Sprintf("the file has only %d of the %d bytes that were synced", info.Size(), w.synced)}
+	if err == nil {
+		w.dirty = false
 	}
-	if err := w.reopen(info.Size()); err != nil {
-		return err
-	}
-	w.dirty = false
-	return nil
+	return err
 }
 
 // reopen opens the active file of the given size, and cuts it to synced.
@@ -178,10 +189,10 @@ func (w *writer) reopen(size int64) error {
 		return err
 	}
 	w.file = f
-	if size == w.synced {
-		return nil
+	if w.id, err = f.Stat(); err == nil && size != w.synced {
+		err = f.Truncate(w.synced)
 	}
-	return f.Truncate(w.synced)
+	return err
 }
 
 func (w *writer) rotationDue() bool {
@@ -242,6 +253,9 @@ func (w *writer) create() error {
 			return err
 		}
 		w.file, w.made, w.newName, w.dirty = f, true, true, false
+		if w.id, err = f.Stat(); err != nil {
+			return err
+		}
 	}
 	if err := w.syncDir(); err != nil {
 		return err

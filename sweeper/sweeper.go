@@ -90,7 +90,10 @@ func Run(ctx context.Context, cfg Config) error {
 	go func() {
 		read <- s.runner.Run(cfg.Client.FollowEntries(ctx, projection.Merge(s.runner.Folds...), 0))
 	}()
-	defer func() { cancel(); <-read }()
+	defer func() {
+		cancel()
+		<-read //nolint:errcheck // told already, or the end of ctx
+	}()
 	for {
 		changed := s.runner.Changed()
 		wait := s.sweep(ctx, cfg)

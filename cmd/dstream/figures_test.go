@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -99,7 +101,8 @@ func TestFigures(t *testing.T) {
 		have, err = d.Position(t.Context())
 		require.NoError(t, err)
 	}
-	row("serve after it stored 1,000,000, resident | %.1f MB", resident(t, pid))
+	row("serve after it stored 1,000,000 within the duplicate window, resident | %.1f MB", resident(t, pid))
+	resumeFigures(t, d, bin, dir, row)
 	stop()
 	row("dstream append as a process, no host, 1,000,000 stored | p50 %v", quantile(timed(5, append1), 0.5))
 	stop, pid = serveFor(t, bin, dir)
@@ -108,6 +111,58 @@ func TestFigures(t *testing.T) {
 
 	dir = filepath.Join(t.TempDir(), ".opencode")
 	row("dstream append as a process, no host, small log | p50 %v", quantile(timed(20, append1), 0.5))
+}
+
+// resumeFigures puts 2,000 events of checkpoints and intents into the log, and
+// measures resume beside the original's way: parsing every line.
+func resumeFigures(t *testing.T, d *durablestream.DurableStream, bin, dir string, row func(string, ...any)) {
+	t.Helper()
+	var events []event.Event
+	add := func(typ, payload string) {
+		events = append(events, event.Event{ID: fmt.Sprintf("matters-%d", len(events)), Type: typ, StreamID: "ses", CorrelationID: "c",
+			Actor: "a", Timestamp: 1, Payload: []byte(payload)})
+	}
+	for i := range 505 {
+		add("checkpoint.requested", fmt.Sprintf(`{"id":"cp_%d","decision_point":"?","options":[],"requested_by":"a"}`, i))
+		add("agent.spawned", fmt.Sprintf(`{"id":"i_%d"}`, i))
+		if i >= 10 {
+			add("checkpoint.approved", fmt.Sprintf(`{"checkpoint_id":"cp_%d","approved_by":"b"}`, i))
+			add("agent.completed", fmt.Sprintf(`{"intent_id":"i_%d"}`, i))
+		}
+	}
+	_, err := d.Import(t.Context(), "figures", events, nil)
+	require.NoError(t, err)
+	var out []byte
+	took := timed(5, func() {
+		out, err = exec.Command(bin, "--dir", dir, "resume", "--json").Output()
+		require.NoError(t, err)
+	})
+	var r struct {
+		Pending []any `json:"pending_checkpoints"`
+		Active  []any `json:"active_intents"`
+		Events  int   `json:"events_replayed"`
+	}
+	require.NoError(t, json.Unmarshal(out, &r))
+	require.Len(t, r.Pending, 10)
+	require.Len(t, r.Active, 10)
+
+	start := time.Now()
+	lines := 0
+	files, err := filepath.Glob(filepath.Join(dir, "durable_stream*.jsonl"))
+	require.NoError(t, err)
+	for _, name := range files {
+		f, err := os.Open(name)
+		require.NoError(t, err)
+		for s := bufio.NewScanner(f); s.Scan(); lines++ {
+			var v map[string]any
+			require.NoError(t, json.Unmarshal(s.Bytes(), &v))
+		}
+		require.NoError(t, f.Close())
+	}
+	parse := time.Since(start)
+	p50 := quantile(took, 0.5)
+	row("dstream resume as a process, %d of %d events matter | p50 %v | parsing %d lines %v | %.0f times", len(events), r.Events, p50, lines,
+		parse.Round(time.Millisecond), float64(parse)/float64(p50))
 }
 
 // serveFor starts a host; stop ends it in order.

@@ -71,7 +71,7 @@ func Write(path string, a Address) error {
 // Remove takes the address away if it is still this process's own.
 func Remove(path string, pid int) error {
 	if a, err := Read(path); err != nil || a.PID != pid {
-		return nil // somebody else's, or none: not ours to take away
+		return nil //nolint:nilerr // somebody else's, or none: not ours to take away
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("address: %w", err)

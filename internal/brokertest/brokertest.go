@@ -21,6 +21,9 @@ type Host struct {
 	Broker *broker.Broker
 	Conn   *nats.Conn
 	Client *client.Client
+
+	admin   jetstream.JetStream
+	adminOf *broker.Broker
 }
 
 // Start starts a host in a new directory; it ends with the test.
@@ -63,15 +66,19 @@ func (h *Host) Connect(t testing.TB) *nats.Conn {
 }
 
 // Admin is the engine's own API, over a connection within the broker's process: it
-// sees what the tests' clients did, and does what they may not. It ends with the
-// broker, or with the test.
+// sees what the tests' clients did, and does what they may not. It is for this run
+// of the broker.
 func (h *Host) Admin(t testing.TB) jetstream.JetStream {
 	t.Helper()
+	if h.adminOf == h.Broker {
+		return h.admin
+	}
 	nc, err := h.Broker.Connect()
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
+	h.admin, h.adminOf = js, h.Broker
 	return js
 }
 
