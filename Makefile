@@ -45,7 +45,7 @@ $(LINT): tools/go.mod tools/go.sum
 
 vuln: ## known vulnerabilities, where the database can be reached
 	cd tools && $(GO) build -o ../$(VULN) golang.org/x/vuln/cmd/govulncheck
-	$(VULN) ./...
+	$(VULN) ./... > bin/vuln.log 2>&1
 
 clean:
 	rm -rf bin

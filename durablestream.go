@@ -50,6 +50,10 @@ type Config struct {
 	// NoSweeper leaves what time decides undecided while hosting: for commands that
 	// only look.
 	NoSweeper bool
+	// CheckMirror compares the whole of the files with the Log before hosting, where
+	// they are no larger than 256 MiB: damage in the middle then keeps Open from
+	// hosting. Default: only where the files begin and end.
+	CheckMirror bool
 	// Restoring opens a Log whose restore was interrupted. Default: refused.
 	Restoring bool
 

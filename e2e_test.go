@@ -283,3 +283,25 @@ func TestJoinOnlySaysThatNobodyHosts(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "no host")
 }
+
+// A host that lives for one append writes the mirror up to it, however short its
+// life: also when it ends before the mirror has made its checks.
+func TestABriefHostWritesTheMirror(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	large := []byte(`"` + strings.Repeat("x", 4<<20) + `"`) // slow to check at resume
+	for i := range 24 {
+		e := event.Event{Type: "task.created", StreamID: "s", Actor: "a"}
+		if i%6 == 0 {
+			e.Payload = large
+		}
+		d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir})
+		require.NoError(t, err)
+		_, err = d.Append(t.Context(), e)
+		require.NoError(t, err)
+		require.NoError(t, d.Close())
+		file, err := os.ReadFile(durablestream.MirrorPath(dir))
+		require.NoError(t, err)
+		require.Equal(t, i+1, bytes.Count(file, []byte("\n")))
+	}
+}

@@ -28,6 +28,7 @@ type host struct {
 
 	stopSweep context.CancelFunc // nil without a sweeper
 	swept     chan error
+	sweepErr  atomic.Pointer[error]
 
 	progress atomic.Pointer[mirror.Progress]
 	stop     context.CancelFunc // of the mirror; nil without one
@@ -70,6 +71,9 @@ func open(ctx context.Context, cfg Config) (_ *DurableStream, err error) {
 	if !cfg.NoMirror {
 		err = mirror.Check(ctx, mcfg)
 	}
+	if err == nil && !cfg.NoMirror && cfg.CheckMirror {
+		err = checkWhole(ctx, mcfg)
+	}
 	if err == nil {
 		_, err = nc.Subscribe(wire.StatusSubject, func(m *nats.Msg) { h.answerStatus(m) })
 	}
@@ -91,6 +95,23 @@ func open(ctx context.Context, cfg Config) (_ *DurableStream, err error) {
 	return d, nil
 }
 
+// checkWhole looks for damage in the middle of the files. What only a crash left
+// at their end is for the mirror to mend.
+func checkWhole(ctx context.Context, cfg mirror.Config) error {
+	const most = 256 << 20 // some three seconds
+	if size, err := mirror.Size(cfg.Dir); err != nil || size > most {
+		return err
+	}
+	cfg.VerifyWait = -1
+	report, err := mirror.Verify(ctx, cfg)
+	var behind *mirror.BehindError
+	var torn *mirror.TornError
+	if err != nil || errors.As(report.Problem, &behind) || errors.As(report.Problem, &torn) {
+		return err
+	}
+	return report.Problem
+}
+
 // startSweeper decides what is due, and goes on doing so until stopSweeper. What
 // expired while nobody hosted is decided before anybody can join.
 func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
@@ -99,7 +120,13 @@ func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
 	}
 	run, cancel := context.WithCancel(context.Background())
 	h.stopSweep, h.swept = cancel, make(chan error, 1)
-	go func() { h.swept <- sweeper.Run(run, cfg) }()
+	go func() {
+		err := sweeper.Run(run, cfg)
+		if err != nil {
+			h.sweepErr.Store(&err)
+		}
+		h.swept <- err
+	}()
 	return nil
 }
 
@@ -117,9 +144,17 @@ func (h *host) mirrorConfig(d *DurableStream) mirror.Config {
 		Dir:      d.cfg.Dir,
 		MaxBytes: d.cfg.MirrorMaxBytes,
 		Logger:   d.cfg.Logger,
+		Drain:    mirrorDrain,
 		Progress: func(p mirror.Progress) { h.progress.Store(&p) },
 	}
 }
+
+const (
+	// mirrorDrain bounds how long Close writes the mirror: a gigabyte of backlog.
+	mirrorDrain = time.Minute
+	// mirrorPatience is how long Close waits for another process's mirror.
+	mirrorPatience = 5 * time.Second
+)
 
 // startMirror runs the mirror until stopMirror, or until damage ends it: that is
 // an alarm of status, and the log goes on. While another process has the file, it
@@ -129,6 +164,7 @@ func (h *host) startMirror(cfg mirror.Config) {
 	h.stop, h.done = cancel, make(chan struct{})
 	go func() {
 		defer close(h.done)
+		var deadline time.Time
 		for {
 			err := mirror.Run(ctx, cfg)
 			var busy *mirror.BusyError
@@ -139,11 +175,15 @@ func (h *host) startMirror(cfg mirror.Config) {
 				}
 				return
 			}
-			select {
-			case <-ctx.Done():
+			// A host that went before is writing its last lines.
+			switch {
+			case ctx.Err() == nil:
+				deadline = time.Now().Add(mirrorPatience)
+			case time.Now().After(deadline):
+				h.mirrorEnded(err)
 				return
-			case <-time.After(100 * time.Millisecond):
 			}
+			time.Sleep(20 * time.Millisecond)
 		}
 	}()
 }
@@ -183,6 +223,7 @@ type HostStatus struct {
 	MirrorLines uint64         `json:"mirror_lines"`
 	MirrorOff   bool           `json:"mirror_off,omitempty"`
 	MirrorError string         `json:"mirror_error,omitempty"`
+	SweepError  string         `json:"sweeper_error,omitempty"`
 	SetAside    uint64         `json:"set_aside,omitempty"`
 }
 
@@ -206,6 +247,9 @@ func (h *host) status() HostStatus {
 	}
 	if err := h.mirrorError(); err != nil {
 		s.MirrorError = err.Error()
+	}
+	if err := h.sweepErr.Load(); err != nil {
+		s.SweepError = (*err).Error()
 	}
 	return s
 }

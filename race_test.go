@@ -322,3 +322,84 @@ func TestOneOfFiftyClaims(t *testing.T) {
 		})
 	}
 }
+
+// The leader stops in the middle of a race: still one decides, and all are told who.
+func TestOneDecidesThoughTheLeaderStops(t *testing.T) {
+	t.Parallel()
+	cl := brokertest.StartCluster(t)
+	var f field
+	for range 5 {
+		f.clients = append(f.clients, cl.NewClient(t, client.Config{}))
+	}
+	for n := range raceRounds(t, 1) {
+		leader := -1
+		require.NoError(t, f.raceToDecide(t, fmt.Sprintf("cp_%d", n), func(ctx context.Context, i int, cp projection.Checkpoint) (projection.Checkpoint, error) {
+			if i == 0 {
+				if leader = cl.Leader(); leader >= 0 {
+					cl.Stop(t, leader)
+				}
+			}
+			return f.guarded(ctx, i, cp)
+		}))
+		require.GreaterOrEqual(t, leader, 0)
+		cl.Start(t, leader)
+		require.Eventually(t, func() bool { return cl.Leader() >= 0 }, 20*time.Second, time.Millisecond)
+	}
+}
+
+// In a cluster a replica may lag. What was acknowledged to anybody is there for
+// whoever then asks about it: an id that was used, a guard, a request.
+func TestClusterReadsWhatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	f := clusterField(t)
+	for k := range f.clients { // several at once, so that replicas have something to lag behind
+		t.Run(fmt.Sprint(k), func(t *testing.T) {
+			t.Parallel()
+			for n := range 25 {
+				f.readsWhatWasAcknowledged(t, f.clients[k], f.clients[(k+1)%len(f.clients)], fmt.Sprintf("%d.%d", k, n))
+			}
+		})
+	}
+}
+
+func (f field) readsWhatWasAcknowledged(t *testing.T, a, b *client.Client, n string) {
+	t.Helper()
+	ctx := t.Context()
+	e := event.Event{ID: event.NewID(), Type: "task.created", StreamID: "s", Actor: "a", Timestamp: event.Now(), CorrelationID: "c"}
+	r, err := a.Append(ctx, e)
+	require.NoError(t, err)
+	again, err := b.Append(ctx, e)
+	require.NoError(t, err, "round %s", n)
+	require.Equal(t, r, again)
+
+	guard := client.Guard{Name: n}
+	at, rs, err := a.AppendGuarded(ctx, guard, event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
+	require.NoError(t, err)
+	_, _, err = b.AppendGuarded(ctx, guard, event.Event{Type: "task.created", StreamID: "s", Actor: "b"})
+	var conflict *client.ConflictError
+	require.ErrorAs(t, err, &conflict, "round %s", n)
+	require.Equal(t, at, conflict.Seq)
+	require.Equal(t, &rs[0], conflict.Winner)
+	position, err := b.GuardPosition(ctx, guard.Name)
+	require.NoError(t, err)
+	require.Equal(t, at, position)
+
+	cp, err := a.RequestCheckpoint(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "agent", DecisionPoint: "?"})
+	require.NoError(t, err, "round %s", n)
+	decided, err := b.Approve(ctx, cp.ID, client.Approval{By: "ann"})
+	require.NoError(t, err, "round %s", n)
+	waited, err := a.WaitCheckpoint(ctx, cp.ID)
+	require.NoError(t, err, "round %s", n)
+	require.Equal(t, decided, waited)
+
+	i, err := a.CreateIntent(ctx, client.IntentSpec{StreamID: "s", Actor: "a"})
+	require.NoError(t, err, "round %s", n)
+	l, err := b.ClaimIntent(ctx, i.ID, "b", time.Hour)
+	require.NoError(t, err, "round %s", n)
+	l, err = b.RenewIntent(ctx, l)
+	require.NoError(t, err, "round %s", n)
+	_, err = a.CompleteIntent(ctx, i.ID, client.End{By: "b", Token: l.Token})
+	require.NoError(t, err, "round %s", n)
+	_, err = b.ClaimIntent(ctx, i.ID, "b", time.Hour)
+	require.ErrorIs(t, err, client.ErrIntentEnded, "round %s", n)
+}

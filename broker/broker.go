@@ -56,7 +56,6 @@ type Broker struct {
 	server *server.Server
 	admin  *nats.Conn // in process, for the Log's configuration and the disk watch
 	js     jetstream.JetStream
-	engine server.JetStreamConfig // as it was started with, for disk.go
 	token  string
 	since  time.Time
 	disk   *diskWatch
@@ -87,7 +86,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := b.takeLock(); err != nil {
 		return nil, err
 	}
-	err = b.startServer(opts)
+	err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
+	if err == nil {
+		err = b.startServer(opts)
+	}
 	if err == nil {
 		err = b.openLog(ctx)
 	}
@@ -142,8 +144,6 @@ func (b *Broker) startServer(opts *server.Options) error {
 	if !s.ReadyForConnections(30 * time.Second) {
 		return fmt.Errorf("broker: the server was not ready within 30 s (listen %s, store %s) %s", b.cfg.Listen, opts.StoreDir, log.fatal())
 	}
-	b.engine = *s.JetStreamConfig()
-	b.engine.StoreDir = opts.StoreDir // the server adds its own folder to it
 	b.admin, err = b.Connect(nats.Name("dstream host"))
 	if err != nil {
 		return err
@@ -157,14 +157,18 @@ func (b *Broker) startServer(opts *server.Options) error {
 
 // openLog creates the Log, or checks the one that is there.
 func (b *Broker) openLog(ctx context.Context) error {
-	s, err := b.js.Stream(ctx, wire.LogName)
+	err := b.checkLog(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = b.js.CreateStream(ctx, wire.LogConfig(1, b.cfg.DuplicateWindow))
 		if err != nil {
 			return fmt.Errorf("broker: cannot create the Log: %w", err)
 		}
-		return nil
 	}
+	return err
+}
+
+func (b *Broker) checkLog(ctx context.Context) error {
+	s, err := b.js.Stream(ctx, wire.LogName)
 	if err != nil {
 		return fmt.Errorf("broker: cannot read the Log's configuration: %w", err)
 	}

@@ -2,10 +2,16 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
 	"durablestream/internal/wire"
@@ -16,19 +22,27 @@ import (
 //
 // A JetStream stream whose disk has run full times out on every append and stays
 // so after space is freed (nothing acknowledged is lost). So the watch acts on
-// free space under the floor: it limits the account's storage to one byte, upon
-// which the engine refuses appends at once with an error of its own, and reads go
-// on. Should the disk run full between two looks all the same, the stream reports
-// itself unhealthy; the watch then switches JetStream off and on in this process
-// once there is space, which mends it. Clients stay connected throughout.
+// free space under the floor: it leads what is published to the Log elsewhere, where
+// this process answers that the disk is full, and reads go on. Should the disk run
+// full between two looks all the same, the stream reports itself unhealthy; the
+// watch then switches JetStream off and on in this process once there is space,
+// which mends it. Clients stay connected throughout.
+//
+// A limit on the account's storage would refuse appends too, but the engine looks
+// at it for each message of a batch that it commits: it stored the first 41 of 100
+// when the limit came in between, and one of any batch into an empty Log. What is
+// led elsewhere never reaches the engine. A batch that is on its way meanwhile
+// misses its end, or has a hole, and is forgotten as a whole.
 type diskWatch struct {
 	b     *Broker
 	free  func() (int64, error) // bytes; a test's own in tests
 	state atomic.Pointer[DiskState]
-	// unhealthy counts looks in a row that found the stream stuck with space left.
-	unhealthy int
-	quit      chan struct{}
-	done      chan struct{}
+	// unhealthy counts looks in a row that found the stream stuck with space left,
+	// and mends what was done about it in vain.
+	unhealthy, mends int
+	answers          *nats.Subscription // ends with the admin connection
+	quit             chan struct{}
+	done             chan struct{}
 }
 
 // DiskState is what the watch saw last.
@@ -41,7 +55,8 @@ type DiskState struct {
 // diskEvery is well under the second within which appends must be refused.
 const (
 	diskEvery      = 250 * time.Millisecond
-	unhealthyLooks = 2
+	unhealthyLooks = 2 // before the first mend; twice as many before each further one
+	unhealthyMost  = 5 // times, which makes 16 s
 )
 
 func watchDisk(b *Broker) *diskWatch {
@@ -103,9 +118,11 @@ func (w *diskWatch) look() {
 		w.mend()
 		now.Full = w.refuse(false) != nil
 	case !was.Full && w.healthy():
-		w.unhealthy = 0
+		w.unhealthy, w.mends = 0, 0
 	case !was.Full:
-		if w.unhealthy++; w.unhealthy >= unhealthyLooks {
+		if w.unhealthy++; w.unhealthy >= unhealthyLooks<<min(w.mends, unhealthyMost) {
+			w.unhealthy = 0
+			w.mends++
 			w.mend()
 		}
 	}
@@ -115,20 +132,51 @@ func (w *diskWatch) look() {
 	w.state.Store(&now)
 }
 
-// refuse turns the engine's refusal of appends on or off.
+// refused is where publishes to the Log are led while they are refused.
+const refused = "dstream.refused."
+
+// diskFull is the answer in the engine's own form, so that any client understands.
+var diskFull = fmt.Appendf(nil,
+	`{"stream":%q,"seq":0,"error":{"code":503,"err_code":%d,"description":"the host's disk is nearly full"}}`,
+	wire.LogName, wire.CodeDiskFull)
+
+// refuse turns the refusal of appends on or off.
 func (w *diskWatch) refuse(on bool) error {
-	store := int64(-1)
-	if on {
-		store = 1
-	}
+	err := w.answer()
 	acc := w.b.server.GlobalAccount()
-	err := acc.UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{
-		"": {MaxMemory: -1, MaxStore: store, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1, MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1},
-	})
+	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
+		switch {
+		case !on:
+			acc.RemoveMapping(subject)
+		case err == nil:
+			err = acc.AddMapping(subject, refused+subject)
+		}
+	}
 	if err != nil {
-		w.b.cfg.Logger.Error("cannot change the storage limit", "err", err)
+		w.b.cfg.Logger.Error("cannot refuse appends", "err", err)
 	}
 	return err
+}
+
+// answer sees to it that what is refused is answered.
+func (w *diskWatch) answer() error {
+	if w.answers != nil {
+		return nil
+	}
+	sub, err := w.b.admin.Subscribe(refused+">", func(m *nats.Msg) {
+		if m.Reply != "" {
+			// An error is a lost connection, which the asker notices itself.
+			_ = m.Respond(diskFull)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := w.b.admin.FlushTimeout(time.Second); err != nil {
+		return errors.Join(err, sub.Unsubscribe())
+	}
+	w.answers = sub
+	return nil
 }
 
 func (w *diskWatch) healthy() bool {
@@ -148,20 +196,59 @@ func (w *diskWatch) mend() {
 // restartEngine switches JetStream off and on for the account of the Log. To do so
 // for the whole server would race with API requests under way (the race detector
 // says so of v2.15.2) and leave two goroutines behind each time.
+//
+// A batch whose commit met the full disk is stored in part, and the engine completes
+// it, from what it had staged, when it starts. But it deletes what is staged when
+// only an account is switched off: so that is put aside meanwhile.
 func (w *diskWatch) restartEngine() {
 	acc := w.b.server.GlobalAccount()
-	if err := acc.DisableJetStream(); err != nil {
-		w.b.cfg.Logger.Error("cannot stop JetStream", "err", err)
+	err := moveAll(w.b.staged(), w.b.aside())
+	if err == nil {
+		err = acc.DisableJetStream()
 	}
-	if err := acc.EnableJetStream(nil, nil); err != nil {
-		w.b.cfg.Logger.Error("cannot start JetStream again", "err", err)
+	err = errors.Join(err, moveAll(w.b.aside(), w.b.staged()))
+	if err == nil {
+		err = acc.EnableJetStream(nil, nil)
+	}
+	if err != nil {
+		w.b.cfg.Logger.Error("cannot restart JetStream", "err", err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := w.b.openLog(ctx); err != nil {
+	// A Log that is not there any more is not made anew: that would hide its loss.
+	if err := w.b.checkLog(ctx); err != nil {
 		w.b.cfg.Logger.Error("the Log is not usable after the restart of JetStream", "err", err)
 	}
+}
+
+// staged is where the engine keeps the messages of batches that are not committed;
+// aside is where they are while JetStream is switched off.
+func (b *Broker) staged() string {
+	return filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir, server.DEFAULT_GLOBAL_ACCOUNT, "streams", wire.LogName, "batches")
+}
+
+func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, "batches") }
+
+// moveAll moves what is in one directory into another. A crash in between leaves
+// some here and some there: Start moves all back.
+func moveAll(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.MkdirAll(to, 0o700)
+	}
+	for _, e := range entries {
+		if err == nil {
+			err = os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot keep the batches that are under way: %w", err)
+	}
+	return os.Remove(from)
 }
 
 func freeSpace(dir string) (int64, error) {

@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/wire"
 )
 
 const floor = 64 << 20
@@ -113,11 +117,83 @@ func TestUnreadableDiskRefusesNothing(t *testing.T) {
 	require.False(t, h.Broker.Disk().Full)
 }
 
+// A batch is stored wholly or not at all, also when the disk watch strikes while it
+// is on its way, and in an empty Log, which holds less than any limit.
+func TestRefusalTearsNoBatch(t *testing.T) {
+	t.Parallel()
+	const size = 100
+	h := brokertest.Start(t, func(c *broker.Config) { c.DiskFloor = -1 })
+	ctx := t.Context()
+	require.NoError(t, h.Broker.Refuse(true))
+	batch := make([]event.Event, size)
+	for i := range batch {
+		batch[i] = newEvent(fmt.Sprint(i))
+	}
+	_, err := h.Client.AppendBatch(ctx, batch)
+	require.ErrorIs(t, err, client.ErrDiskFull)
+	_, err = h.Client.Append(ctx, newEvent("1"))
+	require.ErrorIs(t, err, client.ErrDiskFull)
+	require.Empty(t, all(t, h))
+
+	stop := make(chan struct{})
+	var flapping sync.WaitGroup
+	flapping.Go(func() {
+		tick := time.NewTicker(7 * time.Millisecond)
+		defer tick.Stop()
+		for on := false; ; on = !on {
+			if err := h.Broker.Refuse(on); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	acked := map[string]event.Sequence{}
+	refused := 0
+	for end := time.Now().Add(20 * time.Second); (len(acked) < 20 || refused < 20) && time.Now().Before(end); {
+		for i := range batch {
+			batch[i].StreamID = fmt.Sprint("batch ", len(acked)+refused)
+		}
+		rs, err := h.Client.AppendBatch(ctx, batch)
+		if err != nil {
+			require.ErrorIs(t, err, client.ErrDiskFull)
+			refused++
+			continue
+		}
+		acked[rs[0].StreamID] = rs[0].Seq
+	}
+	close(stop)
+	flapping.Wait()
+	require.NoError(t, h.Broker.Refuse(false))
+	require.GreaterOrEqual(t, len(acked), 20)
+	require.GreaterOrEqual(t, refused, 20)
+	log := all(t, h)
+	require.Len(t, log, size*len(acked))
+	for i, r := range log {
+		require.Equal(t, fmt.Sprint(i%size), string(r.Payload))
+		require.Equal(t, acked[r.StreamID]+event.Sequence(i%size), r.Seq)
+	}
+}
+
+// A Log that has gone is not made anew behind everybody's back.
+func TestEngineRestartMakesNoLog(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t, func(c *broker.Config) { c.DiskFloor = -1 })
+	js := h.Admin(t)
+	require.NoError(t, js.DeleteStream(t.Context(), wire.LogName))
+	h.Broker.RestartEngine()
+	_, err := js.Stream(t.Context(), wire.LogName)
+	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
+}
+
 // Clients that are at work while JetStream is switched off and on notice nothing
 // but a delay.
 func TestEngineRestartUnderWork(t *testing.T) {
 	t.Parallel()
-	h := brokertest.Start(t)
+	h := brokertest.Start(t, func(c *broker.Config) { c.DiskFloor = -1 })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var work [2]chan error

@@ -23,3 +23,6 @@ func (b *Broker) Healthy() *server.HealthStatus {
 
 // RestartEngine does what the disk watch does to a stream that is stuck.
 func (b *Broker) RestartEngine() { b.disk.restartEngine() }
+
+// Refuse turns the refusal of appends on or off, as the disk watch does.
+func (b *Broker) Refuse(on bool) error { return b.disk.refuse(on) }

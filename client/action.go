@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"durablestream/event"
 )
@@ -115,12 +116,11 @@ func appendObject(dst []byte, dec *json.Decoder) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
+// appendText refuses U+FFFD: half of a surrogate pair reads as that, and two
+// actions would look like one.
 func appendText(dst []byte, s string) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
-		return nil, err
+	if strings.ContainsRune(s, '\ufffd') {
+		return nil, errors.New("a string holds U+FFFD, or half of a surrogate pair")
 	}
-	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), nil
+	return event.AppendString(dst, s), nil
 }

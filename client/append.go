@@ -298,6 +298,7 @@ const lookSingles = 16
 
 // failed takes in a failed try. It returns nil when there is to be another.
 func (s *sending) failed(ctx context.Context, err error) error {
+	before := s.last
 	s.last = err
 	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
 		// Never left this process, or nobody was there to take it.
@@ -321,6 +322,9 @@ func (s *sending) failed(ctx context.Context, err error) error {
 		s.last = err
 	}
 	if ctx.Err() != nil || !s.wait.sleep(ctx) {
+		if before != nil && errors.Is(err, ctx.Err()) {
+			s.last = before // what was heard says more than that time is up
+		}
 		return s.giveUp(ctx.Err())
 	}
 	s.c.cfg.Logger.Debug("append: trying again", "err", s.last)

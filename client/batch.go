@@ -77,8 +77,10 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (bat
 			continue
 		}
 		p, err := c.protect(ctx, r)
-		if err == nil && p != nil && p.stored != 0 {
-			err = fmt.Errorf("%w: it is stored at %d", ErrDuplicateID, p.stored)
+		if err == nil && p != nil && p.stored != 0 { // perhaps this whole batch is: the engine refuses it, and explain finds out
+			p = &protection{guard: subject, body: body.Encode(), lost: func(context.Context, *ConflictError) (event.Recorded, error) {
+				return event.Recorded{}, fmt.Errorf("%w: %s is stored at %d", ErrDuplicateID, r.ID, p.stored)
+			}}
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("client: event %d of the batch: %w", i+1, err)

@@ -3,10 +3,13 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"durablestream/event"
@@ -69,6 +72,9 @@ func (c *Client) RequestCheckpoint(ctx context.Context, q CheckpointRequest) (pr
 		}
 		p.ActionHash = hash
 	}
+	if len(q.Schema) > 0 && !json.Valid(q.Schema) {
+		return projection.Checkpoint{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "schema", Value: string(q.Schema), Rule: "must be JSON"})
+	}
 	payload, err := encodePayload(p)
 	if err != nil {
 		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %s: %w", p.ID, err)
@@ -102,6 +108,9 @@ func checkRequest(r event.Recorded) (projection.Checkpoint, error) {
 	if err != nil {
 		return cp, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: "must be a checkpoint with an id: " + err.Error()}
 	}
+	if cp.RequestedBy == SweeperActor || cp.Actor == SweeperActor {
+		return cp, &event.InvalidError{Field: "payload.requested_by", Value: SweeperActor, Rule: "is the sweeper's name: ask under another"}
+	}
 	if cp.DecisionPoint == "" {
 		return cp, &event.InvalidError{Field: "payload.decision_point", Value: "", Rule: "must say what there is to decide"}
 	}
@@ -116,6 +125,9 @@ func checkRequest(r event.Recorded) (projection.Checkpoint, error) {
 			return cp, &event.InvalidError{Field: "payload.schema", Value: string(cp.Schema), Rule: "must be a JSON Schema: " + err.Error()}
 		}
 	}
+	if len(cp.Action) == 0 && cp.ActionHash != "" && !isHash(cp.ActionHash) {
+		return cp, &event.InvalidError{Field: "payload.action_hash", Value: cp.ActionHash, Rule: "must be 64 lower-case hexadecimal digits"}
+	}
 	if len(cp.Action) > 0 {
 		hash, err := ActionHash(cp.Action)
 		if err != nil {
@@ -126,6 +138,11 @@ func checkRequest(r event.Recorded) (projection.Checkpoint, error) {
 		}
 	}
 	return cp, nil
+}
+
+func isHash(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == sha256.Size && s == strings.ToLower(s)
 }
 
 // hashOf is the hash of the action that a checkpoint is about; "" for none.
@@ -159,6 +176,9 @@ func (c *Client) Checkpoint(ctx context.Context, id string) (projection.Checkpoi
 	d, err := c.decision(ctx, id)
 	if err != nil {
 		return cp, err
+	}
+	if d != nil && d.Seq < cp.Seq {
+		return cp, fmt.Errorf("client: checkpoint %q: its guard was written before it was asked (seq %d): ask under another id", id, d.Seq)
 	}
 	if d != nil {
 		cp.Decision, cp.Status = d, d.Status
@@ -251,6 +271,9 @@ type Approval struct {
 // ErrUnknownCheckpoint, ErrUnknownOption, ErrAnswer, ErrOwnCheckpoint, and
 // *DecidedError with the decision that stands.
 func (c *Client) Approve(ctx context.Context, id string, a Approval) (projection.Checkpoint, error) {
+	if a.Answer != nil && !json.Valid(a.Answer) {
+		return projection.Checkpoint{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "answer", Value: string(a.Answer), Rule: "must be JSON"})
+	}
 	return c.decide(ctx, id, event.CheckpointApproved, a.By, event.Approved{
 		CheckpointID: id, ApprovedBy: a.By, SelectedOption: a.Option, Answer: a.Answer, Comment: a.Comment,
 	})

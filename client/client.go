@@ -36,11 +36,12 @@ type Config struct {
 // Client reads and writes one Log. Its methods may be called from any number of
 // goroutines. Whoever made the connection closes it, after the client.
 type Client struct {
-	cfg    Config
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	window time.Duration // the Log's duplicate window
-	conn   *connWatch
+	cfg     Config
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	window  time.Duration // the Log's duplicate window
+	conn    *connWatch
+	created time.Time // when the Log was made
 
 	log      atomic.Pointer[jetstream.Stream] // a handle; set by New
 	known    atomic.Uint64                    // the highest Sequence that this client has seen
@@ -78,7 +79,7 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 		c.Close()
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c.window = info.Config.Duplicates
+	c.window, c.created = info.Config.Duplicates, info.Created
 	if info.Config.Replicas > 1 {
 		// The handle then reads single messages from the leader. A direct get is
 		// answered by any replica: one that lags says of what was acknowledged that

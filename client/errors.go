@@ -30,6 +30,10 @@ var (
 	// ErrClosed means that the connection was closed by its owner.
 	ErrClosed = errors.New("the connection is closed")
 
+	// ErrOtherLog means that the Log is not the one that was opened: it was lost and
+	// made anew, or restored. Open it again.
+	ErrOtherLog = errors.New("the log was made anew since it was opened: open it again")
+
 	// ErrNoLog means that the server has no Log.
 	ErrNoLog = errors.New("the server has no stream " + wire.LogName)
 )

@@ -72,6 +72,9 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 			case c.nc.IsClosed():
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", ErrClosed))
 				return
+			case errors.Is(err, ErrOtherLog), errors.Is(err, ErrNoLog):
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
+				return
 			case errors.Is(err, jetstream.ErrStreamNotFound):
 				if missing.IsZero() {
 					missing = time.Now()
@@ -99,6 +102,8 @@ type feed struct {
 	c   *Client
 	cfg FeedConfig
 	at  event.Sequence // the last position that was brought
+	// begun: a consumer was made before.
+	begun bool
 }
 
 // run reads with one consumer until it fails or the feed is done.
@@ -107,6 +112,9 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 		return true, nil
 	}
 	life := f.c.conn.current()
+	if err := f.sameLog(ctx); err != nil {
+		return false, err
+	}
 	cons, pending, err := f.consumer(ctx)
 	if err != nil {
 		return false, err
@@ -167,6 +175,21 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 		}
 	}
 	return f.cfg.Until != 0 && (seq >= f.cfg.Until || meta.NumPending == 0), nil
+}
+
+// sameLog sees to it that a feed that begins anew reads the Log that it has read so
+// far: in another one its position would mean nothing, and what lies before it
+// would be passed over.
+func (f *feed) sameLog(ctx context.Context) error {
+	if !f.begun {
+		f.begun = true
+		return nil
+	}
+	info, err := f.c.info(ctx)
+	if err == nil && !info.Created.Equal(f.c.created) {
+		err = fmt.Errorf("%w: it was made at %s, and the one that was opened at %s", ErrOtherLog, info.Created, f.c.created)
+	}
+	return err
 }
 
 func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error) {

@@ -2,13 +2,16 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nuid"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
+	"durablestream/projection"
 )
 
 // ImportReport says what became of the events of an import.
@@ -76,11 +79,54 @@ func (c *Client) importable(e event.Event) (event.Recorded, error) {
 	if err := wire.CheckProtected(e); err != nil {
 		return r, err
 	}
-	if guard, _, ok := wire.Protected(e); ok {
-		r.Guard = guard
-	}
+	r.Guard = importGuard(e)
 	err := c.checkSize(wire.Encode(r))
 	return r, err
+}
+
+// importGuard names the guard of an event that is imported. An event whose payload
+// readers would understand in two ways moves none, and so has no effect.
+func importGuard(e event.Event) string {
+	guard, _, ok := wire.Protected(e)
+	if !ok {
+		return ""
+	}
+	_, id, _ := wire.ParseGuardSubject(guard)
+	if _, of := concerns(e); of != id {
+		return ""
+	}
+	return guard
+}
+
+// concerns names the subject of the guard of the request or creation that an event
+// makes or ends, and the id, as folds read it.
+func concerns(e event.Event) (subject, id string) {
+	r := event.Recorded{Event: e}
+	switch e.Type {
+	case event.CheckpointRequested:
+		cp, err := projection.NewCheckpoint(r)
+		if err == nil {
+			id = cp.ID
+		}
+		return wire.GuardSubject(wire.GuardRequest, id), id
+	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+		of, _, err := projection.NewDecision(r)
+		if err == nil {
+			id = of
+		}
+		return wire.GuardSubject(wire.GuardRequest, id), id
+	case event.AgentSpawned:
+		i, err := projection.NewIntent(r, time.Time{})
+		if err == nil {
+			id = i.ID
+		}
+	default:
+		var p event.IntentEnd
+		if json.Unmarshal(e.Payload, &p) == nil {
+			id = p.IntentID
+		}
+	}
+	return wire.GuardSubject(wire.GuardIntent, id), id
 }
 
 // importer is one import under way.
@@ -91,11 +137,15 @@ type importer struct {
 	report   ImportReport
 	progress func(int)
 
-	at     event.Sequence            // the import guard's last Sequence
-	guards map[string]guardState     // of checkpoints, requests and intents, by subject
-	batch  batch                     // what is gathered
-	inside map[string]event.Sequence // guards within batch
-	size   int                       // bytes gathered
+	at     event.Sequence        // the import guard's last Sequence
+	guards map[string]guardState // of checkpoints, requests and intents, by subject
+	// imported: the questions and intents that an import brought, by the guard of
+	// their beginning. Only these may an imported event decide or end: it did not
+	// pass the rules, and must not go round those of a live one.
+	imported map[string]bool
+	batch    batch                     // what is gathered
+	inside   map[string]event.Sequence // guards within batch
+	size     int                       // bytes gathered
 }
 
 // guardState is a guard's last message.
@@ -170,9 +220,18 @@ func (im *importer) look(ctx context.Context) error {
 }
 
 func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
-	im.guards = map[string]guardState{}
+	im.guards, im.imported = map[string]guardState{}, map[string]bool{}
 	if end == 0 {
 		return nil
+	}
+	begins := event.Filter{Types: []string{event.CheckpointRequested, event.AgentSpawned}}
+	for m, err := range im.c.Feed(ctx, FeedConfig{Subjects: wire.FilterSubjects(begins), Until: end}) {
+		if err != nil {
+			return err
+		}
+		if e, ok := im.c.entry(m); ok && e.Event.Imported && e.Event.Guard != "" {
+			im.imported[e.Event.Guard] = true
+		}
 	}
 	for m, err := range im.c.Feed(ctx, FeedConfig{Subjects: wire.DecisionGuards(), Until: end}) {
 		if err != nil {
@@ -193,8 +252,10 @@ func (im *importer) gather() int {
 	for i, r := range im.todo {
 		needed := 1
 		state, ok := im.guards[r.Guard]
-		if ok && state.done {
-			r.Guard = "" // decided already: kept as an event, without effect
+		subject, _ := concerns(r.Event)
+		begins := r.Type == event.CheckpointRequested || r.Type == event.AgentSpawned
+		if r.Guard != "" && (ok && (state.done || begins) || !begins && !im.imported[subject]) {
+			r.Guard = "" // decided already, or not to be decided by an import: kept as an event, without effect
 		}
 		if r.Guard != "" {
 			needed = 2
@@ -204,6 +265,9 @@ func (im *importer) gather() int {
 		}
 		if r.Guard != "" {
 			im.addGuard(r, state.seq)
+			if begins {
+				im.imported[r.Guard] = true
+			}
 		}
 		m := wire.Encode(r)
 		im.size += len(m.Data)

@@ -122,40 +122,59 @@ func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id strin
 		return nil
 	}
 	guard := wire.GuardSubject(wire.GuardIntent, id)
-	created := false
-	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, Until: position}) {
-		if err != nil {
-			return err
-		}
-		e, ok := c.entry(m)
-		if !ok {
-			continue
-		}
-		if err := f.Apply(e); err != nil {
-			return err
-		}
-		if e.Guard.State != projection.StateCreated && e.Guard.State != projection.StateEnded {
-			continue
-		}
-		r, err := c.behind(ctx, m.Seq, m.Data)
-		if err != nil {
-			return err
-		}
-		if r != nil {
-			created = created || r.Type == event.AgentSpawned
-			if err := f.Apply(projection.Entry{Seq: r.Seq, Stored: m.Stored, Event: r}); err != nil {
-				return err
-			}
-		}
+	last, err := c.lastOn(ctx, guard)
+	if err != nil {
+		return err
 	}
-	if created {
-		return nil
+	for wait := (backoff{}); last != nil; {
+		at := event.Sequence(last.Sequence)
+		seen, created, err := c.foldGuard(ctx, f, guard, max(position, at))
+		switch {
+		case err != nil || created && seen >= at:
+			return err
+		case seen < at && (*c.log.Load()).CachedInfo().Config.Replicas > 1 && wait.sleep(ctx):
+			*f = projection.Intents{} // a replica that lags has not all of it yet
+			continue
+		}
+		break
 	}
 	*f = projection.Intents{}
 	needs := f.Needs()
 	needs.Guards = nil
 	r := projection.Runner{Folds: []projection.Fold{f}}
 	return r.Run(c.entriesOf(ctx, append(subjectsOf(needs), guard), 0, position))
+}
+
+// foldGuard applies the messages of an intent's guard, and says how far they went
+// and whether the creation is among them.
+func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard string, until event.Sequence) (seen event.Sequence, created bool, _ error) {
+	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, Until: until}) {
+		if err != nil {
+			return seen, created, err
+		}
+		seen = m.Seq
+		e, ok := c.entry(m)
+		if !ok {
+			continue
+		}
+		if err := f.Apply(e); err != nil {
+			return seen, created, err
+		}
+		if e.Guard.State != projection.StateCreated && e.Guard.State != projection.StateEnded {
+			continue
+		}
+		r, err := c.behind(ctx, m.Seq, m.Data)
+		if err != nil {
+			return seen, created, err
+		}
+		if r != nil {
+			created = created || r.Type == event.AgentSpawned
+			if err := f.Apply(projection.Entry{Seq: r.Seq, Stored: m.Stored, Event: r}); err != nil {
+				return seen, created, err
+			}
+		}
+	}
+	return seen, created, nil
 }
 
 // Intents lists the intents in the order of their creation; with active only those
@@ -184,8 +203,8 @@ type Lease struct {
 // server's time of the claim and this process's clock. Of many that claim at once
 // one gets it.
 func (c *Client) ClaimIntent(ctx context.Context, id, holder string, length time.Duration) (Lease, error) {
-	if length <= 0 {
-		return Lease{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "lease", Value: length.String(), Rule: "must be longer than 0"})
+	if length < time.Millisecond {
+		return Lease{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "lease", Value: length.String(), Rule: "must be 1 ms or more"})
 	}
 	return c.claim(ctx, id, holder, length)
 }
@@ -219,14 +238,47 @@ func (c *Client) claim(ctx context.Context, id, holder string, length time.Durat
 // RenewIntent makes a lease last its length again, from now, under a new Token. A
 // *ConflictError means that it was lost: somebody took over, or the intent ended.
 func (c *Client) RenewIntent(ctx context.Context, l Lease) (Lease, error) {
+	if l.Length < time.Millisecond {
+		return l, fmt.Errorf("client: %w", &event.InvalidError{Field: "lease", Value: l.Length.String(), Rule: "must be 1 ms or more"})
+	}
+	if err := c.holds(ctx, l); err != nil {
+		return l, err
+	}
 	return c.moveIntent(ctx, l, wire.IntentClaimed)
 }
 
 // ReleaseIntent gives a lease back; the intent is pending again. Its errors are
 // those of RenewIntent.
 func (c *Client) ReleaseIntent(ctx context.Context, l Lease) error {
+	if err := c.holds(ctx, l); err != nil {
+		return err
+	}
 	_, err := c.moveIntent(ctx, l, wire.IntentReleased)
 	return err
+}
+
+// holds checks that l is the claim that stands.
+func (c *Client) holds(ctx context.Context, l Lease) error {
+	i, err := c.Intent(ctx, l.Intent)
+	if err != nil {
+		return err
+	}
+	lost, _, err := c.conflict(ctx, guardEntry(wire.GuardSubject(wire.GuardIntent, l.Intent), nil, l.Token))
+	if err != nil {
+		return err
+	}
+	if lost == nil { // the guard is where l expects it, and holds something else than l's claim
+		lost = &ConflictError{Guard: wire.GuardSubject(wire.GuardIntent, l.Intent), Expected: l.Token, Seq: i.Guard}
+	}
+	switch {
+	case i.Ended():
+		return fmt.Errorf("client: %w: %w", &EndedError{i}, lost)
+	case l.Token == 0 || i.Token != l.Token:
+		return fmt.Errorf("client: intent %s: %w", l.Intent, lost)
+	case i.Holder != l.Holder:
+		return fmt.Errorf("client: %w", &HeldError{i})
+	}
+	return nil
 }
 
 // moveIntent publishes the next state on the intent's guard: a single message, no
@@ -275,6 +327,17 @@ func (c *Client) AbortIntent(ctx context.Context, id string, e End) (projection.
 }
 
 func (c *Client) endIntent(ctx context.Context, typ, id string, end End) (projection.Intent, error) {
+	for {
+		i, err := c.tryEnd(ctx, typ, id, end)
+		var conflict *ConflictError
+		if end.Token != 0 || !errors.As(err, &conflict) || errors.Is(err, ErrIntentEnded) {
+			return i, err
+		}
+		// Its state moved meanwhile, as by a renewal, and no state was insisted on.
+	}
+}
+
+func (c *Client) tryEnd(ctx context.Context, typ, id string, end End) (projection.Intent, error) {
 	i, err := c.Intent(ctx, id)
 	if err != nil {
 		return i, err
@@ -301,13 +364,16 @@ func (c *Client) endIntent(ctx context.Context, typ, id string, end End) (projec
 
 // protectSpawn makes an intent of an agent.spawned that names one.
 func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
-	subject, body, ok := wire.Protected(r.Event)
-	if !ok {
+	i, err := projection.NewIntent(*r, time.Now())
+	if _, _, names := wire.Protected(r.Event); !names && (err != nil || i.ID == "") {
 		return nil, nil // work that nobody named
 	}
-	i, err := projection.NewIntent(*r, time.Now())
 	if err != nil {
 		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: err.Error()}
+	}
+	subject, body, err := guardOf(r, wire.GuardIntent, "id", i.ID)
+	if err != nil {
+		return nil, err
 	}
 	if i.TimeoutMS < 0 {
 		return nil, &event.InvalidError{Field: "payload.timeout_ms", Value: fmt.Sprint(i.TimeoutMS), Rule: "must be 0 (never) or more"}
@@ -324,12 +390,17 @@ func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
 // protectEnd guards the end of an intent that was handed to Append. The end of an
 // intent that nobody created is an event like any other.
 func (c *Client) protectEnd(ctx context.Context, r *event.Recorded) (*protection, error) {
-	subject, _, ok := wire.Protected(r.Event)
-	if !ok {
+	if _, _, ok := wire.Protected(r.Event); !ok {
 		return nil, nil
 	}
-	_, id, _ := wire.ParseGuardSubject(subject)
-	i, err := c.Intent(ctx, id)
+	var p event.IntentEnd
+	if err := json.Unmarshal(r.Payload, &p); err != nil {
+		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: "must end an intent: " + err.Error()}
+	}
+	if _, _, err := guardOf(r, wire.GuardIntent, "intent_id", p.IntentID); err != nil {
+		return nil, err
+	}
+	i, err := c.Intent(ctx, p.IntentID)
 	if errors.Is(err, ErrUnknownIntent) {
 		return nil, nil
 	}

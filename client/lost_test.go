@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,6 +30,20 @@ var appends = map[string]func(context.Context, *client.Client, []event.Event) ([
 	"batch": func(ctx context.Context, c *client.Client, es []event.Event) ([]event.Recorded, error) {
 		return c.AppendBatch(ctx, es)
 	},
+}
+
+// size is how many of three events each way appends.
+func size(way string) int {
+	if way == "batch" {
+		return 3
+	}
+	return 1
+}
+
+// reaches waits until the Log has come to a Sequence.
+func reaches(t *testing.T, h *brokertest.Host, seq int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return int(position(t, h.Client)) >= seq }, 10*time.Second, time.Millisecond)
 }
 
 const commit = wire.HeaderBatchCommit + ": 1"
@@ -104,13 +119,56 @@ func TestAnswerIsLost(t *testing.T) {
 			lost := p.LoseAnswers(marker(way))
 			done := begin(within(t, 20*time.Second), way, c, numbered(3))
 			wait(t, lost.Met())
-			require.Eventually(t, func() bool { return position(t, h.Client) > 0 }, 10*time.Second, time.Millisecond)
-			at := position(t, h.Client)
+			reaches(t, h, size(way))
 			p.Cut()
 			res := wait(t, done)
 			stored(t, h, res)
 			require.EqualValues(t, 1, res.rs[0].Seq)
-			require.Equal(t, at, position(t, h.Client), "nothing was stored again")
+			require.EqualValues(t, size(way), position(t, h.Client), "nothing was stored again")
+		})
+	}
+}
+
+// The broker refuses, for its disk is full, and that answer is lost: the append
+// cannot know, so it goes on until there is space, or its context ends.
+func TestRefusalIsLost(t *testing.T) {
+	t.Parallel()
+	for way := range appends {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := brokertest.Start(t, func(c *broker.Config) { c.DiskFloor = 1 << 62 })
+			p := h.Proxy(t)
+			c := p.NewClient(t, client.Config{})
+			_, err := appends[way](t.Context(), c, numbered(3))
+			require.ErrorIs(t, err, client.ErrDiskFull)
+			require.NotErrorIs(t, err, client.ErrUnknownOutcome)
+
+			first := marker(way)
+			if way == "batch" {
+				first = brokertest.EventPublish // refused at its first message
+			}
+			lost := p.LoseAnswers(first)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := begin(ctx, way, c, numbered(3))
+			wait(t, lost.Met())
+			p.Cut()
+			again := p.HoldRequests(first) // it has come back, and tries again
+			wait(t, again.Met())
+			again.Release(t)
+			again = p.HoldRequests(first) // and again: it was refused once more
+			wait(t, again.Met())
+			cancel()
+			res := wait(t, done)
+			require.ErrorIs(t, res.err, client.ErrUnknownOutcome)
+			require.ErrorIs(t, res.err, client.ErrDiskFull, "it says what it heard last")
+
+			p.Cut()
+			lost = p.LoseAnswers(first)
+			done = begin(within(t, 20*time.Second), way, c, numbered(3))
+			wait(t, lost.Met())
+			h.Config.DiskFloor = -1
+			h.Restart(t)
+			stored(t, h, wait(t, done))
 		})
 	}
 }
@@ -128,7 +186,7 @@ func TestAnswerIsLostInARestart(t *testing.T) {
 			lost := p.LoseAnswers(marker(way))
 			done := begin(within(t, 20*time.Second), way, c, numbered(3))
 			wait(t, lost.Met())
-			require.Eventually(t, func() bool { return position(t, h.Client) > 0 }, 10*time.Second, time.Millisecond)
+			reaches(t, h, size(way))
 			more, err := h.Client.Append(t.Context(), newEvent(`"more"`))
 			require.NoError(t, err)
 			h.Restart(t)
@@ -163,7 +221,7 @@ func TestUnknownOutcome(t *testing.T) {
 				done := begin(ctx, way, c, es)
 				wait(t, fault.Met())
 				if isStored {
-					require.Eventually(t, func() bool { return position(t, h.Client) > 0 }, 10*time.Second, time.Millisecond)
+					reaches(t, h, size(way))
 				}
 				cancel()
 				res := wait(t, done)
@@ -270,7 +328,8 @@ func TestAnswerAfterTheWindow(t *testing.T) {
 				if control {
 					c.TrustTheEngine()
 				}
-				n := len(wait(t, begin(t.Context(), way, c, numbered(3))).rs) // something to stand before
+				n := size(way)
+				require.NoError(t, wait(t, begin(t.Context(), way, c, numbered(3))).err) // something to stand before
 				es := numbered(3)
 				for i := range es {
 					es[i].ID = event.NewID()
@@ -278,7 +337,7 @@ func TestAnswerAfterTheWindow(t *testing.T) {
 				lost := p.LoseAnswers(marker(way))
 				done := begin(within(t, 30*time.Second), way, c, es)
 				wait(t, lost.Met())
-				require.Eventually(t, func() bool { return int(position(t, h.Client)) == 2*n }, 10*time.Second, time.Millisecond)
+				reaches(t, h, 2*n)
 				pastTheWindow(t, h, lastID(es, n))
 				p.Cut()
 				res := wait(t, done)
@@ -393,7 +452,7 @@ func TestManyLateAppends(t *testing.T) {
 	for i := range many {
 		done = append(done, begin(within(t, 30*time.Second), "single", c, []event.Event{newEvent(fmt.Sprint(i + 1))}))
 	}
-	require.Eventually(t, func() bool { return position(t, h.Client) == many+1 }, 10*time.Second, time.Millisecond)
+	reaches(t, h, many+1)
 	last := query(t, h.Client, event.Filter{Last: 1})
 	lost := p.HoldRequests(brokertest.EventPublish)
 	done = append(done, begin(within(t, 30*time.Second), "single", c, []event.Event{newEvent(`"lost"`)}))
@@ -476,14 +535,11 @@ func TestStalledAnswers(t *testing.T) {
 	require.Len(t, old, 1)
 	p.StallAnswers()
 	done := begin(within(t, 30*time.Second), "single", c, numbered(1))
-	require.Eventually(t, func() bool { return position(t, h.Client) == 11 }, 10*time.Second, time.Millisecond)
+	reaches(t, h, 11)
 	more, err := h.Client.AppendBatch(t.Context(), numbered(10))
 	require.NoError(t, err)
-	// The reader notices that no heartbeat comes, and asks for a new consumer.
-	require.Eventually(t, func() bool {
-		names := consumers(t, h)
-		return len(names) > 0 && names[0] != old[0]
-	}, 20*time.Second, 10*time.Millisecond)
+	// The reader notices that no heartbeat comes, and leaves its consumer.
+	require.Eventually(t, func() bool { return !slices.Contains(consumers(t, h), old[0]) }, 20*time.Second, 10*time.Millisecond)
 	p.Resume()
 	res := wait(t, done)
 	require.NoError(t, res.err)

@@ -14,7 +14,8 @@ import (
 type Handler struct {
 	cancel context.CancelFunc
 	done   chan struct{}
-	behind atomic.Uint64
+	c      *Client
+	filter event.Filter
 	seq    atomic.Uint64
 	panics atomic.Uint64
 
@@ -36,7 +37,7 @@ func (c *Client) On(ctx context.Context, pattern string, f func(event.Recorded))
 	}
 	filter.After = after
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	h := &Handler{cancel: cancel, done: make(chan struct{})}
+	h := &Handler{c: c, filter: filter, cancel: cancel, done: make(chan struct{})}
 	h.seq.Store(uint64(after))
 	c.handlers.Store(h, struct{}{})
 	go func() {
@@ -44,14 +45,14 @@ func (c *Client) On(ctx context.Context, pattern string, f func(event.Recorded))
 		defer c.handlers.Delete(h)
 		for m, err := range c.Feed(run, FeedConfig{Subjects: wire.FilterSubjects(filter), After: after}) {
 			if err != nil {
-				h.fail(err)
+				if run.Err() == nil { // not by Off
+					h.fail(err)
+				}
 				return
 			}
-			h.behind.Store(m.Pending + 1)
 			if e, ok := c.entry(m); ok && filter.Match(*e.Event) {
 				h.call(c, f, *e.Event)
 			}
-			h.behind.Store(m.Pending)
 			h.seq.Store(uint64(m.Seq))
 		}
 	}()
@@ -81,9 +82,11 @@ func (h *Handler) Off() { h.cancel() }
 // Done is closed when the handler has ended.
 func (h *Handler) Done() <-chan struct{} { return h.done }
 
-// Behind is how many matching events are recorded and not yet handled, as of the
-// last one that was delivered; the one being handled counts.
-func (h *Handler) Behind() uint64 { return h.behind.Load() }
+// Behind is how many events that match are recorded and not yet handled; the one
+// being handled counts. It asks the engine.
+func (h *Handler) Behind(ctx context.Context) (uint64, error) {
+	return h.c.countAfter(ctx, wire.FilterSubjects(h.filter), h.Seq())
+}
 
 // Seq is the last Sequence that was handled.
 func (h *Handler) Seq() event.Sequence { return event.Sequence(h.seq.Load()) }

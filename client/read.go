@@ -13,6 +13,9 @@ import (
 // the Log held when it began. On a single host that is linearizable: it sees every
 // event whose append had returned, to whomever, before the query began.
 //
+// An event of a batch that is being stored while the query begins may be its last:
+// the others are after its end.
+//
 // A query that cannot go on yields its error last; what came before is right but
 // not all. A filter that breaks a rule yields an *event.InvalidError.
 func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Recorded, error] {

@@ -64,9 +64,14 @@ func (c *Client) Resume(ctx context.Context) (Resume, error) {
 	return r, nil
 }
 
-// countEvents asks the engine how many messages an event reader would get.
+// countEvents is how many messages a reader of all events would get.
 func (c *Client) countEvents(ctx context.Context) (uint64, error) {
-	f := &feed{c: c, cfg: FeedConfig{Subjects: []string{wire.AllEvents}, HeadersOnly: true}}
+	return c.countAfter(ctx, []string{wire.AllEvents}, 0)
+}
+
+// countAfter asks the engine how many messages a reader would get.
+func (c *Client) countAfter(ctx context.Context, subjects []string, after event.Sequence) (uint64, error) {
+	f := &feed{c: c, cfg: FeedConfig{Subjects: subjects, HeadersOnly: true}, at: after}
 	var n uint64
 	err := c.retry(ctx, func(ctx context.Context) error {
 		cons, pending, err := f.consumer(ctx)

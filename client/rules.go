@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -97,18 +98,41 @@ func (c *Client) protectRequest(r *event.Recorded) (*protection, error) {
 	if err != nil {
 		return nil, err
 	}
-	subject, body, _ := wire.Protected(r.Event)
+	subject, body, err := guardOf(r, wire.GuardRequest, "id", cp.ID)
+	if err != nil {
+		return nil, err
+	}
 	lost := func(_ context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if conflict.Winner == nil {
 			return event.Recorded{}, conflict
 		}
 		first, err := projection.NewCheckpoint(*conflict.Winner)
-		if err == nil && first.ID == cp.ID && hashOf(first) == hashOf(cp) {
+		if err == nil && sameQuestion(first, cp) {
 			return *conflict.Winner, nil // asked again: the first request stands
 		}
-		return event.Recorded{}, fmt.Errorf("checkpoint %s was asked about another action: %w", cp.ID, conflict)
+		return event.Recorded{}, fmt.Errorf("checkpoint %s was asked about another action, or with another question: %w", cp.ID, conflict)
 	}
 	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
+}
+
+// sameQuestion reports whether asking cp again is answered by first: it is about
+// the same action, or, without one, the same question of the same asker.
+func sameQuestion(first, cp projection.Checkpoint) bool {
+	if first.ID != cp.ID || hashOf(first) != hashOf(cp) {
+		return false
+	}
+	return hashOf(cp) != "" || first.DecisionPoint == cp.DecisionPoint && first.RequestedBy == cp.RequestedBy
+}
+
+// guardOf names the guard of an event whose payload names id, as a fold reads it.
+// Where the same member is there in other letters too, readers differ on which one
+// counts: the rules would be held against one id, and the guard of another moved.
+func guardOf(r *event.Recorded, kind, key, id string) (string, wire.GuardBody, error) {
+	subject, body, _ := wire.Protected(r.Event)
+	if subject != wire.GuardSubject(kind, id) {
+		return "", body, &event.InvalidError{Field: "payload." + key, Value: id, Rule: "must be there once, and spelled so"}
+	}
+	return subject, body, nil
 }
 
 func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*protection, error) {
@@ -119,12 +143,16 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 	if id == "" {
 		return nil, &event.InvalidError{Field: "payload.checkpoint_id", Value: "", Rule: "must name the checkpoint that is decided"}
 	}
+	subject, body, err := guardOf(r, wire.GuardCheckpoint, "checkpoint_id", id)
+	if err != nil {
+		return nil, err
+	}
 	cp, err := c.Checkpoint(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if cp.Decision != nil && cp.Decision.EventID == r.ID {
-		return &protection{stored: cp.Decision.Seq}, nil
+		return &protection{stored: cp.Decision.Seq}, bind(r, cp) // as it was stored
 	}
 	if cp.Decision != nil {
 		return nil, &DecidedError{cp}
@@ -135,7 +163,6 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 	if err := bind(r, cp); err != nil {
 		return nil, err
 	}
-	subject, body, _ := wire.Protected(r.Event)
 	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if conflict.Winner != nil {
 			if of, d, err := projection.NewDecision(*conflict.Winner); err == nil && of == id {
@@ -161,7 +188,9 @@ func (c *Client) mayDecide(ctx context.Context, cp projection.Checkpoint, d proj
 		}
 		return nil
 	}
-	if r.Actor == cp.RequestedBy || d.By == cp.RequestedBy || r.Actor == cp.Actor {
+	onBehalf := d.Status == projection.Cancelled && r.Actor == SweeperActor
+	own := func(who string) bool { return who == cp.RequestedBy || who == cp.Actor }
+	if (own(r.Actor) || own(d.By)) && !onBehalf {
 		return fmt.Errorf("checkpoint %s: %s asked: %w", cp.ID, cp.RequestedBy, ErrOwnCheckpoint)
 	}
 	if overdue {
@@ -173,7 +202,8 @@ func (c *Client) mayDecide(ctx context.Context, cp projection.Checkpoint, d proj
 		return nil
 	}
 	known := slices.ContainsFunc(cp.Options, func(o event.Option) bool { return o.ID == d.Option })
-	if !known && (d.Option != "" || len(cp.Options) > 0 && len(d.Answer) == 0) {
+	free := d.Option == "" && (len(cp.Options) == 0 || len(cp.Schema) > 0) // checked against the schema below
+	if !known && !free {
 		return fmt.Errorf("checkpoint %s: option %q: %w: %s", cp.ID, d.Option, ErrUnknownOption, optionList(cp))
 	}
 	return checkAnswer(cp, d)
@@ -235,7 +265,7 @@ func checkAnswer(cp projection.Checkpoint, d projection.Decision) error {
 		err = schema.Validate(v)
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint %s: %w: %v", cp.ID, ErrAnswer, err) //nolint:errorlint // the validator's words, not its type
+		return fmt.Errorf("checkpoint %s: %w: %s", cp.ID, ErrAnswer, strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	return nil
 }
@@ -243,17 +273,27 @@ func checkAnswer(cp projection.Checkpoint, d projection.Decision) error {
 // compileSchema compiles a schema that stands alone: it can refer to nothing
 // outside itself.
 func compileSchema(schema json.RawMessage) (*jsonschema.Schema, error) {
+	if len(schema) > maxSchema {
+		return nil, fmt.Errorf("it has %d bytes, and the limit is %d", len(schema), maxSchema)
+	}
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
 	if err != nil {
 		return nil, err
 	}
 	comp := jsonschema.NewCompiler()
+	comp.AssertFormat()
 	comp.UseLoader(noLoader{})
-	if err := comp.AddResource("checkpoint.json", doc); err != nil {
+	if err := comp.AddResource(schemaURL, doc); err != nil {
 		return nil, err
 	}
-	return comp.Compile("checkpoint.json")
+	return comp.Compile(schemaURL)
 }
+
+// maxSchema, in bytes: the validator's time grows with the square of a schema.
+const (
+	maxSchema = 64 << 10
+	schemaURL = "schema:checkpoint"
+)
 
 type noLoader struct{}
 

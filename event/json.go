@@ -74,7 +74,7 @@ func (e Event) appendMembers(dst []byte) []byte {
 	start := len(dst)
 	str := func(name, v string) {
 		if v != "" {
-			dst = appendString(appendName(dst, start, name), v)
+			dst = AppendString(appendName(dst, start, name), v)
 		}
 	}
 	str("id", e.ID)
@@ -98,7 +98,7 @@ func (e Event) appendMembers(dst []byte) []byte {
 
 func (r Recorded) appendMarks(dst []byte) []byte {
 	if r.Guard != "" {
-		dst = appendString(append(dst, `,"guard":`...), r.Guard)
+		dst = AppendString(append(dst, `,"guard":`...), r.Guard)
 	}
 	if r.Imported {
 		dst = append(dst, `,"imported":true`...)
@@ -111,11 +111,12 @@ func appendName(dst []byte, start int, name string) []byte {
 	if len(dst) > start {
 		dst = append(dst, ',')
 	}
-	return append(appendString(dst, name), ':')
+	return append(AppendString(dst, name), ':')
 }
 
-// appendString appends s as a JSON string with the fewest escapes.
-func appendString(dst []byte, s string) []byte {
+// AppendString appends s as a JSON string with the fewest escapes: the quote, the
+// backslash and control characters.
+func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	for i := 0; i < len(s); i++ {
@@ -159,7 +160,7 @@ func Decode(line []byte) (Event, error) {
 // of it.
 func DecodeBody(body []byte) (Recorded, error) {
 	var r Recorded
-	if bytes.ContainsAny(body, "\r\n") {
+	if bytes.ContainsAny(body, "\r\n") || !bytes.HasPrefix(body, []byte("{")) || !bytes.HasSuffix(body, []byte("}")) {
 		return r, &InvalidError{"body", string(body), "must be one line of JSON"}
 	}
 	if err := decode(body, &r, r.takeMark); err != nil {

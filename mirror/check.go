@@ -3,6 +3,9 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
 	"time"
 
 	"durablestream/client"
@@ -22,12 +25,73 @@ func (e ends) check(ctx context.Context, c *client.Client) (client.State, error)
 	}
 	st, err := reached(ctx, c, e.newest.File, e.newest.Recorded.Seq)
 	if err == nil {
-		err = compare(ctx, c, st, *e.newest)
+		err = compareEnd(ctx, c, st, *e.newest)
 	}
 	if err == nil && e.oldest.Recorded.Seq != e.newest.Recorded.Seq {
-		err = compare(ctx, c, st, *e.oldest)
+		err = compareEnd(ctx, c, st, *e.oldest)
+	}
+	if err == nil {
+		err = e.begins(ctx, c, st)
 	}
 	return st, err
+}
+
+// compareEnd is compare, but tells a file's first line that was changed from one of
+// another Log: the Log has its id at its seq, or has the line after it.
+func compareEnd(ctx context.Context, c *client.Client, st client.State, l Line) error {
+	err := compare(ctx, c, st, l)
+	var foreign *ForeignError
+	if !errors.As(err, &foreign) || l.Number != 1 {
+		return err
+	}
+	damage := &DamageError{File: l.File, Line: 1, Seq: l.Recorded.Seq, Why: "it differs from the event in the Log"}
+	for m, err := range c.Feed(ctx, client.FeedConfig{After: l.Recorded.Seq - 1, Until: l.Recorded.Seq}) {
+		if err != nil {
+			return err
+		}
+		if r, bad := wire.Decode(m.Subject, m.Data, m.Seq); bad == nil && r.ID == l.Recorded.ID {
+			return damage
+		}
+	}
+	second, readErr := secondLine(l.File)
+	if readErr != nil {
+		return fmt.Errorf("cannot read the mirror: %w", readErr)
+	}
+	if second == nil {
+		return err
+	}
+	var gap *GapError
+	switch other := compare(ctx, c, st, *second); {
+	case other == nil:
+		return damage
+	case errors.As(other, &foreign), errors.As(other, &gap):
+		return err
+	default:
+		return other
+	}
+}
+
+// begins looks whether lines are missing before the oldest one, which the Log holds.
+// That older files were put away only the name of an older file can say. (The chain
+// cannot: after a partial restore it does not begin at 64 zeros.)
+func (e ends) begins(ctx context.Context, c *client.Client, st client.State) error {
+	l := e.oldest
+	if filepath.Base(l.File) != ActiveName || l.Recorded.Seq <= begin(st) {
+		return nil
+	}
+	for m, err := range c.Feed(ctx, client.FeedConfig{Subjects: []string{wire.AllEvents}, After: begin(st) - 1, Until: l.Recorded.Seq}) {
+		if err != nil {
+			return err
+		}
+		if _, bad := wire.Decode(m.Subject, m.Data, m.Seq); bad != nil {
+			continue // it has no line
+		}
+		if m.Seq == l.Recorded.Seq {
+			break
+		}
+		return &DamageError{File: l.File, Line: 1, Seq: l.Recorded.Seq, Expected: m.Seq, Why: "lines are missing before it"}
+	}
+	return nil
 }
 
 // reached gives the state of a Log that ends at seq or later; an *AheadError that
@@ -65,7 +129,7 @@ func compare(ctx context.Context, c *client.Client, st client.State, l Line) err
 		switch {
 		case err != nil:
 			return err
-		case m.Seq == seq && !wire.IsGuard(m.Subject) && bytes.Equal(trimBody(m.Data), l.Body):
+		case m.Seq == seq && !wire.IsGuard(m.Subject) && bytes.Equal(m.Data, l.Body):
 			return nil
 		case m.Seq == seq || seq < begin(st):
 			return &ForeignError{l.File, seq}

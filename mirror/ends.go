@@ -47,6 +47,9 @@ func findEnds(dir string) (ends, error) {
 		if e.newest, err = readRotatedEnd(newest.path); err != nil {
 			return e, err
 		}
+		if e.newest.Recorded.Seq == newest.first {
+			e.newest.Number = 1
+		}
 	}
 	if newest.first > e.newest.Recorded.Seq || e.first != 0 && newest.first >= e.first {
 		return e, &DamageError{File: newest.path, Line: 1, Seq: newest.first,
@@ -96,6 +99,9 @@ func (e *ends) readActive(path string) error {
 		return &DamageError{File: path, Line: 1, Why: bad.Error()}
 	}
 	e.keep, e.first, e.newest = keep, p.seq, last
+	if last.Recorded.Seq == p.seq {
+		last.Number = 1
+	}
 	e.oldest, err = decodeLine(first, path, 1)
 	return err
 }
@@ -154,6 +160,28 @@ func firstLine(r io.Reader) (line []byte, whole bool, err error) {
 	return bytes.TrimSuffix(line, []byte("\n")), err == nil, err
 }
 
+// secondLine gives the second line of a file; nil if it has none that is whole.
+func secondLine(path string) (*Line, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := bufio.NewReader(f)
+	for more := bufio.ErrBufferFull; errors.Is(more, bufio.ErrBufferFull); {
+		_, more = b.ReadSlice('\n')
+	}
+	line, whole, err := firstLine(b)
+	if err != nil || !whole {
+		return nil, err
+	}
+	l, err := decodeLine(line, path, 2)
+	if err != nil {
+		return nil, nil //nolint:nilerr,nilnil // it tells nothing then
+	}
+	return l, nil
+}
+
 // decodeLine makes a Line of a line's bytes, which it keeps and changes. It does
 // not check the chain's value.
 func decodeLine(line []byte, path string, number int) (*Line, error) {
@@ -174,7 +202,7 @@ func (p parts) decode(line []byte, path string, number int) (_ *Line, err error)
 }
 
 // readTail gives the last whole line of a file of the given size, and the length
-// up to its end. Its Number is not set.
+// up to its end. Its Number is not set, unless findEnds sees that it is the first.
 //
 // What follows keep was torn by a crash: bytes without a line end, and a line with
 // a zero byte together with all that follows it. Only the last batch can have been
@@ -240,6 +268,9 @@ func checkLines(f io.ReaderAt, path string, at int64, lines []byte) (last *Line,
 		switch {
 		case err != nil:
 		case number == 0:
+			if at == 0 && p.seq == 1 && sum.next(origin, p.core(line)) != p.chain {
+				err = errors.New(whyChain)
+			}
 		case p.seq <= prev.seq:
 			err = fmt.Errorf("its seq %d does not follow %d", p.seq, prev.seq)
 		case sum.next(prev.chain, p.core(line)) != p.chain:

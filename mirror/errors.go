@@ -61,8 +61,8 @@ type BehindError struct {
 }
 
 func (e *BehindError) Error() string {
-	return fmt.Sprintf("%s ends at seq %d and lacks the %d events that follow in the Log up to %d: lines were removed from its end, or no mirror runs; "+
-		"dstream serve, or dstream mirror run, writes them", e.File, e.After, e.Events, e.LogSeq)
+	return fmt.Sprintf("%s ends at seq %d and lacks the %d events that follow in the Log up to %d: lines were removed from its end, or no host runs; "+
+		"the next host ('dstream serve') writes the missing lines when they are only at the end", e.File, e.After, e.Events, e.LogSeq)
 }
 
 // ForeignError is a mirror of another Log. Nothing was changed.
@@ -104,7 +104,7 @@ func (e *GapError) Error() string {
 	if e.Next == 0 {
 		s = fmt.Sprintf("the Log is damaged: it holds nothing after seq %d, and says that it does", e.After)
 	}
-	return s + "; stop the host and run dstream doctor; the mirror was stopped before the gap"
+	return s + "; the store is damaged: keep a copy of it; 'dstream restore' rebuilds the log from the mirror into an empty store"
 }
 
 // The refusals of Restore. Nothing was changed.
@@ -116,7 +116,7 @@ var (
 	// ErrIncomplete means that the oldest file does not begin where a Log begins:
 	// older files are missing, or its first line was changed.
 	ErrIncomplete = errors.New("the first line's chain does not begin a Log: older files are missing, or the line was changed; " +
-		"put them back, or ask for a partial restore")
+		"put them back (a Go program can restore what is left with RestoreConfig.Partial)")
 	// ErrInterfered means that somebody else wrote to the Log during a restore.
 	ErrInterfered = errors.New("somebody else writes to the Log that is being restored")
 )

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -73,6 +74,9 @@ func (g *gather) run(ctx context.Context) {
 
 func (g *gather) fill(ctx context.Context) error {
 	for m, err := range g.cfg.Client.Feed(ctx, client.FeedConfig{After: g.at}) {
+		if errors.Is(err, client.ErrOtherLog) {
+			return errReplaced // which restarts with all checks of a resume
+		}
 		if err != nil {
 			return err
 		}
@@ -129,7 +133,7 @@ func (g *gather) line(b *batch, m client.Message) {
 		b.first, b.begun, b.since = m.Seq, time.Now(), m.Stored
 	}
 	b.lines++
-	b.data, g.chain = g.sum.appendLine(b.data, m.Seq, trimBody(m.Data), g.chain)
+	b.data, g.chain = g.sum.appendLine(b.data, m.Seq, m.Data, g.chain)
 }
 
 // look tells how the batch stands.

@@ -49,10 +49,6 @@ func (c *chainer) next(prev chain, core []byte) (out chain) {
 	return out
 }
 
-// body is a message's body as a line is made of it. White space around the object,
-// which only a foreign writer sends, is left out, as everywhere between tokens.
-func trimBody(data []byte) []byte { return bytes.Trim(data, " \t") }
-
 // appendLine appends the line of the stored event whose body is given, and its
 // end, and returns its chain. body is one JSON object without space around it.
 func (c *chainer) appendLine(dst []byte, seq event.Sequence, body []byte, prev chain) ([]byte, chain) {

@@ -150,7 +150,8 @@ func (c Config) withDefaults() Config {
 // they last beyond ctx and Drain, Run returns the last one.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
-	lock, err := takeLock(ctx, cfg.Dir)
+	// Also when ctx has ended already: what the Log holds by then is written.
+	lock, err := takeLock(context.WithoutCancel(ctx), cfg.Dir)
 	if err == nil {
 		// The deferred call keeps the lock's *os.File reachable until Run returns:
 		// were it not, the garbage collector would close it, and free the lock.

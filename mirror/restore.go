@@ -42,15 +42,16 @@ type RestoreConfig struct {
 
 // RestoreReport says what a restore wrote.
 type RestoreReport struct {
-	Files       int
-	Lines       uint64 // events in the Log now
-	First, Last event.Sequence
-	Guards      uint64 // written back by this restore, and
-	Voids       uint64 // the other gaps it filled
-	Resumed     bool   // an interrupted restore was finished
-	Recreated   bool   // Recreate was called
-	Anchored    bool   // older files are missing (RestoreConfig.Partial)
-	Torn        bool   // the last line was cut off, and left out
+	Files     int            `json:"files"`
+	Lines     uint64         `json:"lines"` // events in the Log now
+	First     event.Sequence `json:"first"`
+	Last      event.Sequence `json:"last"`
+	Guards    uint64         `json:"guards"`    // written back by this restore, and
+	Voids     uint64         `json:"voids"`     // the other gaps it filled
+	Resumed   bool           `json:"resumed"`   // an interrupted restore was finished
+	Recreated bool           `json:"recreated"` // Recreate was called
+	Anchored  bool           `json:"anchored"`  // older files are missing (RestoreConfig.Partial)
+	Torn      bool           `json:"torn"`      // the last line was cut off, and left out
 }
 
 // manyVoids is the gap in front from which on the Log is rather made again.

@@ -262,6 +262,8 @@ func TestRestorePartOfTheFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, report.Anchored)
 	require.Equal(t, files[1].first, report.First)
+	cfg.Client = h.Client
+	require.NoError(t, Check(t.Context(), cfg))
 	for l, err := range Lines(cfg.Dir) {
 		require.NoError(t, err)
 		st, err := h.Client.State(t.Context())

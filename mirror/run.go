@@ -70,7 +70,7 @@ func (r *runner) resume(ctx, hard context.Context) error {
 	if err != nil {
 		return err
 	}
-	st, err := e.check(ctx, r.cfg.Client)
+	st, err := e.check(hard, r.cfg.Client)
 	if err != nil {
 		return err
 	}

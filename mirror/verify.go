@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,22 +17,23 @@ import (
 
 // Report is what Verify found.
 type Report struct {
-	Files       int
-	Lines       uint64         // that were compared and are right
-	First, Last event.Sequence // of those lines
-	LogLast     event.Sequence // the Log's last position when Verify began
+	Files   int            `json:"files"`
+	Lines   uint64         `json:"lines"` // that were compared and are right
+	First   event.Sequence `json:"first"` // of those lines
+	Last    event.Sequence `json:"last"`
+	LogLast event.Sequence `json:"log_last"` // the Log's last position when Verify began
 	// Anchored: the oldest files are gone, so that the chain of the first line was
 	// taken on trust, as the name of its file is; Before counts the Log's events
 	// before it.
-	Anchored bool
-	Before   uint64
+	Anchored bool   `json:"anchored"`
+	Before   uint64 `json:"before"`
 	// Behind counts the events up to LogLast that the files lack at their end.
-	Behind   uint64
-	SetAside uint64 // messages on the events' subjects that are no events
+	Behind   uint64 `json:"behind"`
+	SetAside uint64 `json:"set_aside"` // messages on the events' subjects that are no events
 	// Problem is the first thing that is wrong: *DamageError, *TornError,
 	// *BehindError, *AheadError, *GapError or *OriginalError. Nil: the files are
 	// equal to the Log.
-	Problem error
+	Problem error `json:"-"`
 }
 
 // verifyPoll is how often a file that lacks a line is looked at again.
@@ -115,7 +117,7 @@ func (v *verifier) walk(ctx context.Context) error {
 		return &found{&GapError{After: at}}
 	}
 	if v.report.Behind > 0 {
-		return &found{&BehindError{File: v.in.at.path, After: v.report.Last, LogSeq: v.st.Last, Events: v.report.Behind}}
+		return &found{&BehindError{File: cmp.Or(v.in.at.path, v.active()), After: v.report.Last, LogSeq: v.st.Last, Events: v.report.Behind}}
 	}
 	return nil
 }
@@ -128,7 +130,7 @@ func (v *verifier) message(ctx context.Context, m client.Message) error {
 	}
 	// Most lines are equal, and then what reading them has shown need not be done
 	// for the message again.
-	if l != nil && l.Recorded.Seq == m.Seq && bytes.Equal(l.Body, trimBody(m.Data)) &&
+	if l != nil && l.Recorded.Seq == m.Seq && bytes.Equal(l.Body, m.Data) &&
 		wire.EventSubject(l.Recorded.Type, l.Recorded.StreamID) == m.Subject {
 		return v.equal(*l)
 	}
@@ -238,10 +240,18 @@ func (v *verifier) rest(ctx context.Context) error {
 		return v.damage(*v.line, 0, "the Log holds no event at its seq")
 	}
 	now, err := v.cfg.Client.Position(ctx)
-	if err == nil && seq > now {
-		err = &found{&AheadError{v.line.File, seq, now}}
+	if err != nil || seq <= now {
+		return err
 	}
-	return err
+	last := &AheadError{v.line.File, seq, now}
+	for ctx.Err() == nil {
+		l, err := v.in.next()
+		if err != nil {
+			return &found{last} // whatever stands behind, this comes first
+		}
+		last.File, last.FileSeq = l.File, l.Recorded.Seq
+	}
+	return ctx.Err()
 }
 
 // problem turns what the reader found into the end of a verification, and adds

@@ -74,6 +74,8 @@ func NewCheckpoint(r event.Recorded) (Checkpoint, error) {
 	if c.ID == "" {
 		return c, fmt.Errorf("%s: the payload has no id", r.Type)
 	}
+	c.RequestedBy = cmp.Or(c.RequestedBy, r.Actor)
+	c.RequestedAt = cmp.Or(c.RequestedAt, r.Timestamp)
 	return c, nil
 }
 

@@ -41,14 +41,15 @@ func (i Intent) Ended() bool { return i.State == Completed || i.State == Failed 
 
 // Due is when the intent's time is up; zero for never.
 func (i Intent) Due() time.Time {
-	if i.TimeoutMS <= 0 {
+	const never = 1 << 52 // ms: beyond what a time can hold
+	if i.TimeoutMS <= 0 || i.TimeoutMS > never {
 		return time.Time{}
 	}
 	start := i.Stored
 	if i.Imported && i.CreatedAt > 0 {
 		start = time.UnixMilli(i.CreatedAt)
 	}
-	return start.Add(time.Duration(i.TimeoutMS) * time.Millisecond)
+	return time.UnixMilli(start.UnixMilli() + i.TimeoutMS)
 }
 
 // Overdue reports whether the intent's time is up and it has not ended.
@@ -71,9 +72,8 @@ func NewIntent(r event.Recorded, stored time.Time) (Intent, error) {
 	if err := json.Unmarshal(r.Payload, &i.Intent); err != nil {
 		return i, fmt.Errorf("%s: the payload is not an intent: %w", r.Type, err)
 	}
-	if i.CreatedAt == 0 {
-		i.CreatedAt = r.Timestamp
-	}
+	i.CreatedAt = cmp.Or(i.CreatedAt, r.Timestamp)
+	i.Result, i.Error, i.StartedAt, i.CompletedAt = "", "", 0, 0 // what it became is for guards and ends to say
 	return i, nil
 }
 
@@ -112,7 +112,8 @@ func (i *Intent) End(r event.Recorded) error {
 //
 // An intent's state is its guard's last message. An agent.spawned that somebody
 // published without a guard makes an intent too, unless one of that id is there;
-// its guard begins with the first claim or end.
+// its guard begins with the first claim or end, or with a creation behind the guard,
+// which then takes its place.
 type Intents struct {
 	byID   map[string]*Intent
 	guards map[string]guardAt
@@ -170,13 +171,16 @@ func (x *Intents) spawned(e Entry) error {
 	if err != nil {
 		return err
 	}
-	if i.ID == "" || x.byID[i.ID] != nil {
-		return nil // work that nobody named, or that is there
+	if i.ID == "" {
+		return nil // work that nobody named
 	}
-	if g, ok := x.guards[i.ID]; ok {
-		if g.Event != e.Event.ID {
-			return nil // not the one that the guard was written with
-		}
+	g, guarded := x.guards[i.ID]
+	mine := guarded && g.Event == e.Event.ID
+	was := x.byID[i.ID]
+	if guarded && !mine || was != nil && (!mine || was.EventID == i.EventID) {
+		return nil // it is there, or not the one that the guard was written with
+	}
+	if guarded {
 		i.Take(g.Guard, g.seq, g.stored)
 	}
 	x.byID[i.ID] = &i

@@ -66,35 +66,38 @@ func (l *Lineage) Get(id string) (Node, bool) {
 // cycle, its first node is the root.
 func (l *Lineage) Roots() []string {
 	var out []string
-	below := map[string]bool{}
+	seen := map[string]bool{}
 	for _, id := range l.order {
-		if n := l.nodes[id]; n.Event == nil || n.Event.CausationID == "" {
-			out = append(out, id)
-			l.Walk(id, func(id string, _ int) { below[id] = true })
+		if root := l.Root(id); !seen[root] {
+			seen[root] = true
+			out = append(out, root)
 		}
 	}
-	for _, id := range l.order { // what is left hangs on a cycle
-		if !below[id] {
-			out = append(out, id)
-			l.Walk(id, func(id string, _ int) { below[id] = true })
-		}
-	}
-	slices.SortStableFunc(out, func(a, b string) int { return l.nodes[a].at - l.nodes[b].at })
+	slices.SortFunc(out, func(a, b string) int { return l.nodes[a].at - l.nodes[b].at })
 	return out
 }
 
-// Root gives the first cause that is known of an event.
+// Root gives the first cause that is known of an event; where its causes end in a
+// cycle, the first node of that.
 func (l *Lineage) Root(id string) string {
-	seen := map[string]bool{}
-	for !seen[id] {
-		seen[id] = true
-		n := l.nodes[id]
-		if n == nil || n.Event == nil || n.Event.CausationID == "" || seen[n.Event.CausationID] {
-			break
+	step := map[string]int{}
+	for n := 0; ; n++ {
+		node := l.nodes[id]
+		if node == nil || node.Event == nil || node.Event.CausationID == "" {
+			return id
 		}
-		id = n.Event.CausationID
+		if begin, again := step[id]; again {
+			first := id
+			for other, at := range step {
+				if at >= begin && l.nodes[other].at < l.nodes[first].at {
+					first = other
+				}
+			}
+			return first
+		}
+		step[id] = n
+		id = node.Event.CausationID
 	}
-	return id
 }
 
 // Walk visits a node and all below it once each, parents first, with their depth.

@@ -60,8 +60,8 @@ type Fold interface {
 
 // Aside is an entry that a fold could not read.
 type Aside struct {
-	Seq    event.Sequence
-	Reason string
+	Seq    event.Sequence `json:"seq"`
+	Reason string         `json:"reason"`
 }
 
 // Runner feeds folds, and lets others read them meanwhile. The zero value with
@@ -138,7 +138,8 @@ func (r *Runner) Changed() <-chan struct{} {
 }
 
 // Wait waits until the folds have applied seq: whoever then reads sees at least
-// what was recorded up to there.
+// what was recorded up to there. While a source follows the Log, seq must be of an
+// entry that the folds need, such as one's own decision: nothing else moves them.
 func (r *Runner) Wait(ctx context.Context, seq event.Sequence) error {
 	for {
 		r.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/broker"
 	"durablestream/event"
 )
 
@@ -71,7 +72,7 @@ func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err e
 	e.Type = typ
 	e.Payload = []byte(f.payload)
 	if f.payload == "-" {
-		if e.Payload, err = io.ReadAll(cmd.InOrStdin()); err != nil {
+		if e.Payload, err = io.ReadAll(interruptible{cmd.Context(), cmd.InOrStdin()}); err != nil {
 			return fmt.Errorf("read the payload: %w", err)
 		}
 	}
@@ -90,9 +91,37 @@ func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err e
 	defer cancel()
 	r, err := d.Append(ctx, e)
 	if err != nil {
-		return err
+		return decided(err)
 	}
-	return printEvent(cmd.OutOrStdout(), r)
+	if err := printEvent(cmd.OutOrStdout(), r); err != nil {
+		return fmt.Errorf("the event is stored (seq %d), and cannot be printed: %w", r.Seq, err)
+	}
+	return nil
+}
+
+// interruptible gives up a read that waits for a person when ctx ends.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	buf := make([]byte, len(p)) // its own: the read may end after we have gone
+	go func() {
+		n, err := r.r.Read(buf)
+		done <- result{n, err}
+	}()
+	select {
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	case got := <-done:
+		return copy(p, buf[:got.n]), got.err
+	}
 }
 
 // checkEvent checks what a person gave before anything is opened.
@@ -110,7 +139,7 @@ func checkEvent(e event.Event) error {
 }
 
 func appendFile(cmd *cobra.Command, o *options, f appendFlags) (err error) {
-	events, err := readEvents(cmd, f)
+	events, lines, err := readEvents(cmd, f)
 	if err != nil {
 		return err
 	}
@@ -129,9 +158,10 @@ func appendFile(cmd *cobra.Command, o *options, f appendFlags) (err error) {
 		}
 		stored += len(rs)
 		if err != nil {
-			return errors.Join(fmt.Errorf("%s stored, %d not: %w", count(stored, "event"), len(events)-len(rs), err), out.Flush())
+			return errors.Join(decided(fmt.Errorf("%s stored; from line %d on nothing is known to be: %w",
+				count(stored, "event"), lines[len(rs)], err)), out.Flush())
 		}
-		events = events[n:]
+		events, lines = events[n:], lines[n:]
 	}
 	return out.Flush()
 }
@@ -158,35 +188,39 @@ func appendChunk(ctx context.Context, d *durablestream.DurableStream, events []e
 	return d.AppendBatch(ctx, events)
 }
 
-// readEvents reads and checks every line.
-func readEvents(cmd *cobra.Command, f appendFlags) ([]event.Event, error) {
-	in, name := cmd.InOrStdin(), "standard input"
+// readEvents reads and checks every line; lines[i] is the number of event i's.
+func readEvents(cmd *cobra.Command, f appendFlags) (events []event.Event, lines []int, err error) {
+	var in io.Reader = interruptible{cmd.Context(), cmd.InOrStdin()}
+	name := "standard input"
 	if f.jsonl != "-" {
 		file, err := os.Open(f.jsonl)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer file.Close()
 		in, name = file, f.jsonl
 	}
-	var events []event.Event
-	bad := 0
+	bad, ids := 0, map[string]int{}
 	r := bufio.NewReaderSize(in, 1<<16)
 	for number := 1; ; number++ {
 		line, err := r.ReadBytes('\n')
 		if err != nil && err != io.EOF {
-			return nil, fmt.Errorf("read %s: %w", name, err)
+			return nil, nil, fmt.Errorf("read %s: %w", name, err)
 		}
-		if text := bytes.TrimSpace(line); len(text) > 0 {
+		if text := bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))); len(text) > 0 {
 			e, bade := decodeLine(text, f.e)
+			if first := ids[e.ID]; bade == nil && e.ID != "" && first != 0 {
+				bade = &event.InvalidError{Field: "id", Value: e.ID, Rule: fmt.Sprintf("is that of line %d already", first)}
+			}
 			switch {
 			case bade == nil:
-				events = append(events, e)
+				ids[e.ID] = number
+				events, lines = append(events, e), append(lines, number)
 			case f.skipBad:
 				bad++
 				fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s line %d is left out: %v\n", name, number, bade)
 			default:
-				return nil, fmt.Errorf("%s line %d: %w; nothing was appended (--skip-bad leaves bad lines out)", name, number, bade)
+				return nil, nil, fmt.Errorf("%s line %d: %w; nothing was appended (--skip-bad leaves bad lines out)", name, number, bade)
 			}
 		}
 		if err == io.EOF {
@@ -196,7 +230,7 @@ func readEvents(cmd *cobra.Command, f appendFlags) ([]event.Event, error) {
 	if bad > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s left out\n", count(bad, "bad line"))
 	}
-	return events, nil
+	return events, lines, nil
 }
 
 func decodeLine(line []byte, defaults event.Event) (event.Event, error) {
@@ -214,6 +248,10 @@ func decodeLine(line []byte, defaults event.Event) (event.Event, error) {
 	fill(&e.CorrelationID, defaults.CorrelationID)
 	if len(e.Payload) == 0 {
 		e.Payload = []byte("{}")
+	}
+	const headers = 16 << 10 // room for what the server counts beside the event
+	if size := len(e.AppendJSON(nil)) + headers; size > broker.MaxPayload {
+		return e, &event.InvalidError{Field: "payload", Value: string(e.Payload), Rule: fmt.Sprintf("is too large: the event has %d bytes with its headers, and the limit is %d", size, broker.MaxPayload)}
 	}
 	return e, checkEvent(e)
 }

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/mirror"
 	"durablestream/projection"
 )
 
@@ -37,10 +39,35 @@ of it: approved, rejected, expired or cancelled. Whoever asked can never decide.
 func decided(err error) error {
 	var d *client.DecidedError
 	var c *client.ConflictError
+	var invalid *event.InvalidError
+	if errors.As(err, &invalid) {
+		return usage(err)
+	}
 	if errors.As(err, &d) || errors.As(err, &c) || errors.Is(err, client.ErrIntentEnded) || errors.Is(err, client.ErrHeld) {
 		return &exitError{exitOther, err}
 	}
 	return err
+}
+
+// toRead opens the log for a command that only reads. A mirror that keeps this
+// process from hosting must not keep a person from reading what waits.
+func (o *options) toRead(cmd *cobra.Command) (*durablestream.DurableStream, error) {
+	d, err := o.open(cmd)
+	if err == nil || !mirror.IsProblem(err) {
+		return d, err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", printable(err.Error()))
+	return o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
+}
+
+// readLog opens the log for a command that only reads.
+func readLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error) (err error) {
+	d, err := o.toRead(cmd)
+	if err != nil {
+		return err
+	}
+	defer closing(d, &err)
+	return decided(f(cmd.Context(), d))
 }
 
 // withLog opens the log for a command that takes a moment.
@@ -138,7 +165,7 @@ func checkpointList(o *options) *cobra.Command {
 		Short: "List the checkpoints that wait for a human",
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				list, err := d.Checkpoints(ctx, !all)
 				if err != nil {
 					return err
@@ -173,14 +200,23 @@ func listCheckpoints(out io.Writer, list []projection.Checkpoint, now time.Time)
 	return w.Flush()
 }
 
-// oneLine keeps a text from spoiling a table, or a terminal.
-func oneLine(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+// printable takes out of a text what would move a terminal's cursor or turn its
+// writing round: control and format characters, and odd line ends.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return r
+		case unicode.IsControl(r), unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
 			return ' '
 		}
 		return r
 	}, s)
+}
+
+// oneLine keeps a text from spoiling a table.
+func oneLine(s string, most int) string {
+	s = strings.ReplaceAll(printable(s), "\n", " ")
 	if r := []rune(s); len(r) > most {
 		return string(r[:most-1]) + "…"
 	}
@@ -209,7 +245,7 @@ func checkpointShow(o *options) *cobra.Command {
 		Short: "Show a checkpoint, and its decision where there is one",
 		Args:  exactArgs(1, "one ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				cp, err := d.Checkpoint(ctx, args[0])
 				if err != nil {
 					return err
@@ -262,6 +298,9 @@ decision as JSON. Exit status: 0 approved; 3 rejected, expired or cancelled; 1 w
 --timeout ran out first.`,
 		Args: exactArgs(1, "one ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if timeout < 0 {
+				return usage(&event.InvalidError{Field: "timeout", Value: timeout.String(), Rule: "must be 0 (never) or more"})
+			}
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				if timeout > 0 {
 					var cancel context.CancelFunc
@@ -296,7 +335,7 @@ func printDecision(cmd *cobra.Command, o *options, cp projection.Checkpoint) err
 			_, err := fmt.Fprintf(w, "%s: asked the sweeper to cancel it\n", cp.ID)
 			return err
 		}
-		_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", cp.ID, cp.Status, cp.Decision.By, cp.Decision.Seq)
+		_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", oneLine(cp.ID, 300), cp.Status, oneLine(cp.Decision.By, 300), cp.Decision.Seq)
 		return err
 	})
 }

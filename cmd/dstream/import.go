@@ -71,7 +71,13 @@ imported and then kept under another name.`,
 
 func importFiles(cmd *cobra.Command, o *options, paths []string, adopt bool) error {
 	a := importAnswer{Damaged: []string{}}
+	if adopt && !samePath(paths[0], durablestream.MirrorPath(o.dir)) {
+		return usage(fmt.Errorf("--adopt is for the file that lies where the mirror goes, %s; to import %s, leave --adopt out", durablestream.MirrorPath(o.dir), paths[0]))
+	}
 	events, where, err := a.read(paths)
+	if adopt && errors.Is(err, legacy.ErrMirrorLine) {
+		return fmt.Errorf("%s is the mirror of this log: if a file of the original lay there, it was adopted already", paths[0])
+	}
 	if err != nil {
 		return err
 	}
@@ -176,6 +182,12 @@ func (a *importAnswer) tell(cmd *cobra.Command, o *options) error {
 		return fmt.Errorf("%s not imported; all others were", count(len(a.Damaged), "line"))
 	}
 	return nil
+}
+
+func samePath(a, b string) bool {
+	x, err1 := filepath.Abs(a)
+	y, err2 := filepath.Abs(b)
+	return err1 == nil && err2 == nil && x == y
 }
 
 // keep renames an adopted file to a name that nothing else uses.

@@ -74,7 +74,7 @@ func intentList(o *options) *cobra.Command {
 		Short: "List the intents that have not ended",
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				list, err := d.Intents(ctx, !all)
 				if err != nil {
 					return err
@@ -124,7 +124,7 @@ func intentShow(o *options) *cobra.Command {
 		Short: "Show an intent as JSON",
 		Args:  exactArgs(1, "one ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				i, err := d.Intent(ctx, args[0])
 				if err != nil {
 					return err
@@ -200,7 +200,7 @@ func intentEnd(o *options, use, short, flag, what string, field func(*client.End
 					return err
 				}
 				return show(cmd, o, i, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", i.ID, i.State, i.EndedBy, i.EndSeq)
+					_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", oneLine(i.ID, 300), i.State, oneLine(i.EndedBy, 300), i.EndSeq)
 					return err
 				})
 			})

@@ -27,6 +27,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -38,11 +39,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	var status *exitError
 	if !errors.As(err, &status) {
-		fmt.Fprintf(stderr, "dstream: %v\n", err)
+		fmt.Fprintf(stderr, "dstream: %s\n", printable(err.Error()))
 		return exitFailed
 	}
 	if status.err != nil {
-		fmt.Fprintf(stderr, "dstream: %v\n", status.err)
+		fmt.Fprintf(stderr, "dstream: %s\n", printable(status.err.Error()))
 	}
 	return status.code
 }

@@ -81,8 +81,10 @@ func (f *filterFlags) register(fs *pflag.FlagSet) {
 // filter checks the flags and gives the Filter.
 func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
 	var err error
-	if cmd.Flags().Changed("stream") && f.StreamID == "" {
-		return f.Filter, usage(event.ValidateStreamID(""))
+	for _, flag := range []struct{ name, v string }{{"stream", f.StreamID}, {"actor", f.Actor}, {"correlation", f.CorrelationID}} {
+		if cmd.Flags().Changed(flag.name) && flag.v == "" {
+			return f.Filter, usage(&event.InvalidError{Field: flag.name, Value: "", Rule: "must not be empty; leave the flag out for all"})
+		}
 	}
 	if f.Since, err = parseTime("since", f.since); err != nil {
 		return f.Filter, usage(err)

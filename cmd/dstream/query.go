@@ -27,7 +27,7 @@ func queryCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := o.open(cmd)
+			d, err := o.toRead(cmd)
 			if err != nil {
 				return err
 			}
@@ -71,7 +71,13 @@ TYPE is a type or a pattern, as --type.`,
 			if err != nil {
 				return err
 			}
-			d, err := o.open(cmd)
+			var start event.Sequence
+			if from != "" && from != "start" && from != "now" {
+				if start, err = event.ParseSequence(from); err != nil {
+					return usage(fmt.Errorf("--from %q: must be start, now, or a sequence", from))
+				}
+			}
+			d, err := o.toRead(cmd)
 			if err != nil {
 				return err
 			}
@@ -90,11 +96,7 @@ TYPE is a type or a pattern, as --type.`,
 					err = printNewest(cmd, d.Query, filter)
 				}
 			default:
-				var seq event.Sequence
-				if seq, err = event.ParseSequence(from); err != nil {
-					return usage(fmt.Errorf("--from %s: must be start, now, or a sequence", from))
-				}
-				filter.After = max(seq, 1) - 1
+				filter.After = max(start, 1) - 1
 			}
 			if err != nil {
 				return err

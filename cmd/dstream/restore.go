@@ -56,6 +56,9 @@ func restore(cmd *cobra.Command, o *options, from []string) (err error) {
 	if o.json {
 		return printJSON(cmd.OutOrStdout(), report)
 	}
+	if report.Torn {
+		fmt.Fprintln(cmd.ErrOrStderr(), "dstream: the last line of the files was cut off, and is not restored")
+	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "restored %s, position %d\n", count(report.Lines, "event"), report.Last)
 	return nil
 }

@@ -21,7 +21,7 @@ func resumeCommand(o *options) *cobra.Command {
 		Short: "Tell what survived: what waits for a human, and what is unfinished",
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				r, err := d.Resume(ctx)
 				if err != nil {
 					return err
@@ -79,7 +79,7 @@ func lineageCommand(o *options) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				var l projection.Lineage
 				for r, err := range d.Query(ctx, event.Filter{StreamID: stream}) {
 					if err == nil {
@@ -116,7 +116,7 @@ func printLineage(cmd *cobra.Command, o *options, l *projection.Lineage, roots [
 	for _, root := range roots {
 		l.Walk(root, func(id string, depth int) {
 			n, _ := l.Get(id)
-			text := "(never seen)"
+			text := "(not seen here)"
 			if n.Event != nil {
 				text = fmt.Sprintf("%s  %s  seq %d", n.Event.Type, oneLine(n.Event.Actor, 40), n.Event.Seq)
 			}

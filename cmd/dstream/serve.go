@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"durablestream"
 )
@@ -27,7 +29,6 @@ file. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "loopback address of the broker; port 0 is any free one")
 	fs.Int64Var(&cfg.MirrorMaxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
 	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
-	fs.DurationVar(&cfg.DuplicateWindow, "duplicate-window", 10*time.Minute, "how long the engine remembers event ids")
 	return cmd
 }
 
@@ -37,8 +38,8 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config) (err erro
 	}
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
-		cfg.DiskFloor, cfg.DuplicateWindow = flags.DiskFloor, flags.DuplicateWindow
-		cfg.HostOnly = true
+		cfg.DiskFloor = flags.DiskFloor
+		cfg.HostOnly, cfg.CheckMirror = true, true
 	})
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func liveLine(ctx context.Context, w io.Writer, d *durablestream.DurableStream) 
 				rate = 0
 			}
 			last = lines
-			fmt.Fprintf(w, "\r\033[K%s · %.0f/s", line, rate)
+			fmt.Fprintf(w, "\r\033[K%s", oneLine(fmt.Sprintf("%s · %.0f/s", line, rate), width(w)))
 		}
 		select {
 		case <-ctx.Done():
@@ -118,7 +119,7 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 	text := fmt.Sprintf("%s · position %d · mirror ", count(s.MirrorLines, "event"), pos)
 	switch {
 	case s.MirrorError != "":
-		text += "STOPPED: " + s.MirrorError
+		text += "STOPPED, see 'dstream status'"
 	case s.MirrorSeq >= pos:
 		text += "up to date"
 	default:
@@ -128,4 +129,14 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 		text += " · DISK FULL, appends refused"
 	}
 	return text, s.MirrorLines, nil
+}
+
+// width is how much fits on one line of a terminal.
+func width(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 1 {
+			return n - 1
+		}
+	}
+	return 79
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"text/tabwriter"
@@ -12,9 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/wire"
+	"durablestream/mirror"
+	"durablestream/projection"
 )
 
 // statusAnswer is what `status --json` prints.
@@ -30,6 +35,7 @@ type statusAnswer struct {
 	Mirror   string                    `json:"mirror,omitempty"`
 	Lag      uint64                    `json:"mirror_lag"` // Sequences that the mirror has not dealt with
 	Alarms   []string                  `json:"alarms"`
+	SetAside []projection.Aside        `json:"set_aside,omitempty"` // what no projection can read
 }
 
 func statusCommand(o *options) *cobra.Command {
@@ -40,6 +46,9 @@ func statusCommand(o *options) *cobra.Command {
 Exit status 1 when there is an alarm.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if len(o.servers) == 0 && !logExists(o.dir) {
+				return fmt.Errorf("there is no log in %s: 'dstream serve' starts one", o.dir)
+			}
 			// A look must not start the mirror where nobody hosts.
 			d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
 			if err != nil {
@@ -83,7 +92,17 @@ func askStatus(ctx context.Context, o *options, d *durablestream.DurableStream) 
 			a.Lag = uint64(a.Position - min(host.MirrorSeq, a.Position))
 		}
 		a.Alarms = append(a.Alarms, hostAlarms(host)...)
+		if !a.Running {
+			if err := mirror.Check(ctx, mirror.Config{Client: d.Client, Dir: d.Dir()}); err != nil {
+				a.Alarms = append(a.Alarms, "no host can start: "+err.Error())
+			}
+		}
 	}
+	resume, err := d.Resume(ctx)
+	if err != nil {
+		return a, err
+	}
+	a.SetAside = resume.SetAside
 	a.Alarms = append(a.Alarms, logAlarms(state)...)
 	return a, nil
 }
@@ -92,6 +111,9 @@ func hostAlarms(h durablestream.HostStatus) []string {
 	var alarms []string
 	if h.MirrorError != "" {
 		alarms = append(alarms, "the mirror has stopped: "+h.MirrorError)
+	}
+	if h.SweepError != "" {
+		alarms = append(alarms, "the sweeper has stopped: "+h.SweepError)
 	}
 	if h.DiskFull {
 		alarms = append(alarms, fmt.Sprintf("the disk has %s free, under the floor of %s: appends are refused until there is space", size(h.DiskFree), size(h.DiskFloor)))
@@ -133,13 +155,26 @@ func (a statusAnswer) print(out io.Writer) error {
 			fmt.Fprintf(w, "set aside\t%s that are no events\n", count(a.Host.SetAside, "message"))
 		}
 	}
+	for _, x := range a.SetAside {
+		fmt.Fprintf(w, "set aside\t%d: %s\n", x.Seq, oneLine(x.Reason, 200))
+	}
 	if len(a.Alarms) == 0 {
 		fmt.Fprintf(w, "alarms\tnone\n")
 	}
 	for _, alarm := range a.Alarms {
-		fmt.Fprintf(w, "ALARM\t%s\n", alarm)
+		fmt.Fprintf(w, "ALARM\t%s\n", oneLine(alarm, 1000))
 	}
 	return w.Flush()
+}
+
+// logExists reports whether a directory has a store or a mirror.
+func logExists(dir string) bool {
+	for _, name := range []string{durablestream.HostDir + "/" + broker.StoreDir, durablestream.MirrorFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // size gives bytes as a person reads them.

@@ -26,7 +26,10 @@ func ParseGuardSubject(subject string) (kind, id string, ok bool) {
 	rest, ok := strings.CutPrefix(subject, Guards+".")
 	kind, tok, ok2 := strings.Cut(rest, ".")
 	id, err := ParseToken(tok)
-	return kind, id, ok && ok2 && err == nil
+	if !ok || !ok2 || err != nil {
+		return "", "", false
+	}
+	return kind, id, true
 }
 
 // IsGuard reports whether a subject is a guard's.

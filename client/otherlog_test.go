@@ -1,0 +1,47 @@
+package client_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/brokertest"
+)
+
+// A store that was lost and made anew is another Log: whoever read the old one is
+// told so, and does not pass over what the new one holds up to its old position.
+func TestReaderOfALostLogIsTold(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	for range 3 {
+		_, err := h.Client.Append(t.Context(), event.Event{Type: "a.b", StreamID: "s", Actor: "a"})
+		require.NoError(t, err)
+	}
+	read, ended := make(chan event.Recorded, 10), make(chan error, 1)
+	go func() {
+		for r, err := range h.Client.Subscribe(t.Context(), event.Filter{}) {
+			if err != nil {
+				ended <- err
+				return
+			}
+			read <- r
+		}
+	}()
+	for range 3 {
+		<-read
+	}
+	require.NoError(t, h.Broker.Stop(t.Context()))
+	require.NoError(t, os.RemoveAll(filepath.Join(h.Config.Dir, broker.StoreDir)))
+	h.Boot(t)
+	for range 5 {
+		_, err := h.NewClient(t, client.Config{}).Append(t.Context(), event.Event{Type: "a.b", StreamID: "s", Actor: "a"})
+		require.NoError(t, err)
+	}
+	require.ErrorIs(t, <-ended, client.ErrOtherLog)
+	require.Empty(t, read)
+}
