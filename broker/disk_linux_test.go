@@ -96,16 +96,10 @@ func TestFullDiskBetweenTwoLooks(t *testing.T) {
 			h := brokertest.Start(t, func(cfg *broker.Config) {
 				cfg.Dir, cfg.DiskFloor = filepath.Join(disk, "host"), c.floor
 			})
-			var blind atomic.Bool
-			blind.Store(c.blind)
-			h.Broker.WatchDisk(c.floor, func() (int64, error) {
-				if blind.Load() {
-					return 1 << 40, nil
-				}
-				var st unix.Statfs_t
-				err := unix.Statfs(disk, &st)
-				return int64(st.Bavail) * st.Bsize, err
-			})
+			see := func() {}
+			if c.blind {
+				see = watchBlindly(h, disk, c.floor)
+			}
 			w := startWriters(t, h, 2, ofSize(200_000))
 			if c.blind { // the engine needs space to complete a batch that was cut short
 				w.batches(5, ofSize(50_000))
@@ -113,7 +107,7 @@ func TestFullDiskBetweenTwoLooks(t *testing.T) {
 			w.waitFor(t, 10)
 			weight := ballast(t, disk, 1<<20)
 			waitStuck(t, h)
-			blind.Store(false)
+			see()
 			if c.blind {
 				require.Eventually(t, func() bool { return h.Broker.Disk().Full }, 2*time.Second, time.Millisecond)
 			}
@@ -129,6 +123,55 @@ func TestFullDiskBetweenTwoLooks(t *testing.T) {
 			require.Zero(t, h.Conn.Stats().Reconnects)
 		})
 	}
+}
+
+// A batch whose messages fit on the disk once, where they are gathered, and not
+// twice: its commit is cut short, and completed when there is space.
+func TestFullDiskInTheMiddleOfABatch(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t)
+	h := brokertest.Start(t, func(cfg *broker.Config) { cfg.Dir = filepath.Join(disk, "host") })
+	see := watchBlindly(h, disk, 16<<20)
+	first, err := h.Client.Append(t.Context(), newEvent("1"))
+	require.NoError(t, err)
+	batch := make([]event.Event, 10)
+	for i := range batch {
+		batch[i] = newEvent(ofSize(100_000))
+	}
+	weight := ballast(t, disk, 1_600_000)
+	done := make(chan []event.Recorded, 1)
+	go func() {
+		rs, err := h.Client.AppendBatch(t.Context(), batch)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- rs
+	}()
+	waitStuck(t, h)
+	see()
+	require.Eventually(t, func() bool { return h.Broker.Disk().Full }, 2*time.Second, time.Millisecond)
+	require.NoError(t, os.Remove(weight))
+	select {
+	case rs := <-done:
+		require.Equal(t, append([]event.Recorded{first}, rs...), all(t, h))
+	case <-time.After(20 * time.Second):
+		t.Fatal("the batch does not end")
+	}
+	require.NoDirExists(t, filepath.Join(h.Config.Dir, "batches"))
+}
+
+// watchBlindly lets the disk watch see a free disk until it is told to see.
+func watchBlindly(h *brokertest.Host, disk string, floor int64) (see func()) {
+	var seeing atomic.Bool
+	h.Broker.WatchDisk(floor, func() (int64, error) {
+		if !seeing.Load() {
+			return 1 << 40, nil
+		}
+		var st unix.Statfs_t
+		err := unix.Statfs(disk, &st)
+		return int64(st.Bavail) * st.Bsize, err
+	})
+	return func() { seeing.Store(true) }
 }
 
 func waitStuck(t *testing.T, h *brokertest.Host) {

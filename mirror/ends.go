@@ -177,7 +177,7 @@ func secondLine(path string) (*Line, error) {
 	}
 	l, err := decodeLine(line, path, 2)
 	if err != nil {
-		return nil, nil //nolint:nilerr,nilnil // it tells nothing then
+		return nil, nil // it tells nothing then
 	}
 	return l, nil
 }

@@ -354,7 +354,7 @@ func TestChangedFirstLineIsDamage(t *testing.T) {
 	check(all[:at]+"zz"+all[at+2:], "the id")
 
 	// Where the first event is not at 1 the Log alone knows.
-	h, cfg = small(t, 3, -1)
+	_, cfg = small(t, 3, -1)
 	catchUp(t, cfg)
 	active, all = filepath.Join(cfg.Dir, ActiveName), content(t, cfg.Dir)
 	require.True(t, strings.HasPrefix(all, `{"seq":2,`))

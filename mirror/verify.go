@@ -136,7 +136,7 @@ func (v *verifier) message(ctx context.Context, m client.Message) error {
 	}
 	if _, bad := wire.Decode(m.Subject, m.Data, m.Seq); bad != nil {
 		v.report.SetAside++
-		return nil // no line is due; should there be an error, it comes again
+		return nil //nolint:nilerr // no line is due; should there be an error, it comes again
 	}
 	for l == nil && v.report.Behind == 0 {
 		if !waitable(err) {
