@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build test lint vuln bench figures fuzz kill clean
+.PHONY: run build test lint vuln bench figures fuzz kill races clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -21,6 +21,9 @@ test: ## all tests
 
 kill: ## 200 rounds of kill -9 of the host under load
 	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run TestKill -v ./cmd/dstream
+
+races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on three nodes
+	DSTREAM_RACE_ROUNDS=200 $(GO) test -count=1 -timeout 40m -run 'TestRace' -v .
 
 bench: ## benchmarks, each beside a bare nats.go neighbour
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./client ./mirror

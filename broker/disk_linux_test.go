@@ -209,7 +209,8 @@ type writers struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	size   int // of the batches
+	size   int              // of the batches
+	read   []event.Recorded // by a subscriber
 
 	mu    sync.Mutex // guards acked
 	acked map[string]event.Sequence
@@ -234,6 +235,13 @@ func startWriters(t *testing.T, h *brokertest.Host, n int, payload string) *writ
 			}
 		})
 	}
+	w.done.Go(func() {
+		for r, err := range h.Client.Subscribe(ctx, event.Filter{}) {
+			if err == nil {
+				w.read = append(w.read, r)
+			}
+		}
+	})
 	t.Cleanup(w.stop)
 	return w
 }
@@ -279,8 +287,8 @@ func (w *writers) stop() {
 	w.done.Wait()
 }
 
-// check demands that everything acknowledged is in the Log once, at its Sequence,
-// and every batch wholly or not at all.
+// check demands that everything acknowledged, and everything that a subscriber was
+// brought, is in the Log once, at its Sequence, and every batch wholly or not at all.
 func (w *writers) check(t *testing.T) {
 	t.Helper()
 	seen := map[string]event.Sequence{}
@@ -291,6 +299,10 @@ func (w *writers) check(t *testing.T) {
 		if r.StreamID != "s" {
 			inBatch[r.StreamID]++
 		}
+	}
+	for i, r := range w.read {
+		require.Equal(t, seen[r.ID], r.Seq, "what was read is there")
+		require.True(t, i == 0 || w.read[i-1].Seq < r.Seq)
 	}
 	for name, n := range inBatch {
 		require.Equal(t, w.size, n, "%s is whole", name)
