@@ -161,7 +161,7 @@ func Decode(line []byte) (Event, error) {
 func DecodeBody(body []byte) (Recorded, error) {
 	var r Recorded
 	if bytes.ContainsAny(body, "\r\n") || !bytes.HasPrefix(body, []byte("{")) || !bytes.HasSuffix(body, []byte("}")) {
-		return r, &InvalidError{"body", string(body), "must be one line of JSON"}
+		return r, &InvalidError{"body", string(body), "must be one JSON object, on one line and without space around it"}
 	}
 	if err := decode(body, &r, r.takeMark); err != nil {
 		return Recorded{}, err
