@@ -34,11 +34,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// engineFlush is a goroutine of the engine's: a batch that is committed just while
+// the server stops can leave the flusher of its block behind (nats-server v2.15.2,
+// spinUpFlushLoopLocked), asleep. It is not ours to end.
+var engineFlush = goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*msgBlock).flushLoop")
+
 // noLeaks waits for every goroutine to end. The engine keeps those of a batch that
 // was on its way when it stopped for 10 s more.
 func noLeaks() error {
 	for end := time.Now().Add(15 * time.Second); ; {
-		if err := goleak.Find(); err == nil || time.Now().After(end) {
+		if err := goleak.Find(engineFlush); err == nil || time.Now().After(end) {
 			return err
 		}
 	}
