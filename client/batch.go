@@ -239,7 +239,10 @@ func (c *Client) explain(ctx context.Context, b batch, why verdict, late bool) (
 		}
 		if mine != 0 {
 			b.place(i, mine)
-			return true, nil
+			if b[lead].isGuard {
+				return true, nil
+			}
+			return true, c.sameBatchOrError(ctx, b, lead, b[lead].event.Seq) // or only this event is there, from another batch
 		}
 		if conflict != nil {
 			return false, fmt.Errorf("client: %w", conflict)
