@@ -30,8 +30,15 @@ func smallDisk(t *testing.T) string {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=96m"); err != nil {
 		t.Skipf("cannot mount a tmpfs here: %v", err)
 	}
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
+	t.Cleanup(func() { detach(t, dir) })
 	return dir
+}
+
+// detach unmounts a disk once nothing is open on it. The engine keeps files of a
+// batch that was on its way when it stopped, for seconds or until the process ends.
+func detach(t *testing.T, dir string) {
+	t.Helper()
+	require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH))
 }
 
 // ballast fills the disk of dir but for left bytes.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -53,9 +54,8 @@ func (d *powerDisk) cut(t *testing.T) {
 // restore mounts the disk again, as after the power is back.
 func (d *powerDisk) restore(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command("umount", d.dir).CombinedOutput()
-	require.NoError(t, err, string(out))
-	out, err = exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput()
+	require.Eventually(t, func() bool { return unix.Unmount(d.dir, 0) == nil }, 15*time.Second, 10*time.Millisecond)
+	out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput()
 	require.NoError(t, err, string(out))
 }
 
@@ -85,7 +85,7 @@ func TestAcknowledgedEventsOutliveAPowerCut(t *testing.T) {
 	require.Equal(t, want, all(t, h))
 
 	require.NoError(t, h.Broker.Stop(t.Context()))
-	require.NoError(t, unix.Unmount(disk.dir, 0))
+	detach(t, disk.dir)
 }
 
 // The control: the engine as it comes acknowledges what a power cut takes away.
@@ -111,5 +111,5 @@ func TestPowerCutWithoutSync(t *testing.T) {
 		}
 		t.Log("what came back:", err)
 	})
-	require.NoError(t, unix.Unmount(disk.dir, 0))
+	detach(t, disk.dir)
 }
