@@ -39,6 +39,13 @@ type Config struct {
 	Dir string
 	// Servers are URLs of NATS servers that hold the Log, instead of a host in Dir.
 	Servers []string
+	// NKey is a file with the seed of the key to connect with. Default: none.
+	NKey string
+	// TLS are the certificates to connect with. Default: the system's authorities.
+	TLS client.TLSFiles
+	// AcceptWeakerDurability goes on with Servers that do not promise what a host
+	// of ours does; what is missing is logged. Default: refused, by name.
+	AcceptWeakerDurability bool
 	// JoinOnly forbids this process to host. Default: it hosts when nobody does.
 	JoinOnly bool
 	// HostOnly makes Open fail with a *broker.LockedError where another process
@@ -59,6 +66,9 @@ type Config struct {
 
 	// Listen is the host's address. Default: a free port of the loopback.
 	Listen string
+	// Serve is for hosts that are more than one machine's: nodes of a cluster, and
+	// hosts with keys. Default: none of it.
+	Serve Serve
 	// DuplicateWindow, default 10 minutes: see broker.Config.
 	DuplicateWindow time.Duration
 	// DiskFloor in bytes, default 64 MiB: see broker.Config.
@@ -72,6 +82,15 @@ type Config struct {
 	CorrelationID string
 	// Logger hears of what goes wrong in the background. Default: discarded.
 	Logger *slog.Logger
+}
+
+// Serve is what a host of more than one machine needs.
+type Serve struct {
+	Name     string                // see broker.Config
+	Cluster  *broker.ClusterConfig // default nil: a single server
+	KeyFile  string                // the list that `dstream keys` keeps; default none
+	TLS      broker.TLSConfig
+	Insecure bool
 }
 
 // DurableStream is an open log: a client.Client, and the host where this process

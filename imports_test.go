@@ -19,11 +19,12 @@ var imports = map[string]struct {
 	"event":            {},
 	"internal/wire":    {ours: []string{"event"}, nats: true},
 	"internal/address": {ours: []string{"event", "internal/wire"}, nats: true},
-	"broker":           {ours: []string{"event", "internal/wire", "internal/address"}, server: true, nats: true},
+	"internal/roles":   {ours: []string{"event", "internal/wire"}, nats: true},
+	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},
-	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address"}, nats: true},
-	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "client"}, nats: true},
-	"mirror":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "client"}, nats: true},
+	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles"}, nats: true},
+	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"mirror":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"legacy":           {ours: []string{"event"}},
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"durablestream/internal/roles"
 )
 
 // Config says where a broker keeps its log and where it listens. The zero value
@@ -27,6 +29,18 @@ type Config struct {
 	// DiskFloor is the free space, in bytes, under which appends are refused.
 	// Default 64 MiB; negative turns the watch off.
 	DiskFloor int64
+	// Name is the server's, shown by status and unique in a cluster. Default
+	// "durable-stream".
+	Name string
+	// Cluster makes this broker one node of a cluster. Default nil: a single server.
+	Cluster *ClusterConfig
+	// Keys are those who may connect, and as what. Default none: whoever can read
+	// the address file may do everything.
+	Keys []roles.Key
+	// TLS are the certificates for clients and routes. Default: none.
+	TLS TLSConfig
+	// Insecure allows a listen address that is no loopback without keys and TLS.
+	Insecure bool
 	// Version is shown to those who join. Default "".
 	Version string
 	// Restoring lets a Log start whose restore was interrupted. Default false:
@@ -34,6 +48,26 @@ type Config struct {
 	Restoring bool
 	// Logger receives the server's own words. Default: discarded.
 	Logger *slog.Logger
+}
+
+// ClusterConfig says how a node meets the others.
+type ClusterConfig struct {
+	// Name is the cluster's, the same on all nodes. Required.
+	Name string
+	// Listen is host:port for the other nodes. Required.
+	Listen string
+	// Routes are the addresses of the nodes' Listen, nats://host:port; this node's own
+	// may be among them.
+	Routes []string
+	// Replicas of the Log: on how many nodes each event is. Default 3.
+	Replicas int
+}
+
+// TLSConfig names PEM files. All of them or none are given.
+type TLSConfig struct {
+	Cert string // the server's certificate, valid for every name that is dialled
+	Key  string // its key
+	CA   string // whom the nodes trust, and clients where they show certificates
 }
 
 const (

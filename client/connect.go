@@ -21,8 +21,19 @@ type Target struct {
 	AddressFile string
 	// Servers are NATS URLs, used when AddressFile is empty.
 	Servers []string
+	// NKey is a file with the seed of the key to connect with. Default: none.
+	NKey string
+	// TLS names PEM files. Default: the system's authorities, for tls:// servers.
+	TLS TLSFiles
 	// Name is shown by the server's monitoring. Default "dstream".
 	Name string
+}
+
+// TLSFiles are the client's side of TLS, each optional.
+type TLSFiles struct {
+	CA   string // whom to trust, instead of the system's authorities
+	Cert string // the client's own certificate, where the server asks for one
+	Key  string
 }
 
 // Connect makes a connection that reconnects for ever and never sends what its
