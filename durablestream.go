@@ -46,11 +46,9 @@ type Config struct {
 	// AcceptWeakerDurability goes on with Servers that do not promise what a host
 	// of ours does; what is missing is logged. Default: refused, by name.
 	AcceptWeakerDurability bool
-	// JoinOnly forbids this process to host. Default: it hosts when nobody does.
+	// JoinOnly forbids this process to host. Default: it hosts when nobody does, and
+	// takes over when the host of the moment has gone.
 	JoinOnly bool
-	// HostOnly makes Open fail with a *broker.LockedError where another process
-	// hosts already. Default: it joins.
-	HostOnly bool
 	// NoMirror leaves the JSONL file alone while hosting: for commands that look
 	// at it or replace it.
 	NoMirror bool
@@ -82,6 +80,8 @@ type Config struct {
 	CorrelationID string
 	// Logger hears of what goes wrong in the background. Default: discarded.
 	Logger *slog.Logger
+
+	takingOver bool // from a host that was there a moment ago
 }
 
 // Serve is what a host of more than one machine needs.
@@ -93,14 +93,14 @@ type Serve struct {
 	Insecure bool
 }
 
-// DurableStream is an open log: a client.Client, and the host where this process
+// DurableStream is an open log: a client.Client, and the host while this process
 // is the one.
 type DurableStream struct {
 	*client.Client
 
-	cfg  Config
-	nc   *nats.Conn
-	host *host // nil where this process joined
+	cfg     Config
+	nc      *nats.Conn
+	hosting *hosting
 
 	closeOnce sync.Once
 	closeErr  error
@@ -110,6 +110,9 @@ type DurableStream struct {
 // lasts, for a host that is starting; its error then says which process holds the
 // log. A mirror that does not fit the log is an error of package mirror, and
 // nothing has been changed.
+//
+// When the host goes, by whatever signal, a process that may host takes over, and
+// the others follow it: calls that are under way wait, and go on.
 func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 	if cfg.Dir == "" {
 		cfg.Dir = ".opencode"
@@ -123,41 +126,48 @@ func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 	}
 	cfg.Dir = dir
 	if len(cfg.Servers) > 0 {
-		return join(ctx, cfg, client.Target{Servers: cfg.Servers})
+		return attach(ctx, cfg, client.Target{Servers: cfg.Servers}, &hosting{cfg: cfg})
 	}
 	return joinOrHost(ctx, cfg)
 }
 
 // joinOrHost tries in turn to join and to host, until one of them works.
 func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
-	path := broker.AddressPath(filepath.Join(cfg.Dir, HostDir))
+	h := newHosting(cfg)
+	target := client.Target{AddressFile: h.addressFile(), Local: h.dial}
 	wait := 5 * time.Millisecond
+	told := false
 	for {
-		var why error
-		if !cfg.HostOnly {
-			_, err := address.Read(path)
-			if err == nil {
-				var d *DurableStream
-				if d, err = join(ctx, cfg, client.Target{AddressFile: path}); err == nil {
-					return d, nil
-				}
-			}
-			why = err
-		}
-		if !cfg.JoinOnly {
-			d, err := open(ctx, cfg)
-			var locked *broker.LockedError
-			if err == nil {
+		_, why := address.Read(target.AddressFile)
+		if why == nil {
+			var d *DurableStream
+			if d, why = attach(ctx, cfg, target, h); why == nil {
+				h.standBy(d.nc)
 				return d, nil
 			}
-			if cfg.HostOnly || !errors.As(err, &locked) {
+		}
+		if !cfg.JoinOnly {
+			err := h.host(ctx, cfg)
+			var locked *broker.LockedError
+			if err == nil {
+				d, err := attach(ctx, cfg, target, h)
+				if err != nil {
+					return nil, errors.Join(err, h.end())
+				}
+				return d, nil
+			}
+			if !errors.As(err, &locked) {
 				return nil, fmt.Errorf("durablestream: %w", err)
 			}
 			why = errors.Join(err, ignoreNone(why))
 		}
+		if stopped := h.why(); stopped != nil && !told {
+			told = true
+			cfg.Logger.Error("waiting for the log", "err", stopped)
+		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, ctx.Err())
+			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", errors.Join(why, h.why()), ctx.Err())
 		case <-time.After(wait):
 			wait = min(wait*2, 100*time.Millisecond)
 		}
@@ -171,30 +181,32 @@ func ignoreNone(err error) error {
 	return err
 }
 
-func join(ctx context.Context, cfg Config, t client.Target) (*DurableStream, error) {
+// attach connects to a target and makes the client; on failure it takes down what
+// it built.
+func attach(ctx context.Context, cfg Config, t client.Target, h *hosting) (*DurableStream, error) {
+	t.NKey, t.TLS = cfg.NKey, cfg.TLS
 	nc, err := client.Connect(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	return attach(ctx, cfg, nc, nil)
-}
-
-// attach makes the client over nc; on failure it takes down what was built.
-func attach(ctx context.Context, cfg Config, nc *nats.Conn, h *host) (*DurableStream, error) {
 	c, err := client.New(ctx, nc, client.Config{
 		CorrelationID: cfg.CorrelationID,
 		StreamID:      cfg.StreamID,
 		Logger:        cfg.Logger,
+		Why:           h.why,
 	})
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
-	return &DurableStream{Client: c, cfg: cfg, nc: nc, host: h}, nil
+	return &DurableStream{Client: c, cfg: cfg, nc: nc, hosting: h}, nil
 }
 
-// Hosting reports whether the broker runs in this process.
-func (d *DurableStream) Hosting() bool { return d.host != nil }
+// Hosting reports whether the broker runs in this process at the moment.
+func (d *DurableStream) Hosting() bool { return d.hosting.now() != nil }
+
+// Hosted is closed when this process begins to host.
+func (d *DurableStream) Hosted() <-chan struct{} { return d.hosting.begun }
 
 // Dir is the project's directory for the log, as an absolute path.
 func (d *DurableStream) Dir() string { return d.cfg.Dir }
@@ -204,24 +216,21 @@ func (d *DurableStream) Conn() *nats.Conn { return d.nc }
 
 // RecreateLog makes an empty Log again that begins at first; only the host can.
 func (d *DurableStream) RecreateLog(ctx context.Context, first uint64) error {
-	if d.host == nil {
+	h := d.hosting.now()
+	if h == nil {
 		return errors.New("durablestream: only the process that hosts the log can make it again")
 	}
-	return d.host.broker.RecreateLog(ctx, first)
+	return h.broker.RecreateLog(ctx, first)
 }
 
 // Close ends the use of the log. A host first writes the mirror up to what the Log
-// holds. It may be called more than once.
+// holds; then another process that may host takes over. It may be called more than
+// once.
 func (d *DurableStream) Close() error {
 	d.closeOnce.Do(func() {
-		if d.host != nil {
-			d.closeErr = errors.Join(d.host.stopSweeper(), d.host.stopMirror())
-		}
 		d.Client.Close()
 		d.nc.Close()
-		if d.host != nil {
-			d.closeErr = errors.Join(d.closeErr, d.host.broker.Stop(context.Background()))
-		}
+		d.closeErr = d.hosting.end()
 		forget(d)
 	})
 	return d.closeErr

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"durablestream/broker"
+	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -21,78 +22,106 @@ import (
 )
 
 // host is what runs in the process that hosts: the broker, the mirror and the
-// sweeper.
+// sweeper, which have a connection of their own.
 type host struct {
+	cfg    Config
 	broker *broker.Broker
+	nc     *nats.Conn
+	client *client.Client
 	since  time.Time
 
 	stopSweep context.CancelFunc // nil without a sweeper
 	swept     chan error
 	sweepErr  atomic.Pointer[error]
 
-	progress atomic.Pointer[mirror.Progress]
-	stop     context.CancelFunc // of the mirror; nil without one
-	done     chan struct{}
+	progress   atomic.Pointer[mirror.Progress]
+	stopMirror context.CancelFunc // nil without a mirror
+	done       chan struct{}      // of the mirror
 
 	mu  sync.Mutex // guards err
 	err error      // what ended the mirror
 }
 
-// open makes this process the host. The address is written last: others join only
-// a log whose mirror fits it.
-func open(ctx context.Context, cfg Config) (_ *DurableStream, err error) {
-	b, err := broker.Start(ctx, broker.Config{
-		Dir:             filepath.Join(cfg.Dir, HostDir),
-		Listen:          cfg.Listen,
-		DuplicateWindow: cfg.DuplicateWindow,
-		DiskFloor:       cfg.DiskFloor,
-		Version:         Version,
-		Restoring:       cfg.Restoring,
-		Logger:          cfg.Logger,
-	})
+// startHost makes this process the host. The address is written last: others join
+// only a log whose mirror fits it. After an error nothing runs.
+func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
+	bcfg, err := cfg.broker()
 	if err != nil {
 		return nil, err
 	}
-	h := &host{broker: b, since: time.Now()}
+	b, err := broker.Start(ctx, bcfg)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{cfg: cfg, broker: b, since: time.Now()}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
+			err = errors.Join(err, h.stop())
 		}
 	}()
-	nc, err := b.Connect(nats.Name("dstream host"))
-	if err != nil {
+	if h.nc, err = b.Connect(nats.Name("dstream host")); err != nil {
 		return nil, err
 	}
-	d, err := attach(ctx, cfg, nc, h)
-	if err != nil {
+	if h.client, err = client.New(ctx, h.nc, client.Config{Logger: cfg.Logger}); err != nil {
 		return nil, err
 	}
-	mcfg := h.mirrorConfig(d)
 	if !cfg.NoMirror {
-		err = mirror.Check(ctx, mcfg)
+		if err := h.checkMirror(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil && !cfg.NoMirror && cfg.CheckMirror {
-		err = checkWhole(ctx, mcfg)
-	}
-	if err == nil {
-		_, err = nc.Subscribe(wire.StatusSubject, func(m *nats.Msg) { h.answerStatus(m) })
-	}
-	if err == nil && !cfg.NoMirror {
-		h.startMirror(mcfg)
-	}
-	if err == nil && !cfg.NoSweeper {
-		err = h.startSweeper(ctx, sweeper.Config{Client: d.Client, Logger: cfg.Logger})
-	}
-	if err == nil {
-		err = b.Advertise()
-	}
-	if err != nil {
-		err = errors.Join(err, h.stopSweeper(), h.stopMirror())
-		d.Client.Close()
-		nc.Close()
+	if _, err := h.nc.Subscribe(wire.StatusSubject, h.answerStatus); err != nil {
 		return nil, err
 	}
-	return d, nil
+	if !cfg.NoMirror {
+		h.startMirror(h.mirrorConfig())
+	}
+	if !cfg.NoSweeper {
+		if err := h.startSweeper(ctx, sweeper.Config{Client: h.client, Logger: cfg.Logger}); err != nil {
+			return nil, err
+		}
+	}
+	return h, b.Advertise()
+}
+
+// broker is what the broker needs of a Config.
+func (c Config) broker() (broker.Config, error) {
+	b := broker.Config{
+		Dir:             filepath.Join(c.Dir, HostDir),
+		Listen:          c.Listen,
+		DuplicateWindow: c.DuplicateWindow,
+		DiskFloor:       c.DiskFloor,
+		Version:         Version,
+		Restoring:       c.Restoring,
+		Logger:          c.Logger,
+		Name:            c.Serve.Name,
+		Cluster:         c.Serve.Cluster,
+		TLS:             c.Serve.TLS,
+		Insecure:        c.Serve.Insecure,
+	}
+	return b, nil
+}
+
+// stop writes the mirror up to what the Log holds, and then stops everything; the
+// broker last, so that whoever hosts next finds a store that nobody writes to.
+func (h *host) stop() error {
+	err := errors.Join(h.endSweeper(), h.endMirror())
+	if h.client != nil {
+		h.client.Close()
+	}
+	if h.nc != nil {
+		h.nc.Close()
+	}
+	return errors.Join(err, h.broker.Stop(context.Background()))
+}
+
+func (h *host) checkMirror(ctx context.Context) error {
+	cfg := h.mirrorConfig()
+	err := mirror.Check(ctx, cfg)
+	if err == nil && h.cfg.CheckMirror {
+		err = checkWhole(ctx, cfg)
+	}
+	return err
 }
 
 // checkWhole looks for damage in the middle of the files. What only a crash left
@@ -112,11 +141,14 @@ func checkWhole(ctx context.Context, cfg mirror.Config) error {
 	return report.Problem
 }
 
-// startSweeper decides what is due, and goes on doing so until stopSweeper. What
-// expired while nobody hosted is decided before anybody can join.
+// startSweeper decides what is due, and goes on doing so until endSweeper. What
+// expired while nobody hosted is decided before anybody can join; who takes over
+// from a host that was there a moment ago lets nobody wait for that.
 func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
-	if _, err := sweeper.Sweep(ctx, cfg); err != nil {
-		return err
+	if !h.cfg.takingOver {
+		if _, err := sweeper.Sweep(ctx, cfg); err != nil {
+			return err
+		}
 	}
 	run, cancel := context.WithCancel(context.Background())
 	h.stopSweep, h.swept = cancel, make(chan error, 1)
@@ -130,7 +162,7 @@ func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
 	return nil
 }
 
-func (h *host) stopSweeper() error {
+func (h *host) endSweeper() error {
 	if h.stopSweep == nil {
 		return nil
 	}
@@ -138,12 +170,12 @@ func (h *host) stopSweeper() error {
 	return <-h.swept
 }
 
-func (h *host) mirrorConfig(d *DurableStream) mirror.Config {
+func (h *host) mirrorConfig() mirror.Config {
 	return mirror.Config{
-		Client:   d.Client,
-		Dir:      d.cfg.Dir,
-		MaxBytes: d.cfg.MirrorMaxBytes,
-		Logger:   d.cfg.Logger,
+		Client:   h.client,
+		Dir:      h.cfg.Dir,
+		MaxBytes: h.cfg.MirrorMaxBytes,
+		Logger:   h.cfg.Logger,
 		Drain:    mirrorDrain,
 		Progress: func(p mirror.Progress) { h.progress.Store(&p) },
 	}
@@ -156,12 +188,12 @@ const (
 	mirrorPatience = 5 * time.Second
 )
 
-// startMirror runs the mirror until stopMirror, or until damage ends it: that is
+// startMirror runs the mirror until endMirror, or until damage ends it: that is
 // an alarm of status, and the log goes on. While another process has the file, it
 // waits for it.
 func (h *host) startMirror(cfg mirror.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
-	h.stop, h.done = cancel, make(chan struct{})
+	h.stopMirror, h.done = cancel, make(chan struct{})
 	go func() {
 		defer close(h.done)
 		var deadline time.Time
@@ -200,12 +232,12 @@ func (h *host) mirrorError() error {
 	return h.err
 }
 
-// stopMirror waits until the file has what the Log holds.
-func (h *host) stopMirror() error {
-	if h.stop == nil {
+// endMirror waits until the file has what the Log holds.
+func (h *host) endMirror() error {
+	if h.stopMirror == nil {
 		return nil
 	}
-	h.stop()
+	h.stopMirror()
 	<-h.done
 	return h.mirrorError()
 }
@@ -237,7 +269,7 @@ func (h *host) status() HostStatus {
 		DiskFree:  disk.Free,
 		DiskFloor: disk.Floor,
 		DiskFull:  disk.Full,
-		MirrorOff: h.stop == nil,
+		MirrorOff: h.stopMirror == nil,
 	}
 	if p := h.progress.Load(); p != nil {
 		s.MirrorSeq, s.MirrorLines, s.SetAside = p.Seq, p.Lines, p.SetAside
@@ -263,8 +295,8 @@ func (h *host) answerStatus(m *nats.Msg) {
 
 // HostStatus asks the host about itself.
 func (d *DurableStream) HostStatus(ctx context.Context) (HostStatus, error) {
-	if d.host != nil {
-		return d.host.status(), nil
+	if h := d.hosting.now(); h != nil {
+		return h.status(), nil
 	}
 	var s HostStatus
 	m, err := d.nc.RequestWithContext(ctx, wire.StatusSubject, nil)

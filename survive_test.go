@@ -45,7 +45,7 @@ func standIn(err error) {
 }
 
 func hostUntilStdinEnds(dir string) error {
-	d, err := durablestream.Open(context.Background(), durablestream.Config{Dir: dir, HostOnly: true})
+	d, err := durablestream.Open(context.Background(), durablestream.Config{Dir: dir})
 	if err != nil {
 		return err
 	}

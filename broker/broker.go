@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,13 +53,14 @@ var held sync.Map // *flock.Flock → struct{}
 // Broker is a running server with its Log.
 type Broker struct {
 	cfg    Config
-	lock   *flock.Flock
+	locks  []*flock.Flock
 	server *server.Server
 	admin  *nats.Conn // in process, for the Log's configuration and the disk watch
 	js     jetstream.JetStream
 	token  string
 	since  time.Time
 	disk   *diskWatch
+	ads    advertiser
 
 	stopOnce sync.Once
 	stopErr  error
@@ -113,19 +115,39 @@ func makeDir(dir string) error {
 	return nil
 }
 
+// takeLock takes the lock, and that of the store's directory itself: a lock file
+// that somebody removed would let a second host have another one.
 func (b *Broker) takeLock() error {
-	lock := flock.New(filepath.Join(b.cfg.Dir, LockFile), flock.SetPermissions(0o600))
-	ok, err := lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("broker: cannot lock the store: %w", err)
+	store := filepath.Join(b.cfg.Dir, StoreDir)
+	if err := os.MkdirAll(store, 0o700); err != nil {
+		return fmt.Errorf("broker: cannot make the store: %w", err)
 	}
-	if !ok {
-		a, _ := address.Read(AddressPath(b.cfg.Dir)) // only to name the holder
-		return &LockedError{lock.Path(), a.PID}
+	for _, lock := range []*flock.Flock{
+		flock.New(filepath.Join(b.cfg.Dir, LockFile), flock.SetPermissions(0o600)),
+		flock.New(store, flock.SetFlag(os.O_RDONLY)),
+	} {
+		ok, err := lock.TryLock()
+		if err != nil {
+			return errors.Join(fmt.Errorf("broker: cannot lock the store: %w", err), b.unlock())
+		}
+		if !ok {
+			a, _ := address.Read(AddressPath(b.cfg.Dir)) // only to name the holder
+			return errors.Join(&LockedError{lock.Path(), a.PID}, b.unlock())
+		}
+		held.Store(lock, struct{}{})
+		b.locks = append(b.locks, lock)
 	}
-	held.Store(lock, struct{}{})
-	b.lock = lock
 	return nil
+}
+
+// unlock lets go of the locks in the reverse order.
+func (b *Broker) unlock() (err error) {
+	for _, lock := range slices.Backward(b.locks) {
+		err = errors.Join(err, lock.Unlock())
+		held.Delete(lock)
+	}
+	b.locks = nil
+	return err
 }
 
 func (b *Broker) startServer(opts *server.Options) error {
@@ -205,17 +227,12 @@ func (b *Broker) Address() address.Address {
 	}
 }
 
-// Advertise writes the address file: from here on others can join.
-func (b *Broker) Advertise() error {
-	return address.Write(AddressPath(b.cfg.Dir), b.Address())
-}
-
 // Stop takes the address away, shuts the server down so that all that was
 // acknowledged is on disk, and frees the lock, in this order: whoever gets the
 // lock finds a store that nobody writes to. It may be called more than once.
 func (b *Broker) Stop(context.Context) error {
 	b.stopOnce.Do(func() {
-		b.stopErr = address.Remove(AddressPath(b.cfg.Dir), os.Getpid())
+		b.stopErr = b.withdraw()
 		if b.disk != nil {
 			b.disk.stop()
 		}
@@ -226,10 +243,7 @@ func (b *Broker) Stop(context.Context) error {
 			b.server.Shutdown()
 			b.server.WaitForShutdown()
 		}
-		if b.lock != nil {
-			b.stopErr = errors.Join(b.stopErr, b.lock.Unlock())
-			held.Delete(b.lock)
-		}
+		b.stopErr = errors.Join(b.stopErr, b.unlock())
 	})
 	return b.stopErr
 }

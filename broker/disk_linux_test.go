@@ -64,7 +64,8 @@ func TestFullDiskUnderTheFloor(t *testing.T) {
 	h := brokertest.Start(t, func(c *broker.Config) {
 		c.Dir, c.DiskFloor = filepath.Join(disk, "host"), 16<<20
 	})
-	w := startWriters(t, h, 3, ofSize(10_000))
+	// Small events: the 8 MiB that are left must last from one look to the next.
+	w := startWriters(t, h, 3, ofSize(1_000))
 	w.waitFor(t, 20)
 
 	weight := ballast(t, disk, 8<<20)

@@ -211,6 +211,7 @@ type sending struct {
 	unsure bool           // a try may have been stored, or may be yet
 	found  event.Sequence // where an earlier try was found
 	last   error          // of the last try
+	told   bool           // why there is no answer
 	wait   backoff
 }
 
@@ -321,21 +322,25 @@ func (s *sending) failed(ctx context.Context, err error) error {
 		}
 		s.last = err
 	}
-	if ctx.Err() != nil || !s.wait.sleep(ctx) {
+	if ctx.Err() != nil || !s.c.pause(ctx, &s.wait) {
 		if before != nil && errors.Is(err, ctx.Err()) {
 			s.last = before // what was heard says more than that time is up
 		}
 		return s.giveUp(ctx.Err())
 	}
 	s.c.cfg.Logger.Debug("append: trying again", "err", s.last)
+	if !s.told && s.c.cfg.Why != nil {
+		if why := s.c.cfg.Why(); why != nil {
+			s.told = true
+			s.c.cfg.Logger.Error("an append waits", "err", why)
+		}
+	}
 	return nil
 }
 
 // giveUp ends an append that did not get its answer.
 func (s *sending) giveUp(err error) error {
-	if s.last != nil && !errors.Is(err, s.last) {
-		err = fmt.Errorf("%w (last: %w)", err, s.last)
-	}
+	err = s.c.inVain(err, s.last)
 	if s.unsure {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}

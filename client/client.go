@@ -31,6 +31,9 @@ type Config struct {
 	StreamID string
 	// Logger hears of retries and of messages that are set aside. Default: discarded.
 	Logger *slog.Logger
+	// Why tells what the owner knows of why the Log does not answer, nil if nothing:
+	// it goes into the errors of calls whose context ended first. Default: none.
+	Why func() error
 }
 
 // Client reads and writes one Log. Its methods may be called from any number of
@@ -174,7 +177,7 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+			return c.inVain(ctx.Err(), err)
 		case c.nc.IsClosed():
 			return ErrClosed
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -184,10 +187,36 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 		case final(err):
 			return err
 		}
-		if !wait.sleep(ctx) {
-			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		if !c.pause(ctx, &wait) {
+			return c.inVain(ctx.Err(), err)
 		}
 	}
+}
+
+// inVain is the error of a call whose context ended before an answer came: what was
+// heard last, and what is known of why there is none.
+func (c *Client) inVain(ended, last error) error {
+	if last != nil && !errors.Is(ended, last) {
+		ended = fmt.Errorf("%w (last: %w)", ended, last)
+	}
+	if c.cfg.Why != nil {
+		if why := c.cfg.Why(); why != nil {
+			ended = fmt.Errorf("%w: %w", ended, why)
+		}
+	}
+	return ended
+}
+
+// pause waits before the next try: a while, and as long as there is no connection.
+// It reports whether there is to be one.
+func (c *Client) pause(ctx context.Context, b *backoff) bool {
+	if !b.sleep(ctx) {
+		return false
+	}
+	if c.conn.connected(ctx) {
+		*b = backoff{} // the host is a new one: what went before says nothing of it
+	}
+	return ctx.Err() == nil
 }
 
 // final reports an answer of the server that is not about its present state.

@@ -19,6 +19,9 @@ type Target struct {
 	// is read again at every dial, so that a connection follows the host from
 	// process to process.
 	AddressFile string
+	// Local, if not nil, is asked first at each dial: it connects to the host in this
+	// process, and gives its token, or gives a nil connection while there is none.
+	Local func() (net.Conn, string, error)
 	// Servers are NATS URLs, used when AddressFile is empty.
 	Servers []string
 	// NKey is a file with the seed of the key to connect with. Default: none.
@@ -56,7 +59,7 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 		nats.IgnoreAuthErrorAbort(),
 	}
 	if t.AddressFile != "" {
-		d := &fileDialer{path: t.AddressFile}
+		d := &fileDialer{path: t.AddressFile, local: t.Local}
 		url = "nats://host.dstream:4222" // never dialled: the dialer asks the file
 		base = append(base, nats.SetCustomDialer(d), nats.TokenHandler(d.token), nats.IgnoreDiscoveredServers(),
 			// Or each reconnect asks the DNS for the name above, seconds without a
@@ -78,28 +81,38 @@ func (t Target) String() string {
 	return strings.Join(t.Servers, ", ")
 }
 
+// reconnectDelay is short: a host that takes over is there within some 100 ms, and
+// to look at its address costs next to nothing.
 func reconnectDelay(attempts int) time.Duration {
-	return min(5*time.Millisecond<<min(attempts, 6), 250*time.Millisecond)
+	return min(5*time.Millisecond<<min(attempts, 6), 100*time.Millisecond)
 }
 
-// fileDialer dials the address that the file holds at that moment.
+// fileDialer dials the host in this process, or the address that the file holds at
+// that moment.
 type fileDialer struct {
-	path string
-	last atomic.Pointer[address.Address] // the one dialled last; its token goes with it
+	path  string
+	local func() (net.Conn, string, error) // may be nil
+	last  atomic.Pointer[string]           // the token that goes with what was dialled last
 }
 
 func (d *fileDialer) Dial(network, _ string) (net.Conn, error) {
+	if d.local != nil {
+		if conn, token, err := d.local(); conn != nil || err != nil {
+			d.last.Store(&token)
+			return conn, err
+		}
+	}
 	a, err := address.Read(d.path)
 	if err != nil {
 		return nil, err
 	}
-	d.last.Store(&a)
+	d.last.Store(&a.Token)
 	return (&net.Dialer{Timeout: 2 * time.Second}).Dial(network, strings.TrimPrefix(a.URL, "nats://"))
 }
 
 func (d *fileDialer) token() string {
-	if a := d.last.Load(); a != nil {
-		return a.Token
+	if token := d.last.Load(); token != nil {
+		return *token
 	}
 	return ""
 }

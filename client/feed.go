@@ -93,7 +93,7 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 				wait = backoff{}
 			}
 			c.cfg.Logger.Debug("feed: making the consumer anew", "seq", f.at, "err", err)
-			wait.sleep(ctx)
+			c.pause(ctx, &wait)
 		}
 	}
 }

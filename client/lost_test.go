@@ -375,7 +375,7 @@ func TestRequestLostUntilAfterTheWindow(t *testing.T) {
 			var others []event.Recorded
 			pace := time.NewTicker(20 * time.Millisecond)
 			defer pace.Stop()
-			writing := make(chan struct{})
+			writing, first := make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(writing)
 				for ctx.Err() == nil {
@@ -383,10 +383,13 @@ func TestRequestLostUntilAfterTheWindow(t *testing.T) {
 						<-pace.C
 					}
 					if r, err := h.Client.Append(ctx, newEvent(`"another"`)); err == nil {
-						others = append(others, r)
+						if others = append(others, r); len(others) == 1 {
+							close(first)
+						}
 					}
 				}
 			}()
+			wait(t, first)
 			p.Cut()
 			res := wait(t, done)
 			cancel()

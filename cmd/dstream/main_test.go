@@ -15,6 +15,8 @@ func TestMain(m *testing.M) {
 		main()
 	case "appender":
 		appender()
+	case "worker":
+		worker()
 	}
 	testscript.Main(m, map[string]func(){"dstream": main})
 }

@@ -18,10 +18,11 @@ func serveCommand(o *options) *cobra.Command {
 	var cfg durablestream.Config
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Host the log of this project until interrupted",
+		Short: "Host the log of this project until interrupted, or stand by for its host",
 		Long: `Hosts the log: an embedded broker on the loopback, and the mirror, which writes
 the canonical JSONL file. Other dstream commands and agents join it by the address
-file. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`,
+file. Where another process hosts, it stands by, and takes over when that one has
+gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, o, cfg) },
 	}
@@ -39,18 +40,30 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config) (err erro
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
 		cfg.DiskFloor = flags.DiskFloor
-		cfg.HostOnly, cfg.CheckMirror = true, true
+		cfg.CheckMirror = true
 	})
 	if err != nil {
 		return err
 	}
 	words := cmd.ErrOrStderr()
+	hosting := d.Hosting()
 	defer func() {
+		hosting = hosting || d.Hosting()
 		closing(d, &err)
-		if err == nil {
+		if err != nil {
+			return
+		}
+		if hosting {
 			fmt.Fprintln(words, "stopped: the mirror has everything that was acknowledged")
+		} else {
+			fmt.Fprintln(words, "stopped: this process was standing by")
 		}
 	}()
+	if !hosting {
+		if err := standBy(cmd.Context(), words, d); err != nil || !d.Hosting() {
+			return err
+		}
+	}
 	s, err := d.HostStatus(cmd.Context())
 	if err != nil {
 		return err
@@ -70,6 +83,23 @@ Ctrl-C stops it.
 		liveLine(cmd.Context(), words, d)
 	}
 	<-cmd.Context().Done()
+	return nil
+}
+
+// standBy waits until this process hosts, or ctx ends.
+func standBy(ctx context.Context, words io.Writer, d *durablestream.DurableStream) error {
+	who := "another process"
+	brief, cancel := context.WithTimeout(ctx, openWait)
+	if s, err := d.HostStatus(brief); err == nil {
+		who = fmt.Sprintf("process %d (%s)", s.PID, s.Endpoint)
+	}
+	cancel()
+	fmt.Fprintf(words, "standing by: %s hosts the log of %s; this one takes over when it has gone. Ctrl-C stops it.\n", who, d.Dir())
+	select {
+	case <-ctx.Done():
+	case <-d.Hosted():
+		fmt.Fprintf(words, "%s has gone: this process hosts now\n", who)
+	}
 	return nil
 }
 
