@@ -15,6 +15,8 @@ func TestMain(m *testing.M) {
 		main()
 	case "appender":
 		appender()
+	case "contender":
+		contender()
 	case "worker":
 		worker()
 	}
