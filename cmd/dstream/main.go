@@ -103,7 +103,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 	root.AddCommand(
 		serveCommand(o), appendCommand(o), queryCommand(o), tailCommand(o), mirrorCommand(o),
 		checkpointCommand(o), intentCommand(o), resumeCommand(o), lineageCommand(o),
-		importCommand(o), restoreCommand(o), statusCommand(o), versionCommand(o),
+		importCommand(o), restoreCommand(o), statusCommand(o), healthCommand(o), versionCommand(o),
 	)
 	return root
 }

@@ -16,6 +16,7 @@ import (
 
 func serveCommand(o *options) *cobra.Command {
 	var cfg durablestream.Config
+	var monitor string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Host the log of this project until interrupted, or stand by for its host",
@@ -24,19 +25,25 @@ the canonical JSONL file. Other dstream commands and agents join it by the addre
 file. Where another process hosts, it stands by, and takes over when that one has
 gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`,
 		Args: exactArgs(0, "flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, o, cfg) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, o, cfg, monitor) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "loopback address of the broker; port 0 is any free one")
 	fs.Int64Var(&cfg.MirrorMaxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
 	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
+	monitorFlag(fs, &monitor)
 	return cmd
 }
 
-func serve(cmd *cobra.Command, o *options, flags durablestream.Config) (err error) {
+func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor string) (err error) {
 	if len(o.servers) > 0 {
 		return usage(errors.New("serve hosts the log of --dir: it takes no --server"))
 	}
+	watched, err := watch(monitor, flags.Serve, o.config(cmd).Logger)
+	if err != nil {
+		return err
+	}
+	defer watched.stop()
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
 		cfg.DiskFloor = flags.DiskFloor
@@ -45,6 +52,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config) (err erro
 	if err != nil {
 		return err
 	}
+	watched.opened(d)
 	words := cmd.ErrOrStderr()
 	hosting := d.Hosting()
 	defer func() {
@@ -60,7 +68,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config) (err erro
 		}
 	}()
 	if !hosting {
-		if err := standBy(cmd.Context(), words, d); err != nil || !d.Hosting() {
+		if err := standBy(cmd.Context(), words, d, watched.words()); err != nil || !d.Hosting() {
 			return err
 		}
 	}
@@ -71,14 +79,14 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config) (err erro
 	fmt.Fprintf(words, `Durable Stream %s hosts the log of %s
   log     %s (%s, pid %d)
   mirror  %s
-
+%s
 Append from another terminal:
   %s append task.created --stream ses_1 --actor agent/planner --payload '{"title":"Refactor Auth"}'
 See events live:
   %s tail
 Ctrl-C stops it.
 
-`, durablestream.Version, d.Dir(), d.Dir()+"/"+durablestream.HostDir, s.Endpoint, s.PID, durablestream.MirrorPath(d.Dir()), self()+dirFlag(o), self()+dirFlag(o))
+`, durablestream.Version, d.Dir(), d.Dir()+"/"+durablestream.HostDir, s.Endpoint, s.PID, durablestream.MirrorPath(d.Dir()), watched.words(), self()+dirFlag(o), self()+dirFlag(o))
 	if isTerminal(words) {
 		liveLine(cmd.Context(), words, d)
 	}
@@ -87,14 +95,14 @@ Ctrl-C stops it.
 }
 
 // standBy waits until this process hosts, or ctx ends.
-func standBy(ctx context.Context, words io.Writer, d *durablestream.DurableStream) error {
+func standBy(ctx context.Context, words io.Writer, d *durablestream.DurableStream, monitor string) error {
 	who := "another process"
 	brief, cancel := context.WithTimeout(ctx, openWait)
 	if s, err := d.HostStatus(brief); err == nil {
 		who = fmt.Sprintf("process %d (%s)", s.PID, s.Endpoint)
 	}
 	cancel()
-	fmt.Fprintf(words, "standing by: %s hosts the log of %s; this one takes over when it has gone. Ctrl-C stops it.\n", who, d.Dir())
+	fmt.Fprintf(words, "standing by: %s hosts the log of %s; this one takes over when it has gone. Ctrl-C stops it.\n%s", who, d.Dir(), monitor)
 	select {
 	case <-ctx.Done():
 	case <-d.Hosted():

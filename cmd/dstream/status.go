@@ -2,39 +2,41 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
-	"text/tabwriter"
+	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"durablestream"
 	"durablestream/broker"
-	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/address"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 	"durablestream/projection"
 )
 
-// statusAnswer is what `status --json` prints.
+// statusAnswer is what `status --json` prints. docs/operations.md explains it
+// field by field; scripts rely on the names.
 type statusAnswer struct {
 	Dir      string                    `json:"dir,omitempty"`
 	Servers  []string                  `json:"servers,omitempty"`
-	Running  bool                      `json:"running"` // a host was there before this command
+	Running  bool                      `json:"running"`           // somebody hosted before this command
+	Stopped  bool                      `json:"stopped,omitempty"` // by a signal: nothing else is known then
 	Host     *durablestream.HostStatus `json:"host,omitempty"`
 	Position event.Sequence            `json:"position"`
 	First    event.Sequence            `json:"first"`
 	Messages uint64                    `json:"messages"`
+	Missing  uint64                    `json:"missing"`
 	Bytes    uint64                    `json:"bytes"`
 	Mirror   string                    `json:"mirror,omitempty"`
 	Lag      uint64                    `json:"mirror_lag"` // Sequences that the mirror has not dealt with
-	Alarms   []string                  `json:"alarms"`
+	Alarms   []alarm                   `json:"alarms"`
 	SetAside []projection.Aside        `json:"set_aside,omitempty"` // what no projection can read
 }
 
@@ -42,20 +44,11 @@ func statusCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Tell who hosts the log, where it stands, and what is wrong with it",
-		Long: `Tells who hosts the log, its position, the mirror's lag, the disk, and alarms.
-Exit status 1 when there is an alarm.`,
+		Long: `Tells who hosts the log, its position, its replicas, the mirror's lag, the disk,
+and alarms. Exit status 1 when there is an alarm.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if len(o.servers) == 0 && !logExists(o.dir) {
-				return fmt.Errorf("there is no log in %s: 'dstream serve' starts one", o.dir)
-			}
-			// A look must not start the mirror where nobody hosts.
-			d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
-			if err != nil {
-				return err
-			}
-			defer closing(d, &err)
-			a, err := askStatus(cmd.Context(), o, d)
+			a, err := askStatus(cmd, o)
 			if err != nil {
 				return err
 			}
@@ -72,100 +65,148 @@ Exit status 1 when there is an alarm.`,
 	}
 }
 
-func askStatus(ctx context.Context, o *options, d *durablestream.DurableStream) (statusAnswer, error) {
-	ctx, cancel := context.WithTimeout(ctx, openWait)
-	defer cancel()
-	a := statusAnswer{Running: !d.Hosting(), Alarms: []string{}, Servers: o.servers}
-	state, err := d.State(ctx)
+func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
+	a = statusAnswer{Alarms: []alarm{}, Servers: o.servers}
+	if len(o.servers) == 0 {
+		if !logExists(o.dir) {
+			return a, fmt.Errorf("there is no log in %s: 'dstream serve' starts one", o.dir)
+		}
+		if a.Dir, err = filepath.Abs(o.dir); err != nil {
+			return a, err
+		}
+		if a.stopped() {
+			return a, nil
+		}
+	}
+	defer func() {
+		if err != nil && len(o.servers) == 0 && a.stopped() {
+			err = nil // it was stopped meanwhile
+		}
+	}()
+	// A look must not start the mirror where nobody hosts.
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
 	if err != nil {
 		return a, err
 	}
-	a.Position, a.First, a.Messages, a.Bytes = state.Last, state.First, state.Messages, state.Bytes
-	if len(o.servers) == 0 {
-		a.Dir, a.Mirror = d.Dir(), durablestream.MirrorPath(d.Dir())
-		host, err := d.HostStatus(ctx)
+	defer closing(d, &err)
+	ctx, cancel := context.WithTimeout(cmd.Context(), openWait)
+	defer cancel()
+	return a, a.ask(ctx, d)
+}
+
+// stopped looks for a host that was stopped by a signal: it answers nobody, and
+// nobody can take over, so there is no use in asking.
+func (a *statusAnswer) stopped() bool {
+	host, err := address.Read(broker.AddressPath(filepath.Join(a.Dir, durablestream.HostDir)))
+	if err != nil || !address.Stopped(host.PID) {
+		return false
+	}
+	a.Running, a.Stopped = true, true
+	a.Host = &durablestream.HostStatus{PID: host.PID, Since: host.Since, Version: host.Version, Endpoint: host.URL, DiskFree: -1}
+	a.Alarms = append(a.Alarms, alarm{Name: alarmStopped, Message: fmt.Sprintf(
+		"the host, process %d, is stopped and holds up everybody: let it go on with 'kill -CONT %d', or end it with 'kill -KILL %d' and another takes over",
+		host.PID, host.PID, host.PID)})
+	return true
+}
+
+// ask fills in what an open log tells.
+func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) error {
+	a.Running = !d.Hosting()
+	state, err := d.State(ctx)
+	if err != nil {
+		return err
+	}
+	a.Position, a.First, a.Messages, a.Missing, a.Bytes = state.Last, state.First, state.Messages, state.Missing, state.Bytes
+	if len(a.Servers) == 0 {
+		a.Mirror = durablestream.MirrorPath(a.Dir)
+	}
+	if a.Running {
+		hosts, err := askHosts(ctx, d.Conn(), 1)
 		if err != nil {
-			return a, err
+			return err
 		}
-		if a.Running {
-			a.Host = &host
-			a.Lag = uint64(a.Position - min(host.MirrorSeq, a.Position))
+		a.hosts(hosts)
+	} else {
+		// This process has the lock, so the disk is its own to look at.
+		h, err := d.HostStatus(ctx)
+		if err != nil {
+			return err
 		}
-		a.Alarms = append(a.Alarms, hostAlarms(host)...)
-		if !a.Running {
-			if err := mirror.Check(ctx, mirror.Config{Client: d.Client, Dir: d.Dir()}); err != nil {
-				a.Alarms = append(a.Alarms, "no host can start: "+err.Error())
-			}
+		a.Alarms = append(a.Alarms, hostAlarms(h)...)
+		if err := mirror.Check(ctx, mirror.Config{Client: d.Client, Dir: a.Dir}); err != nil {
+			a.Alarms = append(a.Alarms, alarm{Name: alarmMismatch, Message: "no host can start: " + err.Error()})
 		}
 	}
 	resume, err := d.Resume(ctx)
 	if err != nil {
-		return a, err
+		return err
 	}
 	a.SetAside = resume.SetAside
 	a.Alarms = append(a.Alarms, logAlarms(state)...)
-	return a, nil
-}
-
-func hostAlarms(h durablestream.HostStatus) []string {
-	var alarms []string
-	if h.MirrorError != "" {
-		alarms = append(alarms, "the mirror has stopped: "+h.MirrorError)
-	}
-	if h.SweepError != "" {
-		alarms = append(alarms, "the sweeper has stopped: "+h.SweepError)
-	}
-	if h.DiskFull {
-		alarms = append(alarms, fmt.Sprintf("the disk has %s free, under the floor of %s: appends are refused until there is space", size(h.DiskFree), size(h.DiskFloor)))
-	}
-	return alarms
-}
-
-func logAlarms(s client.State) []string {
-	if s.Missing > 0 {
-		return []string{fmt.Sprintf("%s missing between %d and %d: the store is damaged; 'dstream mirror verify' says what the mirror still has", count(s.Missing, "position"), s.First, s.Last)}
-	}
 	return nil
 }
 
-func (a statusAnswer) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if len(a.Servers) > 0 {
-		fmt.Fprintf(w, "servers\t%v\n", a.Servers)
-	} else {
-		fmt.Fprintf(w, "log of\t%s\n", a.Dir)
+// hosts puts what the hosts told where it belongs.
+func (a *statusAnswer) hosts(hosts []durablestream.HostStatus) {
+	for _, h := range hosts {
+		a.Alarms = append(a.Alarms, hostAlarms(h)...)
 	}
-	switch {
-	case a.Host != nil:
-		since := time.UnixMilli(a.Host.Since)
-		fmt.Fprintf(w, "host\tpid %d, version %s, since %s (%s)\n", a.Host.PID, a.Host.Version, since.Format("2006-01-02 15:04:05"), time.Since(since).Round(time.Second))
-		fmt.Fprintf(w, "endpoint\t%s\n", a.Host.Endpoint)
-	case len(a.Servers) == 0:
-		fmt.Fprintf(w, "host\tnone is running; 'dstream serve' starts one\n")
+	if len(hosts) > 0 {
+		a.Host = &hosts[0]
+		a.Lag = behind(a.Position, hosts[0])
 	}
-	fmt.Fprintf(w, "position\t%d (%s, %s)\n", a.Position, count(a.Messages, "message"), size(int64(a.Bytes)))
-	if a.Host != nil {
-		lag := "up to date"
-		if a.Lag > 0 {
-			lag = count(a.Lag, "position") + " behind"
-		}
-		fmt.Fprintf(w, "mirror\t%s, %s, %s\n", a.Mirror, count(a.Host.MirrorLines, "line"), lag)
-		fmt.Fprintf(w, "disk\t%s free (appends are refused under %s)\n", size(a.Host.DiskFree), size(a.Host.DiskFloor))
-		if a.Host.SetAside > 0 {
-			fmt.Fprintf(w, "set aside\t%s that are no events\n", count(a.Host.SetAside, "message"))
-		}
-	}
-	for _, x := range a.SetAside {
-		fmt.Fprintf(w, "set aside\t%d: %s\n", x.Seq, oneLine(x.Reason, 200))
-	}
-	if len(a.Alarms) == 0 {
-		fmt.Fprintf(w, "alarms\tnone\n")
-	}
-	for _, alarm := range a.Alarms {
-		fmt.Fprintf(w, "ALARM\t%s\n", oneLine(alarm, 1000))
-	}
-	return w.Flush()
 }
+
+// behind is how many positions a host's mirror has not dealt with.
+func behind(position event.Sequence, h durablestream.HostStatus) uint64 {
+	return uint64(position - min(h.MirrorSeq, position))
+}
+
+// moreAnswers is how long further hosts have after the first answer.
+const moreAnswers = 200 * time.Millisecond
+
+// askHosts asks every host of the Log for its status: one, or each node of a
+// cluster. It waits for want answers, or for moreAnswers after the first. A server
+// that is not ours answers nothing, which is no error.
+func askHosts(ctx context.Context, nc *nats.Conn, want int) ([]durablestream.HostStatus, error) {
+	inbox := nc.NewRespInbox()
+	answers := make(chan *nats.Msg, 64)
+	sub, err := nc.ChanSubscribe(inbox, answers)
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask the host for its status: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails where the connection has ended
+	if err := nc.PublishRequest(wire.StatusSubject, inbox, nil); err != nil {
+		return nil, fmt.Errorf("cannot ask the host for its status: %w", err)
+	}
+	var hosts []durablestream.HostStatus
+	patience := time.NewTimer(firstAnswer)
+	defer patience.Stop()
+	for len(hosts) < want {
+		select {
+		case <-ctx.Done():
+			return hosts, ctx.Err()
+		case <-patience.C:
+			return hosts, nil
+		case m := <-answers:
+			if len(m.Data) == 0 && m.Header.Get("Status") != "" {
+				return hosts, nil // nobody answers there
+			}
+			var h durablestream.HostStatus
+			if err := json.Unmarshal(m.Data, &h); err != nil {
+				return hosts, fmt.Errorf("the host's status is none: %w", err)
+			}
+			hosts = append(hosts, h)
+			patience.Reset(moreAnswers)
+		}
+	}
+	slices.SortFunc(hosts, func(a, b durablestream.HostStatus) int { return a.PID - b.PID })
+	return hosts, nil
+}
+
+// firstAnswer is how long a host has for its answer; one that is there takes a
+// millisecond.
+const firstAnswer = 2 * time.Second
 
 // logExists reports whether a directory has a store or a mirror.
 func logExists(dir string) bool {
@@ -175,53 +216,4 @@ func logExists(dir string) bool {
 		}
 	}
 	return false
-}
-
-// size gives bytes as a person reads them.
-func size(n int64) string {
-	switch {
-	case n < 0:
-		return "unknown"
-	case n < 10<<10:
-		return fmt.Sprintf("%d bytes", n)
-	case n < 10<<20:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	case n < 10<<30:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-}
-
-func versionCommand(o *options) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the versions of this program, of its format and of its engine",
-		Args:  exactArgs(0, "flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := map[string]any{
-				"version": durablestream.Version, "format": wire.Format, "go": runtime.Version(),
-				"nats-server": moduleVersion("github.com/nats-io/nats-server/v2"),
-				"nats.go":     moduleVersion("github.com/nats-io/nats.go"),
-			}
-			if o.json {
-				return printJSON(cmd.OutOrStdout(), v)
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "dstream %s (log format %d, nats-server %s, nats.go %s, %s)\n",
-				v["version"], v["format"], v["nats-server"], v["nats.go"], v["go"])
-			return err
-		},
-	}
-}
-
-func moduleVersion(path string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range info.Deps {
-		if m.Path == path {
-			return m.Version
-		}
-	}
-	return "unknown"
 }

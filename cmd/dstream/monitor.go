@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"durablestream"
+	"durablestream/internal/monitor"
+	"durablestream/internal/wire"
+)
+
+// watched is a process under the monitor's eyes, from before it has a log.
+type watched struct {
+	server *monitor.Server // nil without --monitor
+	log    atomic.Pointer[durablestream.DurableStream]
+	serve  durablestream.Serve
+}
+
+// watch starts the monitor; with an empty address there is none.
+func watch(listen string, serve durablestream.Serve, logger *slog.Logger) (*watched, error) {
+	w := &watched{serve: serve}
+	if listen == "" {
+		return w, nil
+	}
+	keysAndTLS := serve.KeyFile != "" && serve.TLS.Cert != ""
+	var err error
+	w.server, err = monitor.Start(monitor.Config{
+		Listen: listen,
+		Open:   serve.Insecure || keysAndTLS,
+		Cert:   serve.TLS.Cert,
+		Key:    serve.TLS.Key,
+		Look:   w.look,
+		Logger: logger,
+	})
+	return w, err
+}
+
+// opened gives the log to look at.
+func (w *watched) opened(d *durablestream.DurableStream) { w.log.Store(d) }
+
+// stop ends the monitor. The log is closed before it, so that a process that is
+// about to end does not look dead.
+func (w *watched) stop() {
+	if w.server != nil {
+		_ = w.server.Stop() // nobody is left to tell
+	}
+}
+
+// look is the process as it is now.
+func (w *watched) look(ctx context.Context) monitor.Snapshot {
+	s := monitor.Snapshot{
+		State: monitor.Starting, Version: durablestream.Version, Format: wire.Format,
+		Engine: moduleVersion("github.com/nats-io/nats-server/v2"), Node: w.serve.Name,
+	}
+	if w.serve.Cluster != nil {
+		s.Cluster = w.serve.Cluster.Name
+	}
+	d := w.log.Load()
+	if d == nil {
+		s.Reasons = append(s.Reasons, monitor.Reason{Name: alarmWaiting, Message: "the log is not open yet"})
+		return s
+	}
+	var alarms []alarm
+	s.State = monitor.Standby
+	if d.Hosting() {
+		h, err := d.HostStatus(ctx)
+		if err == nil { // else it has just stopped hosting
+			s.State = monitor.Hosting
+			s.Host, s.Mirror, s.Sweeper = snapshotOf(h)
+			alarms = hostAlarms(h)
+		}
+	}
+	state, err := d.State(ctx)
+	if err != nil {
+		alarms = append(alarms, alarm{Name: alarmUnreadable, Message: err.Error()})
+	} else {
+		s.Log = &monitor.Log{Position: state.Last, Messages: state.Messages, Missing: state.Missing, Bytes: state.Bytes}
+	}
+	for _, a := range alarms {
+		s.Reasons = append(s.Reasons, monitor.Reason{Name: a.Name, Message: a.Message})
+	}
+	return s
+}
+
+// snapshotOf is a host's own status in the monitor's words.
+func snapshotOf(h durablestream.HostStatus) (*monitor.Host, *monitor.Mirror, *monitor.Sweeper) {
+	host := &monitor.Host{Since: time.UnixMilli(h.Since), DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull}
+	var mirror *monitor.Mirror
+	if !h.MirrorOff {
+		mirror = &monitor.Mirror{Running: h.MirrorError == "", Position: h.MirrorSeq, Lines: h.MirrorLines, SetAside: h.SetAside}
+	}
+	return host, mirror, &monitor.Sweeper{Running: h.SweepError == ""}
+}
+
+// words is the line of serve that says where the monitor is.
+func (w *watched) words() string {
+	if w.server == nil {
+		return ""
+	}
+	return fmt.Sprintf("  monitor %s/healthz and /metrics\n", w.server.URL())
+}
+
+func monitorFlag(fs *pflag.FlagSet, v *string) {
+	fs.StringVar(v, "monitor", "", "HOST:PORT to answer /healthz and /metrics at, such as "+defaultMonitor+"; with --tls-cert by https (default: nowhere)")
+}

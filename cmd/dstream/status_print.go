@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"durablestream"
+)
+
+// sheet prints lines of a name and what is said of it, one below the other.
+type sheet struct {
+	out   io.Writer
+	width int // columns; 0: lines are not wrapped
+	err   error
+}
+
+// nameWidth is the column in which the words begin.
+const nameWidth = 11
+
+// newSheet wraps at the width of a terminal. What goes elsewhere is not wrapped, so
+// that grep finds it.
+func newSheet(out io.Writer) *sheet {
+	s := &sheet{out: out}
+	if isTerminal(out) {
+		s.width = width(out)
+	}
+	return s
+}
+
+func (s *sheet) line(name, format string, args ...any) {
+	words := strings.Split(printable(fmt.Sprintf(format, args...)), " ")
+	line := fmt.Sprintf("%-*s", nameWidth-1, name)
+	for n, w := range words {
+		if n > 0 && s.width > 0 && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > s.width {
+			s.write(line)
+			line = strings.Repeat(" ", nameWidth-1)
+		}
+		line += " " + w
+	}
+	s.write(line)
+}
+
+func (s *sheet) write(line string) {
+	if s.err == nil {
+		_, s.err = fmt.Fprintln(s.out, strings.TrimRight(line, " "))
+	}
+}
+
+func (a *statusAnswer) print(out io.Writer) error {
+	s := newSheet(out)
+	if len(a.Servers) > 0 {
+		s.line("servers", "%s", strings.Join(a.Servers, ", "))
+	} else {
+		s.line("log of", "%s", a.Dir)
+	}
+	switch {
+	case a.Host != nil:
+		s.line("host", "%s", hostWords(*a.Host))
+		s.line("endpoint", "%s", a.Host.Endpoint)
+	case len(a.Servers) == 0:
+		s.line("host", "none is running; 'dstream serve' starts one")
+	default:
+		s.line("host", "these servers are not run by dstream: they tell nothing of disk and mirror")
+	}
+	if a.Stopped { // nothing else is known
+		a.printAlarms(s)
+		return s.err
+	}
+	s.line("position", "%d (%s, %s)", a.Position, count(a.Messages, "message"), size(int64(a.Bytes)))
+	if a.Host != nil {
+		s.line("mirror", "%s", mirrorWords(*a.Host, a.Lag))
+		s.line("sweeper", "%s", sweeperWords(*a.Host))
+		s.line("disk", "%s", diskWords(*a.Host))
+		if a.Host.SetAside > 0 {
+			s.line("set aside", "%s that are no events", count(a.Host.SetAside, "message"))
+		}
+	}
+	for _, x := range a.SetAside {
+		s.line("set aside", "%d: %s", x.Seq, oneLine(x.Reason, 200))
+	}
+	a.printAlarms(s)
+	return s.err
+}
+
+func (a *statusAnswer) printAlarms(s *sheet) {
+	if len(a.Alarms) == 0 {
+		s.line("alarms", "none")
+	}
+	for _, x := range a.Alarms {
+		at := ""
+		if x.Node != "" {
+			at = x.Node + ": "
+		}
+		s.line("ALARM", "%s%s", at, oneLine(x.Message, 1000))
+	}
+}
+
+func hostWords(h durablestream.HostStatus) string {
+	since := time.UnixMilli(h.Since)
+	return fmt.Sprintf("pid %d, version %s, since %s (%s)",
+		h.PID, h.Version, since.Format("2006-01-02 15:04:05"), time.Since(since).Round(time.Second))
+}
+
+func mirrorWords(h durablestream.HostStatus, lag uint64) string {
+	switch {
+	case h.MirrorOff:
+		return "off: this host writes none"
+	case h.MirrorError != "":
+		return fmt.Sprintf("STOPPED, %s behind", count(lag, "position"))
+	case lag > 0:
+		return fmt.Sprintf("%s, %s behind, %s written", durablestream.MirrorFile, count(lag, "position"), count(h.MirrorLines, "line"))
+	}
+	return fmt.Sprintf("%s, up to date, %s written", durablestream.MirrorFile, count(h.MirrorLines, "line"))
+}
+
+func sweeperWords(h durablestream.HostStatus) string {
+	if h.SweepError != "" {
+		return "STOPPED"
+	}
+	return "running"
+}
+
+func diskWords(h durablestream.HostStatus) string {
+	switch {
+	case h.DiskFloor < 0:
+		return "not watched"
+	case h.DiskFull:
+		return fmt.Sprintf("FULL: %s free, appends are refused under %s", size(h.DiskFree), size(h.DiskFloor))
+	}
+	return fmt.Sprintf("%s free (appends are refused under %s)", size(h.DiskFree), size(h.DiskFloor))
+}
+
+// size gives bytes as a person reads them.
+func size(n int64) string {
+	switch {
+	case n < 0:
+		return "unknown"
+	case n < 10<<10:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	case n < 10<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
