@@ -104,8 +104,18 @@ func (c Config) broker() (broker.Config, error) {
 
 // stop writes the mirror up to what the Log holds, and then stops everything; the
 // broker last, so that whoever hosts next finds a store that nobody writes to.
+//
+// The mirror first catches up while the others go on, so that they wait for its last
+// lines only; then nobody else may append any more.
 func (h *host) stop() error {
-	err := errors.Join(h.endSweeper(), h.endMirror())
+	err := h.endSweeper()
+	if h.stopMirror != nil && h.cfg.Serve.Cluster == nil {
+		h.catchUp()
+		ctx, cancel := context.WithTimeout(context.Background(), isolateTime)
+		err = errors.Join(err, h.broker.Isolate(ctx, h.nc))
+		cancel()
+	}
+	err = errors.Join(err, h.endMirror())
 	if h.client != nil {
 		h.client.Close()
 	}
@@ -113,6 +123,32 @@ func (h *host) stop() error {
 		h.nc.Close()
 	}
 	return errors.Join(err, h.broker.Stop(context.Background()))
+}
+
+const isolateTime = 5 * time.Second
+
+// catchUp waits until the mirror has written what the Log holds now, or has ended.
+func (h *host) catchUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), mirrorDrain)
+	defer cancel()
+	end, err := h.client.Position(ctx)
+	if err != nil {
+		return // endMirror tells what is wrong
+	}
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if p := h.progress.Load(); p != nil && (p.Seq >= end || p.Err != nil) {
+			return
+		}
+		select {
+		case <-h.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (h *host) checkMirror(ctx context.Context) error {

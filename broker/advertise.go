@@ -13,7 +13,8 @@ import (
 // the lock, so no other address is right: somebody who clears the directory, or an
 // old copy that is put back, must not hide a host that nobody can replace.
 type advertiser struct {
-	once sync.Once
+	once sync.Once // of the start
+	stop sync.Once
 	quit chan struct{}
 	done chan struct{} // nil before the first Advertise
 }
@@ -55,12 +56,12 @@ func (b *Broker) keepAdvertised(path string) {
 	}
 }
 
-// withdraw takes the address away.
+// withdraw takes the address away. It may be called more than once.
 func (b *Broker) withdraw() error {
 	if b.ads.done == nil {
 		return nil
 	}
-	close(b.ads.quit)
+	b.ads.stop.Do(func() { close(b.ads.quit) })
 	<-b.ads.done
 	return address.Remove(AddressPath(b.cfg.Dir), os.Getpid())
 }
