@@ -19,8 +19,8 @@ build: ## the program, as bin/dstream
 test: ## all tests
 	$(GO) test $(RACE) -timeout 20m ./...
 
-kill: ## 200 rounds of kill -9 of the host under load
-	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run TestKill -v ./cmd/dstream
+kill: ## 200 rounds of kill -9 of a host under load, with serve and with eight agents that host
+	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run "TestKill|TestManyWorkers" -v ./cmd/dstream
 
 races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on three nodes
 	DSTREAM_RACE_ROUNDS=200 $(GO) test -count=1 -timeout 40m -run '^TestOneOf' -v .

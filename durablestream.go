@@ -161,13 +161,16 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 			}
 			why = errors.Join(err, ignoreNone(why))
 		}
-		if stopped := h.why(); stopped != nil && !told {
-			told = true
-			cfg.Logger.Error("waiting for the log", "err", stopped)
+		if stopped := h.why(); stopped != nil {
+			why = stopped // it says all
+			if !told {
+				told = true
+				cfg.Logger.Error("waiting for the log", "err", stopped)
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", errors.Join(why, h.why()), ctx.Err())
+			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, ctx.Err())
 		case <-time.After(wait):
 			wait = min(wait*2, 100*time.Millisecond)
 		}

@@ -30,14 +30,14 @@ type options struct {
 
 // config translates the flags.
 func (o *options) config(cmd *cobra.Command) durablestream.Config {
-	level := slog.LevelError
+	var log slog.Handler = wordsHandler{w: cmd.ErrOrStderr()}
 	if o.verbose {
-		level = slog.LevelDebug
+		log = slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug})
 	}
 	return durablestream.Config{
 		Dir:     o.dir,
 		Servers: o.servers,
-		Logger:  slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
+		Logger:  slog.New(log),
 	}
 }
 
