@@ -91,6 +91,7 @@ type Serve struct {
 	KeyFile  string                // the list that `dstream keys` keeps; default none
 	TLS      broker.TLSConfig
 	Insecure bool
+	Waiting  func(words string) // see broker.Config
 }
 
 // DurableStream is an open log: a client.Client, and the host while this process

@@ -98,6 +98,7 @@ func (c Config) broker() (broker.Config, error) {
 		Cluster:         c.Serve.Cluster,
 		TLS:             c.Serve.TLS,
 		Insecure:        c.Serve.Insecure,
+		Waiting:         c.Serve.Waiting,
 	}
 	return b, nil
 }

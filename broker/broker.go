@@ -53,6 +53,7 @@ var held sync.Map // *flock.Flock → struct{}
 // Broker is a running server with its Log.
 type Broker struct {
 	cfg    Config
+	opts   *server.Options
 	locks  []*flock.Flock
 	server *server.Server
 	admin  *nats.Conn // in process, for the Log's configuration and the disk watch
@@ -68,9 +69,10 @@ type Broker struct {
 
 // Start takes the lock, starts the server, and creates or checks the Log.
 //
-// It returns a *LockedError where another process has the lock, a
-// *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
-// and ErrRestoring for one that is not whole. After an error nothing runs and the
+// It returns a *LockedError where another process has the lock, a *ManagedError or
+// *LoneStoreError for a store that is hosted otherwise, a *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
+// and ErrRestoring for one that is not whole. A node of a cluster waits for the others
+// as long as ctx lasts; Config.Waiting hears for what. After an error nothing runs and the
 // lock is free.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	cfg, err := cfg.withDefaults()
@@ -84,15 +86,22 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := makeDir(cfg.Dir); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, token: opts.Authorization, since: time.Now()}
+	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now()}
 	if err := b.takeLock(); err != nil {
 		return nil, err
 	}
-	err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
+	err = cfg.claim()
+	if err == nil {
+		err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
+	}
 	if err == nil {
 		err = b.startServer(opts)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case cfg.Cluster != nil:
+		err = b.openClusterLog(ctx)
+	default:
 		err = b.openLog(ctx)
 	}
 	if err != nil {
@@ -197,6 +206,11 @@ func (b *Broker) checkLog(ctx context.Context) error {
 	cfg := s.CachedInfo().Config
 	if err := wire.CheckLog(cfg, b.cfg.DuplicateWindow); err != nil {
 		return fmt.Errorf("broker: %w", err)
+	}
+	if c := b.cfg.Cluster; c != nil {
+		if err := wire.CheckReplicas(cfg, c.Replicas); err != nil {
+			return fmt.Errorf("broker: %w", err)
+		}
 	}
 	if wire.IsRestoring(cfg) && !b.cfg.Restoring {
 		return fmt.Errorf("broker: %w", ErrRestoring)

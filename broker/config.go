@@ -46,21 +46,11 @@ type Config struct {
 	// Restoring lets a Log start whose restore was interrupted. Default false:
 	// such a Log is refused, since it is not whole.
 	Restoring bool
+	// Waiting hears what a node of a cluster waits for, once per change. It must not
+	// block. Default: Logger, as a warning.
+	Waiting func(words string)
 	// Logger receives the server's own words. Default: discarded.
 	Logger *slog.Logger
-}
-
-// ClusterConfig says how a node meets the others.
-type ClusterConfig struct {
-	// Name is the cluster's, the same on all nodes. Required.
-	Name string
-	// Listen is host:port for the other nodes. Required.
-	Listen string
-	// Routes are the addresses of the nodes' Listen, nats://host:port; this node's own
-	// may be among them.
-	Routes []string
-	// Replicas of the Log: on how many nodes each event is. Default 3.
-	Replicas int
 }
 
 // TLSConfig names PEM files. All of them or none are given.
@@ -71,6 +61,7 @@ type TLSConfig struct {
 }
 
 const (
+	defaultName      = "durable-stream"
 	defaultListen    = "127.0.0.1:0"
 	defaultDiskFloor = 64 << 20
 
@@ -109,28 +100,33 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	if c.Waiting == nil {
+		c.Waiting = func(words string) { c.Logger.Warn(words) }
+	}
+	if c.Cluster != nil {
+		cluster, err := c.Cluster.withDefaults(c.Name)
+		if err != nil {
+			return c, err
+		}
+		c.Cluster = &cluster
+	}
+	if c.Name == "" {
+		c.Name = defaultName
+	}
 	return c, nil
 }
 
 // options translates a Config for the server.
 func (c Config) options(token string) (*server.Options, error) {
-	host, portText, err := net.SplitHostPort(c.Listen)
+	host, port, err := c.listenAddress("listen", c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("broker: listen address %q: must be host:port, such as %s", c.Listen, defaultListen)
-	}
-	port, err := strconv.Atoi(portText)
-	if err != nil || port < 0 || port > 65535 {
-		return nil, fmt.Errorf("broker: listen address %q: the port must be 0 (any free one) to 65535", c.Listen)
-	}
-	ip := net.ParseIP(host)
-	if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("broker: listen address %q: must be a loopback address; anything else needs keys and TLS", c.Listen)
+		return nil, err
 	}
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	return &server.Options{
-		ServerName:    "durable-stream",
+	opts := &server.Options{
+		ServerName:    c.Name,
 		Host:          host,
 		Port:          port,
 		Authorization: token,
@@ -149,5 +145,29 @@ func (c Config) options(token string) (*server.Options, error) {
 			MaxBatchInflightPerStream: 1000,
 			MaxBatchInflightTotal:     1000,
 		},
-	}, nil
+	}
+	if c.Cluster != nil {
+		if len(c.Keys) == 0 {
+			opts.Authorization = "" // its clients come by --server and have no address file
+		}
+		err = c.clusterOptions(opts)
+	}
+	return opts, err
+}
+
+// listenAddress reads a host:port of the flag that it names.
+func (c Config) listenAddress(what, address string) (host string, port int, err error) {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("broker: %s address %q: must be host:port, such as %s", what, address, defaultListen)
+	}
+	port, err = strconv.Atoi(portText)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("broker: %s address %q: the port must be 0 (any free one) to 65535", what, address)
+	}
+	ip := net.ParseIP(host)
+	if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return "", 0, fmt.Errorf("broker: %s address %q: must be a loopback address; anything else needs keys and TLS", what, address)
+	}
+	return host, port, nil
 }

@@ -112,6 +112,8 @@ func (w *diskWatch) look() {
 	}
 	now := DiskState{Free: free, Floor: was.Floor, Full: was.Full}
 	switch {
+	case w.b.cfg.Cluster != nil:
+		now.Full = w.stepAside(free, was.Floor)
 	case !was.Full && free < was.Floor:
 		now.Full = w.refuse(true) == nil
 	case was.Full && free >= was.Floor+was.Floor/4: // a margin, so that it does not flap

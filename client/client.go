@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,6 +126,33 @@ type State struct {
 	Bytes       uint64         // on disk
 	Created     time.Time
 	Config      jetstream.StreamConfig
+
+	// Of a cluster, else empty. Leader is "" while there is none.
+	Cluster  string
+	Leader   string
+	Replicas []Replica // with the leader, in the order of their names
+}
+
+// Replica is a node's copy of the Log.
+type Replica struct {
+	Name    string        `json:"name"`
+	Leader  bool          `json:"leader,omitempty"`
+	Current bool          `json:"current"`           // it has what the leader has
+	Offline bool          `json:"offline,omitempty"` // the leader does not hear it
+	Lag     uint64        `json:"lag,omitempty"`     // operations behind the leader
+	Seen    time.Duration `json:"seen,omitempty"`    // since the leader last heard it
+}
+
+func replicas(c *jetstream.ClusterInfo) []Replica {
+	var out []Replica
+	if c.Leader != "" {
+		out = append(out, Replica{Name: c.Leader, Leader: true, Current: true})
+	}
+	for _, p := range c.Replicas {
+		out = append(out, Replica{Name: p.Name, Current: p.Current && !p.Offline, Offline: p.Offline, Lag: p.Lag, Seen: p.Active})
+	}
+	slices.SortFunc(out, func(a, b Replica) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }
 
 // State asks the engine about the Log.
@@ -140,6 +169,9 @@ func (c *Client) State(ctx context.Context) (State, error) {
 		Bytes:    info.State.Bytes,
 		Created:  info.Created,
 		Config:   info.Config,
+	}
+	if c := info.Cluster; c != nil && c.Name != "" {
+		s.Cluster, s.Leader, s.Replicas = c.Name, c.Leader, replicas(c)
 	}
 	return s, nil
 }

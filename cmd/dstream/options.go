@@ -50,8 +50,12 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 	for _, f := range change {
 		f(&cfg)
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), openWait)
-	defer cancel()
+	ctx := cmd.Context()
+	if cfg.Serve.Cluster == nil { // a node waits for the others, and says so
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, openWait)
+		defer cancel()
+	}
 	return durablestream.Open(ctx, cfg)
 }
 

@@ -17,6 +17,7 @@ import (
 func serveCommand(o *options) *cobra.Command {
 	var cfg durablestream.Config
 	var monitor string
+	var node clusterFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Host the log of this project until interrupted, or stand by for its host",
@@ -25,13 +26,19 @@ the canonical JSONL file. Other dstream commands and agents join it by the addre
 file. Where another process hosts, it stands by, and takes over when that one has
 gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`,
 		Args: exactArgs(0, "flags only"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, o, cfg, monitor) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := node.apply(cmd, &cfg.Serve); err != nil {
+				return err
+			}
+			return serve(cmd, o, cfg, monitor)
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "loopback address of the broker; port 0 is any free one")
 	fs.Int64Var(&cfg.MirrorMaxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
 	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
 	monitorFlag(fs, &monitor)
+	node.register(fs)
 	return cmd
 }
 
@@ -46,9 +53,13 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 	defer watched.stop()
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
-		cfg.DiskFloor = flags.DiskFloor
+		cfg.DiskFloor, cfg.Serve = flags.DiskFloor, flags.Serve
 		cfg.CheckMirror = true
 	})
+	if err != nil && cmd.Context().Err() != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "stopped")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

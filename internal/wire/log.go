@@ -28,6 +28,7 @@ const (
 // jetstream_errors_generated.go; meanings as observed in ENGINE-FACTS.
 const (
 	CodeDiskFull          jetstream.ErrorCode = 10002 // account storage: our floor, or a quota
+	CodeNoPeers           jetstream.ErrorCode = 10005 // too few nodes for the replicas
 	CodeNoResources       jetstream.ErrorCode = 10023
 	CodeStorageFull       jetstream.ErrorCode = 10047
 	CodeTooLarge          jetstream.ErrorCode = 10054
@@ -128,6 +129,14 @@ func CheckLog(have jetstream.StreamConfig, window time.Duration) error {
 		if !c.ok {
 			return &WeakLogError{c.setting, c.have, c.want}
 		}
+	}
+	return nil
+}
+
+// CheckReplicas returns a *WeakLogError for a Log on fewer nodes than want.
+func CheckReplicas(have jetstream.StreamConfig, want int) error {
+	if have.Replicas < want {
+		return &WeakLogError{"num_replicas", strconv.Itoa(have.Replicas), strconv.Itoa(want) + " or more"}
 	}
 	return nil
 }

@@ -1,0 +1,126 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// ManagedFile, inside Config.Dir, says that the store is more than a lone host's.
+const ManagedFile = "managed"
+
+// Managed is what the file holds: what a host of this store must be started as.
+type Managed struct {
+	Cluster string `json:"cluster,omitempty"`
+	Node    string `json:"node,omitempty"` // of the cluster
+	Keys    bool   `json:"keys,omitempty"` // who connects shows a key
+}
+
+// ManagedError is a store that this process, as it is configured, must not host: as
+// a lone broker it would take a node's store out of its cluster, or let everybody in
+// where keys are asked for. It can join the log's host.
+type ManagedError struct {
+	Dir    string // of the host
+	Is     Managed
+	Wanted Managed // what this process would have hosted it as
+}
+
+func (e *ManagedError) Error() string {
+	s := fmt.Sprintf("broker: the store in %s ", e.Dir)
+	switch {
+	case e.Is.Cluster != "" && e.Wanted.Cluster == "":
+		s += fmt.Sprintf("belongs to the node %s of the cluster %s: only 'dstream serve --cluster-name %s --name %s' with its other flags hosts it", e.Is.Node, e.Is.Cluster, e.Is.Cluster, e.Is.Node)
+	case e.Is.Cluster != "" && (e.Is.Cluster != e.Wanted.Cluster || e.Is.Node != e.Wanted.Node):
+		s += fmt.Sprintf("belongs to the node %s of the cluster %s, not to %s of %s", e.Is.Node, e.Is.Cluster, e.Wanted.Node, e.Wanted.Cluster)
+	case e.Is.Keys && !e.Wanted.Keys:
+		s += "is hosted with keys: only 'dstream serve --keys FILE' hosts it"
+	default:
+		s += "cannot be hosted this way"
+	}
+	return s + "; start that, and join it"
+}
+
+// LoneStoreError is the store of a lone host that a node of a cluster was to take
+// over: a node's store holds the whole cluster's state, which is not there.
+type LoneStoreError struct{ Dir, Cluster string }
+
+func (e *LoneStoreError) Error() string {
+	return fmt.Sprintf("broker: the store in %s was a lone host's, and cannot become a node of the cluster %s; "+
+		"move the log: start the cluster in other directories, then 'dstream restore --server nats://… --from %s'",
+		e.Dir, e.Cluster, filepath.Dir(e.Dir))
+}
+
+func (c Config) managed() Managed {
+	m := Managed{Keys: len(c.Keys) > 0}
+	if c.Cluster != nil {
+		m.Cluster, m.Node = c.Cluster.Name, c.Name
+	}
+	return m
+}
+
+// claim checks that the store may be hosted as it is configured, and leaves the
+// mark where it is more than a lone host's. It is called under the lock, before the
+// server makes the store: a crash leaves a mark without a store at worst.
+func (c Config) claim() error {
+	path := filepath.Join(c.Dir, ManagedFile)
+	want := c.managed()
+	var is Managed
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("broker: %w", err)
+	default:
+		if err := json.Unmarshal(b, &is); err != nil {
+			return fmt.Errorf("broker: %s cannot be read: %w", path, err)
+		}
+	}
+	if is.Cluster == "" && want.Cluster != "" {
+		if _, err := os.Stat(filepath.Join(c.Dir, StoreDir, server.JetStreamStoreDir)); err == nil {
+			return &LoneStoreError{c.Dir, want.Cluster}
+		}
+	} else if is.Cluster != want.Cluster || is.Node != want.Node {
+		return &ManagedError{c.Dir, is, want}
+	}
+	if is.Keys && !want.Keys {
+		return &ManagedError{c.Dir, is, want}
+	}
+	if is == want {
+		return nil
+	}
+	if b, err = json.Marshal(want); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return writeSynced(path, append(b, '\n'))
+}
+
+// writeSynced writes a new file in one step, which lasts.
+func writeSynced(path string, b []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // mode 0600
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	defer os.Remove(tmp.Name()) // gone already after the rename
+	_, err = tmp.Write(b)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return nil
+}
