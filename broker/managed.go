@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// ManagedFile, inside Config.Dir, says that the store is more than a lone host's.
+// ManagedFile is inside Config.Dir, and says that the store is more than a lone host's.
 const ManagedFile = "managed"
 
 // Managed is what the file holds: what a host of this store must be started as.

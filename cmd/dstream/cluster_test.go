@@ -194,9 +194,12 @@ func (n *nodes) mirrorsEqual(t *testing.T, d *durablestream.DurableStream, which
 	t.Helper()
 	var first []byte
 	for _, i := range which {
-		report, err := mirror.Verify(t.Context(), mirror.Config{Client: d.Client, Dir: n.dirOf(i), VerifyWait: 20 * time.Second})
-		require.NoError(t, err)
-		require.NoError(t, report.Problem)
+		var report mirror.Report
+		require.Eventually(t, func() bool {
+			var err error
+			report, err = mirror.Verify(t.Context(), mirror.Config{Client: d.Client, Dir: n.dirOf(i)})
+			return err == nil && report.Problem == nil
+		}, 30*time.Second, 50*time.Millisecond, "the mirror of n%d: %v", i+1, &report)
 		b, err := os.ReadFile(durablestream.MirrorPath(n.dirOf(i)))
 		require.NoError(t, err)
 		if first == nil {
