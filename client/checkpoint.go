@@ -169,6 +169,11 @@ func (c *Client) Checkpoint(ctx context.Context, id string) (projection.Checkpoi
 	if err := event.ValidateID("checkpoint", id); err != nil {
 		return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
 	}
+	if c.clustered { // a leader that is cut off would answer with what it has
+		if _, err := c.Position(ctx); err != nil {
+			return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %q: %w", id, err)
+		}
+	}
 	cp, err := c.request(ctx, id)
 	if err != nil {
 		return cp, err

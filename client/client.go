@@ -47,11 +47,14 @@ type Client struct {
 	window  time.Duration // the Log's duplicate window
 	conn    *connWatch
 	created time.Time // when the Log was made
+	// clustered: the Log has replicas, any of which may feed a consumer.
+	clustered bool
 
 	log      atomic.Pointer[jetstream.Stream] // a handle; set by New
 	known    atomic.Uint64                    // the highest Sequence that this client has seen
-	handlers sync.Map                         // *Handler → struct{}: those of On that run
-	setAside atomic.Uint64                    // messages on events.> that are no events
+	barrier  *barriers
+	handlers sync.Map      // *Handler → struct{}: those of On that run
+	setAside atomic.Uint64 // messages on events.> that are no events
 }
 
 // attemptTimeout bounds one try of a publish. A late answer does no harm, since
@@ -75,7 +78,7 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{cfg: cfg, nc: nc, js: js, conn: watchConn(nc)}
+	c := &Client{cfg: cfg, nc: nc, js: js, conn: watchConn(nc), barrier: newBarriers()}
 	info, err := c.info(ctx)
 	if err == nil {
 		err = wire.CheckLog(info.Config, 1)
@@ -84,8 +87,8 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 		c.Close()
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c.window, c.created = info.Config.Duplicates, info.Created
-	if info.Config.Replicas > 1 {
+	c.window, c.created, c.clustered = info.Config.Duplicates, info.Created, info.Config.Replicas > 1
+	if c.clustered {
 		// The handle then reads single messages from the leader. A direct get is
 		// answered by any replica: one that lags says of what was acknowledged that
 		// it is not there, and here "not there" decides.
@@ -109,13 +112,10 @@ func (c *Client) CorrelationID() string { return c.cfg.CorrelationID }
 func (c *Client) SetAside() uint64 { return c.setAside.Load() }
 
 // Position is the last Sequence of the Log, of an event or a guard; 0 where the
-// Log is empty. On a single host it is linearizable.
+// Log is empty. On a single host it is linearizable. On a cluster it is at least
+// what this client has appended or read; Barrier gives one that is linearizable.
 func (c *Client) Position(ctx context.Context) (event.Sequence, error) {
-	info, err := c.info(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return event.Sequence(info.State.LastSeq), nil
+	return c.position(ctx)
 }
 
 // State is what the engine says of the Log.

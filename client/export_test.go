@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"time"
+
+	"durablestream/event"
+)
 
 // HeaderRoom is what a message leaves free of the server's limit.
 const HeaderRoom = headerRoom
@@ -8,3 +12,10 @@ const HeaderRoom = headerRoom
 // TrustTheEngine switches the late path off: an append relies on the engine's
 // memory of ids however long it takes.
 func (c *Client) TrustTheEngine() { c.window = 1000 * time.Hour }
+
+// TrustTheReplica switches off what a client does because a Log has replicas: a
+// replica that has nothing more to send is taken to have everything.
+func (c *Client) TrustTheReplica() { c.clustered = false }
+
+// Saw makes the client one that has read up to seq.
+func (c *Client) Saw(seq event.Sequence) { c.sawSequence(seq) }

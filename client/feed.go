@@ -99,11 +99,11 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 }
 
 type feed struct {
-	c   *Client
-	cfg FeedConfig
-	at  event.Sequence // the last position that was brought
-	// begun: a consumer was made before.
-	begun bool
+	c     *Client
+	cfg   FeedConfig
+	at    event.Sequence // the last position that was brought
+	begun bool           // a consumer was made before
+	over  bool           // there are to be no more messages
 }
 
 // run reads with one consumer until it fails or the feed is done.
@@ -120,7 +120,10 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 		return false, err
 	}
 	defer f.drop(ctx, cons)
-	if f.cfg.Until != 0 && pending == 0 {
+	// On a single host the one server holds all that there is.
+	sure := !f.c.clustered
+	ends := f.cfg.Until != 0
+	if ends && pending == 0 && sure {
 		return true, nil
 	}
 	// alive ends with ctx, and with the connection: a server that comes back has
@@ -130,6 +133,12 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	defer context.AfterFunc(ctx, end)()
 	defer context.AfterFunc(life, end)()
 	limit := max(feedBytes, 2*int(f.c.nc.MaxPayload()))
+	var look *scan
+	defer func() {
+		if look != nil {
+			look.end()
+		}
+	}()
 	for delivered := uint64(0); ; {
 		// Not cons.Messages: it has room for what it asks for and none for the
 		// heartbeats that come in between, so that it loses messages of a reader that
@@ -139,10 +148,33 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 		if err != nil {
 			return false, err
 		}
-		for m := range msgs.Messages() {
-			delivered++
-			if done, err := f.take(ctx, m, delivered, yield); done || err != nil {
-				return done, err
+		for open := true; open; {
+			if ends && pending == 0 && look == nil { // only where this is not sure to be the end
+				if look, err = f.c.scan(cons); err != nil {
+					return false, err
+				}
+			}
+			var m jetstream.Msg
+			select {
+			case m, open = <-msgs.Messages():
+				if !open {
+					continue
+				}
+				delivered++
+				if pending, err = f.take(ctx, m, delivered, yield); err != nil {
+					return false, err
+				}
+				if f.over || ends && (f.at >= f.cfg.Until || pending == 0 && sure) {
+					return true, nil
+				}
+			case m := <-look.answers():
+				at, sent, err := look.take(m)
+				if err != nil {
+					return false, err
+				}
+				if at >= f.cfg.Until && sent == delivered {
+					return true, nil
+				}
 			}
 		}
 		if err := msgs.Error(); err != nil {
@@ -151,30 +183,30 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	}
 }
 
-// take brings one message, which must be the consumer's next.
-func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func(Message, error) bool) (done bool, err error) {
+// take brings one message, which must be the consumer's next, and says how many more
+// the server had when it sent it. It sets over when there are to be no more.
+func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func(Message, error) bool) (pending uint64, err error) {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return 0, err
 	}
 	meta, err := m.Metadata()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if meta.Sequence.Consumer != due {
-		return false, fmt.Errorf("the consumer brought its message %d when %d was due", meta.Sequence.Consumer, due)
+		return 0, fmt.Errorf("the consumer brought its message %d when %d was due", meta.Sequence.Consumer, due)
 	}
 	seq := event.Sequence(meta.Sequence.Stream)
 	if f.cfg.Until != 0 && seq > f.cfg.Until {
-		return true, nil
+		f.over = true
+		return 0, nil
 	}
 	if seq > f.at { // a consumer made beyond the end starts at the end
 		f.at = seq
 		f.c.sawSequence(seq)
-		if !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil) {
-			return true, nil
-		}
+		f.over = !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil)
 	}
-	return f.cfg.Until != 0 && (seq >= f.cfg.Until || meta.NumPending == 0), nil
+	return meta.NumPending, nil
 }
 
 // sameLog sees to it that a feed that begins anew reads the Log that it has read so

@@ -126,17 +126,11 @@ func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id strin
 	if err != nil {
 		return err
 	}
-	for wait := (backoff{}); last != nil; {
-		at := event.Sequence(last.Sequence)
-		seen, created, err := c.foldGuard(ctx, f, guard, max(position, at))
-		switch {
-		case err != nil || created && seen >= at:
+	if last != nil {
+		created, err := c.foldGuard(ctx, f, guard, max(position, event.Sequence(last.Sequence)))
+		if err != nil || created {
 			return err
-		case seen < at && (*c.log.Load()).CachedInfo().Config.Replicas > 1 && wait.sleep(ctx):
-			*f = projection.Intents{} // a replica that lags has not all of it yet
-			continue
 		}
-		break
 	}
 	*f = projection.Intents{}
 	needs := f.Needs()
@@ -145,36 +139,35 @@ func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id strin
 	return r.Run(c.entriesOf(ctx, append(subjectsOf(needs), guard), 0, position))
 }
 
-// foldGuard applies the messages of an intent's guard, and says how far they went
-// and whether the creation is among them.
-func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard string, until event.Sequence) (seen event.Sequence, created bool, _ error) {
+// foldGuard applies the messages of an intent's guard, and says whether the creation
+// is among them.
+func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard string, until event.Sequence) (created bool, _ error) {
 	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, Until: until}) {
 		if err != nil {
-			return seen, created, err
+			return created, err
 		}
-		seen = m.Seq
 		e, ok := c.entry(m)
 		if !ok {
 			continue
 		}
 		if err := f.Apply(e); err != nil {
-			return seen, created, err
+			return created, err
 		}
 		if e.Guard.State != projection.StateCreated && e.Guard.State != projection.StateEnded {
 			continue
 		}
 		r, err := c.behind(ctx, m.Seq, m.Data)
 		if err != nil {
-			return seen, created, err
+			return created, err
 		}
 		if r != nil {
 			created = created || r.Type == event.AgentSpawned
 			if err := f.Apply(projection.Entry{Seq: r.Seq, Stored: m.Stored, Event: r}); err != nil {
-				return seen, created, err
+				return created, err
 			}
 		}
 	}
-	return seen, created, nil
+	return created, nil
 }
 
 // Intents lists the intents in the order of their creation; with active only those

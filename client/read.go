@@ -11,7 +11,10 @@ import (
 
 // Query brings the events that match f, in order, and ends at the last event that
 // the Log held when it began. On a single host that is linearizable: it sees every
-// event whose append had returned, to whomever, before the query began.
+// event whose append had returned, to whomever, before the query began. On a
+// cluster it sees at least all that this client has appended or read, and with
+// f.Linearizable it begins with a Barrier, and is linearizable too; with a leader
+// that is cut off from the others it then waits as long as ctx lasts.
 //
 // An event of a batch that is being stored while the query begins may be its last:
 // the others are after its end.
@@ -24,7 +27,11 @@ func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Reco
 			yield(event.Recorded{}, fmt.Errorf("client: query: %w", err))
 			return
 		}
-		end, err := c.Position(ctx)
+		position := c.Position
+		if f.Linearizable {
+			position = c.Barrier
+		}
+		end, err := position(ctx)
 		if err != nil {
 			yield(event.Recorded{}, fmt.Errorf("client: query: %w", err))
 			return
@@ -50,6 +57,9 @@ func (c *Client) Subscribe(ctx context.Context, f event.Filter) iter.Seq2[event.
 		err := f.Validate()
 		if err == nil && f.Last > 0 {
 			err = &event.InvalidError{Field: "last", Value: fmt.Sprint(f.Last), Rule: "is for queries; a subscription starts after a sequence"}
+		}
+		if err == nil && f.Linearizable {
+			err = &event.InvalidError{Field: "linearizable", Value: "true", Rule: "is for queries; a subscription brings everything in the end"}
 		}
 		if err != nil {
 			yield(event.Recorded{}, fmt.Errorf("client: subscribe: %w", err))

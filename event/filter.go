@@ -25,6 +25,10 @@ type Filter struct {
 	Limit int
 	// Last: only the newest so many, still in order; 0 is all. Not with Limit.
 	Last int
+	// Linearizable: a query sees every event whose append had returned, to whomever,
+	// when it began, also on a cluster, where that costs one small stored message.
+	// Not for subscriptions. Match does not look at it.
+	Linearizable bool
 }
 
 // Validate returns an *InvalidError for the first field that breaks its rule.

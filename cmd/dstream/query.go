@@ -49,6 +49,7 @@ func queryCommand(o *options) *cobra.Command {
 	fs.Uint64Var(&f.after, "after", 0, "events after this sequence")
 	fs.IntVar(&f.Limit, "limit", 0, "at most so many, from the front")
 	fs.IntVar(&f.Last, "last", 0, "only the newest so many")
+	fs.BoolVar(&f.Linearizable, "linearizable", false, "on a cluster, miss no event whose append had returned anywhere when this began (stores one small message)")
 	return cmd
 }
 

@@ -33,11 +33,20 @@ type node struct {
 // it ends with the test.
 func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
+	return startCluster(t, func(int, *server.Options, []int) {})
+}
+
+// startCluster starts a cluster of nodes that configure has changed; it gets each
+// node's number and options, and the ports for routes of all nodes.
+func startCluster(t testing.TB, configure func(int, *server.Options, []int)) *Cluster {
+	t.Helper()
 	c := &Cluster{}
 	dir := t.TempDir()
 	ports := freePorts(t, 2*len(c.nodes))
+	var routePorts []int
 	var routes []*url.URL
 	for i := range c.nodes {
+		routePorts = append(routePorts, ports[2*i+1])
 		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[2*i+1])})
 	}
 	for i := range c.nodes {
@@ -50,6 +59,7 @@ func StartCluster(t testing.TB) *Cluster {
 			JetStream: true, SyncAlways: true, StoreDir: filepath.Join(dir, name),
 			JetStreamMaxMemory: 1 << 30, JetStreamMaxStore: 1 << 40,
 		}}
+		configure(i, &c.nodes[i].opts, routePorts)
 		c.Start(t, i)
 	}
 	t.Cleanup(func() {
@@ -134,6 +144,34 @@ func (c *Cluster) Servers() []string {
 		out = append(out, fmt.Sprintf("nats://127.0.0.1:%d", n.opts.Port))
 	}
 	return out
+}
+
+// ConnectTo makes a connection that stays with node i, closed when the test ends.
+func (c *Cluster) ConnectTo(t testing.TB, i int) *nats.Conn {
+	t.Helper()
+	nc, err := client.Connect(t.Context(), client.Target{Servers: c.Servers()[i : i+1]}, nats.IgnoreDiscoveredServers())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// MetaLeader is the node that places consumers; -1 while there is none.
+func (c *Cluster) MetaLeader() int {
+	for i, n := range c.nodes {
+		if n.server != nil && n.server.JetStreamIsLeader() {
+			return i
+		}
+	}
+	return -1
+}
+
+// StepDown makes the Log's leader give way to another node.
+func (c *Cluster) StepDown(t testing.TB) {
+	t.Helper()
+	was := c.Leader()
+	require.GreaterOrEqual(t, was, 0)
+	require.NoError(t, c.nodes[was].server.JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, wire.LogName))
+	require.Eventually(t, func() bool { i := c.Leader(); return i >= 0 && i != was }, 20*time.Second, time.Millisecond)
 }
 
 // Connect makes a connection, closed when the test ends. It goes to one of the

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -161,3 +162,12 @@ func IsRestoring(cfg jetstream.StreamConfig) bool { return cfg.Metadata[metaRest
 // StatusSubject is where the host answers what only it knows. It is outside the
 // Log's subjects: nothing of it is stored.
 const StatusSubject = "ds.host.status"
+
+// NextSubject is where a consumer of the Log takes pull requests, under the prefix of
+// the engine's API; "" is the engine's own.
+func NextSubject(prefix, consumer string) string {
+	if prefix == "" {
+		prefix = jetstream.DefaultAPIPrefix
+	}
+	return strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + LogName + "." + consumer
+}

@@ -24,6 +24,16 @@ const (
 	HeaderBatchCommit         = "Nats-Batch-Commit"
 )
 
+// What a consumer says to a pull request: its idle heartbeat tells where it is.
+const (
+	HeaderStatus       = "Status"
+	StatusHeartbeat    = "100"
+	StatusExpired      = "408"
+	StatusConflict     = "409"
+	HeaderLastStream   = "Nats-Last-Stream"   // the Sequence up to which it has looked
+	HeaderLastConsumer = "Nats-Last-Consumer" // how many messages it has sent
+)
+
 const hashed = "sha256:"
 
 // HeaderValue gives the form of s in a header: s itself where it is printable
