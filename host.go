@@ -281,6 +281,8 @@ func (h *host) endMirror() error {
 
 // HostStatus is what the host says of itself.
 type HostStatus struct {
+	Name        string         `json:"name,omitempty"`    // of a node
+	Cluster     string         `json:"cluster,omitempty"` // that it is a node of
 	PID         int            `json:"pid"`
 	Since       int64          `json:"since"` // Unix ms
 	Version     string         `json:"version"`
@@ -293,20 +295,26 @@ type HostStatus struct {
 	MirrorOff   bool           `json:"mirror_off,omitempty"`
 	MirrorError string         `json:"mirror_error,omitempty"`
 	SweepError  string         `json:"sweeper_error,omitempty"`
+	SweeperOff  bool           `json:"sweeper_off,omitempty"`
 	SetAside    uint64         `json:"set_aside,omitempty"`
 }
 
 func (h *host) status() HostStatus {
 	disk := h.broker.Disk()
 	s := HostStatus{
-		PID:       os.Getpid(),
-		Since:     h.since.UnixMilli(),
-		Version:   Version,
-		Endpoint:  h.broker.Address().URL,
-		DiskFree:  disk.Free,
-		DiskFloor: disk.Floor,
-		DiskFull:  disk.Full,
-		MirrorOff: h.stopMirror == nil,
+		Name:       h.cfg.Serve.Name,
+		PID:        os.Getpid(),
+		Since:      h.since.UnixMilli(),
+		Version:    Version,
+		Endpoint:   h.broker.Address().URL,
+		DiskFree:   disk.Free,
+		DiskFloor:  disk.Floor,
+		DiskFull:   disk.Full,
+		MirrorOff:  h.cfg.NoMirror,
+		SweeperOff: h.cfg.NoSweeper,
+	}
+	if c := h.cfg.Serve.Cluster; c != nil {
+		s.Cluster = c.Name
 	}
 	if p := h.progress.Load(); p != nil {
 		s.MirrorSeq, s.MirrorLines, s.SetAside = p.Seq, p.Lines, p.SetAside

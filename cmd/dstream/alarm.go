@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"durablestream"
 	"durablestream/client"
@@ -31,6 +32,15 @@ type alarm struct {
 	Message string `json:"message"`        // what is wrong, and what to do
 }
 
+// stoppedAlarm is about a host, or a node of a cluster, that a signal has stopped.
+func stoppedAlarm(pid int, node bool) alarm {
+	words := "the host, process %d, is stopped and holds up everybody: let it go on with 'kill -CONT %d', or end it with 'kill -KILL %d' and another takes over"
+	if node {
+		words = "this node, process %d, is stopped, and its cluster goes on without it: let it go on with 'kill -CONT %d', or end it with 'kill -KILL %d' and start it again"
+	}
+	return alarm{Name: alarmStopped, Message: fmt.Sprintf(words, pid, pid, pid)}
+}
+
 // hostAlarms are what a host says is wrong with itself.
 func hostAlarms(h durablestream.HostStatus) []alarm {
 	var alarms []alarm
@@ -55,4 +65,49 @@ func logAlarms(s client.State) []alarm {
 	return []alarm{{Name: alarmMissing, Message: fmt.Sprintf(
 		"%s missing between %d and %d: the store is damaged; 'dstream mirror verify' says what the mirror still has",
 		count(s.Missing, "position"), s.First, s.Last)}}
+}
+
+// replicaAlarms are what is wrong with the copies of the Log. Those that were not
+// current at each of the given looks are behind.
+func replicaAlarms(looks ...client.State) []alarm {
+	var alarms []alarm
+	last := looks[len(looks)-1]
+	if last.Cluster != "" && last.Leader == "" {
+		alarms = append(alarms, alarm{Name: alarmLeader, Message: "the log has no leader: nothing is appended until a majority of its nodes is there"})
+	}
+	for _, r := range last.Replicas {
+		switch {
+		case silent(r):
+			alarms = append(alarms, alarm{Name: alarmOffline, Node: r.Name, Message: fmt.Sprintf(
+				"the replica is offline%s: start the node again; while a majority of the nodes is there, nothing is lost and appends go on", heard(r.Seen))})
+		case behindAt(r.Name, looks):
+			alarms = append(alarms, alarm{Name: alarmBehind, Node: r.Name, Message: fmt.Sprintf(
+				"the replica is %s behind: it catches up by itself; look again, and at the node's disk and network if it does not", count(r.Lag, "position"))})
+		}
+	}
+	return alarms
+}
+
+func behindAt(name string, looks []client.State) bool {
+	for _, s := range looks {
+		for _, r := range s.Replicas {
+			if r.Name == name && r.Current {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// silent reports that a node has gone: the engine takes its time to say offline.
+func silent(r client.Replica) bool {
+	const most = 3 * time.Second // a leader and its followers talk each second
+	return r.Offline || !r.Current && r.Seen > most
+}
+
+func heard(ago time.Duration) string {
+	if ago <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (last heard %s ago)", ago.Round(time.Second))
 }

@@ -16,9 +16,10 @@ import (
 
 // watched is a process under the monitor's eyes, from before it has a log.
 type watched struct {
-	server *monitor.Server // nil without --monitor
-	log    atomic.Pointer[durablestream.DurableStream]
-	serve  durablestream.Serve
+	server  *monitor.Server // nil without --monitor
+	log     atomic.Pointer[durablestream.DurableStream]
+	waiting atomic.Pointer[string] // what it said last that it waits for
+	serve   durablestream.Serve
 }
 
 // watch starts the monitor; with an empty address there is none.
@@ -38,6 +39,14 @@ func watch(listen string, serve durablestream.Serve, logger *slog.Logger) (*watc
 		Logger: logger,
 	})
 	return w, err
+}
+
+// hear passes on what the process waits for, and keeps it.
+func (w *watched) hear(say func(string)) func(string) {
+	return func(words string) {
+		w.waiting.Store(&words)
+		say(words)
+	}
 }
 
 // opened gives the log to look at.
@@ -62,7 +71,11 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 	}
 	d := w.log.Load()
 	if d == nil {
-		s.Reasons = append(s.Reasons, monitor.Reason{Name: alarmWaiting, Message: "the log is not open yet"})
+		why := "the log is not open yet"
+		if said := w.waiting.Load(); said != nil {
+			why = *said
+		}
+		s.Reasons = append(s.Reasons, monitor.Reason{Name: alarmWaiting, Message: why})
 		return s
 	}
 	var alarms []alarm
@@ -80,6 +93,9 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 		alarms = append(alarms, alarm{Name: alarmUnreadable, Message: err.Error()})
 	} else {
 		s.Log = &monitor.Log{Position: state.Last, Messages: state.Messages, Missing: state.Missing, Bytes: state.Bytes}
+		for _, r := range state.Replicas {
+			s.Log.Replicas = append(s.Log.Replicas, monitor.Replica{Name: r.Name, Leader: r.Leader, Current: r.Current, Offline: r.Offline, Lag: r.Lag})
+		}
 	}
 	for _, a := range alarms {
 		s.Reasons = append(s.Reasons, monitor.Reason{Name: a.Name, Message: a.Message})
@@ -94,7 +110,11 @@ func snapshotOf(h durablestream.HostStatus) (*monitor.Host, *monitor.Mirror, *mo
 	if !h.MirrorOff {
 		mirror = &monitor.Mirror{Running: h.MirrorError == "", Position: h.MirrorSeq, Lines: h.MirrorLines, SetAside: h.SetAside}
 	}
-	return host, mirror, &monitor.Sweeper{Running: h.SweepError == ""}
+	var sweeper *monitor.Sweeper
+	if !h.SweeperOff {
+		sweeper = &monitor.Sweeper{Running: h.SweepError == ""}
+	}
+	return host, mirror, sweeper
 }
 
 // words is the line of serve that says where the monitor is.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,6 +15,7 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/wire"
@@ -24,20 +26,35 @@ import (
 // statusAnswer is what `status --json` prints. docs/operations.md explains it
 // field by field; scripts rely on the names.
 type statusAnswer struct {
-	Dir      string                    `json:"dir,omitempty"`
-	Servers  []string                  `json:"servers,omitempty"`
-	Running  bool                      `json:"running"`           // somebody hosted before this command
-	Stopped  bool                      `json:"stopped,omitempty"` // by a signal: nothing else is known then
-	Host     *durablestream.HostStatus `json:"host,omitempty"`
-	Position event.Sequence            `json:"position"`
-	First    event.Sequence            `json:"first"`
-	Messages uint64                    `json:"messages"`
-	Missing  uint64                    `json:"missing"`
-	Bytes    uint64                    `json:"bytes"`
-	Mirror   string                    `json:"mirror,omitempty"`
-	Lag      uint64                    `json:"mirror_lag"` // Sequences that the mirror has not dealt with
-	Alarms   []alarm                   `json:"alarms"`
-	SetAside []projection.Aside        `json:"set_aside,omitempty"` // what no projection can read
+	Dir     string   `json:"dir,omitempty"`
+	Servers []string `json:"servers,omitempty"`
+	Running bool     `json:"running"`           // somebody hosted before this command
+	Stopped bool     `json:"stopped,omitempty"` // by a signal: nothing else is known then
+	// Unreadable: the Log does not answer, and only what hosts say of themselves is known.
+	Unreadable bool                      `json:"unreadable,omitempty"`
+	Host       *durablestream.HostStatus `json:"host,omitempty"`
+	Cluster    string                    `json:"cluster,omitempty"`
+	Leader     string                    `json:"leader,omitempty"`
+	Nodes      []nodeAnswer              `json:"nodes,omitempty"` // of a cluster
+	Position   event.Sequence            `json:"position"`
+	First      event.Sequence            `json:"first"`
+	Messages   uint64                    `json:"messages"`
+	Missing    uint64                    `json:"missing"`
+	Bytes      uint64                    `json:"bytes"`
+	Barriers   uint64                    `json:"barriers"` // linearizable reads that were stored
+	Mirror     string                    `json:"mirror,omitempty"`
+	Lag        uint64                    `json:"mirror_lag"` // Sequences that the mirror has not dealt with
+	Alarms     []alarm                   `json:"alarms"`
+	SetAside   []projection.Aside        `json:"set_aside,omitempty"` // what no projection can read
+}
+
+// nodeAnswer is a node of a cluster: what the Log's leader says of its replica, and
+// what it says of itself.
+type nodeAnswer struct {
+	Name    string                    `json:"name"`
+	Replica *client.Replica           `json:"replica,omitempty"` // absent: it has none
+	Host    *durablestream.HostStatus `json:"host,omitempty"`    // absent: it does not answer
+	Lag     uint64                    `json:"mirror_lag"`        // of its own mirror
 }
 
 func statusCommand(o *options) *cobra.Command {
@@ -79,8 +96,8 @@ func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 		}
 	}
 	defer func() {
-		if err != nil && len(o.servers) == 0 && a.stopped() {
-			err = nil // it was stopped meanwhile
+		if err != nil {
+			err = a.unreadable(cmd.Context(), o, err)
 		}
 	}()
 	// A look must not start the mirror where nobody hosts.
@@ -103,11 +120,38 @@ func (a *statusAnswer) stopped() bool {
 	}
 	a.Running, a.Stopped = true, true
 	a.Host = &durablestream.HostStatus{PID: host.PID, Since: host.Since, Version: host.Version, Endpoint: host.URL, DiskFree: -1}
-	a.Alarms = append(a.Alarms, alarm{Name: alarmStopped, Message: fmt.Sprintf(
-		"the host, process %d, is stopped and holds up everybody: let it go on with 'kill -CONT %d', or end it with 'kill -KILL %d' and another takes over",
-		host.PID, host.PID, host.PID)})
+	_, err = os.Stat(filepath.Join(a.Dir, durablestream.HostDir, broker.ManagedFile))
+	a.Alarms = append(a.Alarms, stoppedAlarm(host.PID, err == nil))
 	return true
 }
+
+// unreadable tells what is known although the Log could not be read. Where that is
+// nothing, it returns why.
+func (a *statusAnswer) unreadable(ctx context.Context, o *options, why error) error {
+	if len(o.servers) == 0 && a.stopped() {
+		return nil // it was stopped meanwhile
+	}
+	target := client.Target{Servers: o.servers}
+	if len(o.servers) == 0 {
+		target.AddressFile = broker.AddressPath(filepath.Join(a.Dir, durablestream.HostDir))
+	}
+	nc, err := client.Connect(ctx, target)
+	if err != nil {
+		return why
+	}
+	defer nc.Close()
+	hosts, err := askHosts(ctx, nc, maxNodes)
+	if err != nil || len(hosts) == 0 {
+		return why
+	}
+	*a = statusAnswer{Dir: a.Dir, Servers: a.Servers, Running: true, Unreadable: true}
+	a.Alarms = []alarm{{Name: alarmUnreadable, Message: why.Error()}}
+	a.hosts(client.State{Cluster: hosts[0].Cluster}, hosts)
+	return nil
+}
+
+// maxNodes is more than any cluster has.
+const maxNodes = 32
 
 // ask fills in what an open log tells.
 func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) error {
@@ -116,16 +160,14 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 	if err != nil {
 		return err
 	}
-	a.Position, a.First, a.Messages, a.Missing, a.Bytes = state.Last, state.First, state.Messages, state.Missing, state.Bytes
+	a.log(state)
 	if len(a.Servers) == 0 {
 		a.Mirror = durablestream.MirrorPath(a.Dir)
 	}
 	if a.Running {
-		hosts, err := askHosts(ctx, d.Conn(), 1)
-		if err != nil {
+		if state, err = a.askRunning(ctx, d, state); err != nil {
 			return err
 		}
-		a.hosts(hosts)
 	} else {
 		// This process has the lock, so the disk is its own to look at.
 		h, err := d.HostStatus(ctx)
@@ -137,6 +179,9 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 			a.Alarms = append(a.Alarms, alarm{Name: alarmMismatch, Message: "no host can start: " + err.Error()})
 		}
 	}
+	if a.Barriers, err = d.CountBarriers(ctx); err != nil {
+		return err
+	}
 	resume, err := d.Resume(ctx)
 	if err != nil {
 		return err
@@ -146,14 +191,83 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 	return nil
 }
 
-// hosts puts what the hosts told where it belongs.
-func (a *statusAnswer) hosts(hosts []durablestream.HostStatus) {
-	for _, h := range hosts {
-		a.Alarms = append(a.Alarms, hostAlarms(h)...)
+func (a *statusAnswer) log(s client.State) {
+	a.Position, a.First, a.Messages, a.Missing, a.Bytes = s.Last, s.First, s.Messages, s.Missing, s.Bytes
+}
+
+// askRunning asks the host, or the nodes of the cluster. It returns the state as of
+// its last look.
+func (a *statusAnswer) askRunning(ctx context.Context, d *durablestream.DurableStream, state client.State) (client.State, error) {
+	looks := []client.State{state}
+	hosts, err := askHosts(ctx, d.Conn(), max(1, len(state.Replicas)))
+	if err != nil {
+		return state, err
 	}
-	if len(hosts) > 0 {
-		a.Host = &hosts[0]
-		a.Lag = behind(a.Position, hosts[0])
+	// A replica that takes an event at this moment is behind for an instant.
+	for range 2 {
+		if a.allCurrent(looks[len(looks)-1]) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return state, ctx.Err()
+		case <-time.After(lookAgain):
+		}
+		if state, err = d.State(ctx); err != nil {
+			return state, err
+		}
+		looks = append(looks, state)
+	}
+	a.log(state)
+	a.hosts(state, hosts)
+	a.Alarms = append(a.Alarms, replicaAlarms(looks...)...)
+	return state, nil
+}
+
+// lookAgain is how long a replica that is behind has to catch up.
+const lookAgain = 300 * time.Millisecond
+
+func (a *statusAnswer) allCurrent(s client.State) bool {
+	for _, r := range s.Replicas {
+		if !r.Current && !r.Offline {
+			return false
+		}
+	}
+	return true
+}
+
+// hosts puts what the hosts told where it belongs.
+func (a *statusAnswer) hosts(state client.State, hosts []durablestream.HostStatus) {
+	for _, h := range hosts {
+		for _, x := range hostAlarms(h) {
+			x.Node = h.Name
+			a.Alarms = append(a.Alarms, x)
+		}
+	}
+	if state.Cluster == "" {
+		if len(hosts) > 0 {
+			a.Host, a.Lag = &hosts[0], behind(a.Position, hosts[0])
+		}
+		return
+	}
+	a.Cluster, a.Leader = state.Cluster, state.Leader
+	for _, r := range state.Replicas {
+		a.Nodes = append(a.Nodes, nodeAnswer{Name: r.Name, Replica: &r})
+	}
+	for _, h := range hosts {
+		at := slices.IndexFunc(a.Nodes, func(n nodeAnswer) bool { return n.Name == h.Name })
+		if at < 0 {
+			at = len(a.Nodes)
+			a.Nodes = append(a.Nodes, nodeAnswer{Name: h.Name})
+		}
+		a.Nodes[at].Host, a.Nodes[at].Lag = &h, behind(a.Position, h)
+	}
+	slices.SortFunc(a.Nodes, func(a, b nodeAnswer) int { return strings.Compare(a.Name, b.Name) })
+	for _, n := range a.Nodes {
+		// Servers that are not ours answer nothing, none of them.
+		if n.Host == nil && len(hosts) > 0 && !silent(*n.Replica) {
+			a.Alarms = append(a.Alarms, alarm{Name: alarmSilent, Node: n.Name, Message: "the node has a replica and does not tell its status: is 'dstream serve' stopped there, or starting?"})
+		}
 	}
 }
 
@@ -170,7 +284,7 @@ const moreAnswers = 200 * time.Millisecond
 // that is not ours answers nothing, which is no error.
 func askHosts(ctx context.Context, nc *nats.Conn, want int) ([]durablestream.HostStatus, error) {
 	inbox := nc.NewRespInbox()
-	answers := make(chan *nats.Msg, 64)
+	answers := make(chan *nats.Msg, maxNodes)
 	sub, err := nc.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask the host for its status: %w", err)
@@ -200,7 +314,6 @@ func askHosts(ctx context.Context, nc *nats.Conn, want int) ([]durablestream.Hos
 			patience.Reset(moreAnswers)
 		}
 	}
-	slices.SortFunc(hosts, func(a, b durablestream.HostStatus) int { return a.PID - b.PID })
 	return hosts, nil
 }
 

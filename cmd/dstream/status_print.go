@@ -57,6 +57,8 @@ func (a *statusAnswer) print(out io.Writer) error {
 		s.line("log of", "%s", a.Dir)
 	}
 	switch {
+	case a.Cluster != "":
+		s.line("cluster", "%s: %s, leader %s", a.Cluster, a.nodesWords(), a.leaderWords())
 	case a.Host != nil:
 		s.line("host", "%s", hostWords(*a.Host))
 		s.line("endpoint", "%s", a.Host.Endpoint)
@@ -65,12 +67,16 @@ func (a *statusAnswer) print(out io.Writer) error {
 	default:
 		s.line("host", "these servers are not run by dstream: they tell nothing of disk and mirror")
 	}
-	if a.Stopped { // nothing else is known
-		a.printAlarms(s)
-		return s.err
+	if !a.Stopped && !a.Unreadable {
+		s.line("position", "%d (%s, %s)", a.Position, count(a.Messages, "message"), size(int64(a.Bytes)))
 	}
-	s.line("position", "%d (%s, %s)", a.Position, count(a.Messages, "message"), size(int64(a.Bytes)))
-	if a.Host != nil {
+	if a.Barriers > 0 {
+		s.line("barriers", "%d stored, for linearizable reads", a.Barriers)
+	}
+	for _, n := range a.Nodes {
+		n.print(s, a.Unreadable)
+	}
+	if a.Host != nil && !a.Stopped {
 		s.line("mirror", "%s", mirrorWords(*a.Host, a.Lag))
 		s.line("sweeper", "%s", sweeperWords(*a.Host))
 		s.line("disk", "%s", diskWords(*a.Host))
@@ -83,6 +89,47 @@ func (a *statusAnswer) print(out io.Writer) error {
 	}
 	a.printAlarms(s)
 	return s.err
+}
+
+func (a *statusAnswer) nodesWords() string {
+	words := count(len(a.Nodes), "node")
+	if a.Unreadable {
+		words += " answering"
+	}
+	return words
+}
+
+func (a *statusAnswer) leaderWords() string {
+	if a.Leader == "" {
+		return "unknown"
+	}
+	return a.Leader
+}
+
+// print says what is known of a node, in three lines at most.
+func (n nodeAnswer) print(s *sheet, unreadable bool) {
+	replica := "no replica"
+	if r := n.Replica; r == nil && unreadable {
+		replica = "answers"
+	} else if r != nil {
+		switch {
+		case r.Leader:
+			replica = "leader"
+		case silent(*r):
+			replica = "OFFLINE" + heard(r.Seen)
+		case r.Current:
+			replica = "current"
+		default:
+			replica = count(r.Lag, "position") + " behind"
+		}
+	}
+	if n.Host == nil {
+		s.line(n.Name, "%s, tells nothing of itself", replica)
+		return
+	}
+	h := *n.Host
+	s.line(n.Name, "%s, %s, pid %d, %s, up %s", replica, h.Endpoint, h.PID, h.Version, uptime(h))
+	s.line("", "mirror %s, sweeper %s, disk %s", mirrorBrief(h, n.Lag), sweeperWords(h), diskBrief(h))
 }
 
 func (a *statusAnswer) printAlarms(s *sheet) {
@@ -99,15 +146,40 @@ func (a *statusAnswer) printAlarms(s *sheet) {
 }
 
 func hostWords(h durablestream.HostStatus) string {
-	since := time.UnixMilli(h.Since)
-	return fmt.Sprintf("pid %d, version %s, since %s (%s)",
-		h.PID, h.Version, since.Format("2006-01-02 15:04:05"), time.Since(since).Round(time.Second))
+	since := time.UnixMilli(h.Since).Format("2006-01-02 15:04:05")
+	return fmt.Sprintf("pid %d, version %s, since %s (%s)", h.PID, h.Version, since, uptime(h))
+}
+
+func uptime(h durablestream.HostStatus) time.Duration {
+	return time.Since(time.UnixMilli(h.Since)).Round(time.Second)
+}
+
+func mirrorBrief(h durablestream.HostStatus, lag uint64) string {
+	switch {
+	case h.MirrorOff:
+		return "off"
+	case h.MirrorError != "":
+		return "STOPPED"
+	case lag > 0:
+		return fmt.Sprintf("%d behind", lag)
+	}
+	return "up to date"
+}
+
+func diskBrief(h durablestream.HostStatus) string {
+	switch {
+	case h.DiskFloor < 0:
+		return "not watched"
+	case h.DiskFull:
+		return "FULL"
+	}
+	return size(h.DiskFree) + " free"
 }
 
 func mirrorWords(h durablestream.HostStatus, lag uint64) string {
 	switch {
 	case h.MirrorOff:
-		return "off: this host writes none"
+		return "off"
 	case h.MirrorError != "":
 		return fmt.Sprintf("STOPPED, %s behind", count(lag, "position"))
 	case lag > 0:
@@ -117,7 +189,10 @@ func mirrorWords(h durablestream.HostStatus, lag uint64) string {
 }
 
 func sweeperWords(h durablestream.HostStatus) string {
-	if h.SweepError != "" {
+	switch {
+	case h.SweeperOff:
+		return "off"
+	case h.SweepError != "":
 		return "STOPPED"
 	}
 	return "running"

@@ -3,15 +3,19 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream/client"
 	"durablestream/internal/address"
 )
 
@@ -69,4 +73,97 @@ func TestSheetWraps(t *testing.T) {
            see above
 alarms     none
 `, out.String())
+}
+
+// statusOf asks for the status, which must be an answer.
+func statusOf(t *testing.T, args ...string) (statusAnswer, int) {
+	t.Helper()
+	status, out, words := dstream(t, append(args, "status", "--json")...)
+	var a statusAnswer
+	require.NoError(t, json.Unmarshal([]byte(out), &a), "%s%s", out, words)
+	return a, status
+}
+
+func (a statusAnswer) has(alarm, node string) bool {
+	for _, x := range a.Alarms {
+		if x.Name == alarm && x.Node == node {
+			return true
+		}
+	}
+	return false
+}
+
+// Each node of a cluster is shown, by itself and by what the leader says of it; one
+// that is lost makes an alarm; with the majority lost, who is left still tells.
+func TestStatusOfACluster(t *testing.T) {
+	t.Parallel()
+	n := newNodes(t)
+	n.start(t, 0, 1, 2)
+	n.serving(t, 0, 1, 2)
+	servers := "--server=" + strings.Join(n.servers, ",")
+	status, _, words := dstream(t, servers, "append", "task.created", "--stream", "s", "--actor", "a")
+	require.Zero(t, status, words)
+
+	var a statusAnswer
+	require.Eventually(t, func() bool { a, status = statusOf(t, servers); return status == exitDone }, 20*time.Second, 50*time.Millisecond)
+	require.Equal(t, "ds", a.Cluster)
+	require.Len(t, a.Nodes, 3)
+	leads := 0
+	for i, node := range a.Nodes {
+		require.Equal(t, fmt.Sprintf("n%d", i+1), node.Name)
+		require.Equal(t, n.procs[i].Process.Pid, node.Host.PID)
+		require.True(t, node.Replica.Current)
+		if node.Replica.Leader {
+			leads++
+			require.Equal(t, node.Name, a.Leader)
+		}
+	}
+	require.Equal(t, 1, leads)
+	ofNode, _ := statusOf(t, "--dir", n.dirOf(1))
+	require.Len(t, ofNode.Nodes, 3, "from a node's own directory as well")
+
+	// One that the leader does not hear is an alarm.
+	lost := (slices.IndexFunc(a.Nodes, func(x nodeAnswer) bool { return x.Name == a.Leader }) + 1) % 3
+	require.NoError(t, n.procs[lost].Process.Kill())
+	<-n.exit[lost]
+	require.Eventually(t, func() bool {
+		a, status = statusOf(t, servers)
+		return status == exitFailed && a.has(alarmOffline, a.Nodes[lost].Name)
+	}, 30*time.Second, 100*time.Millisecond, "%v", a.Alarms)
+	require.Nil(t, a.Nodes[lost].Host)
+	require.Len(t, a.Alarms, 1, "once, not in two ways")
+
+	// Nobody can read the log any more, and the last node still answers.
+	other := (lost + 1) % 3
+	require.NoError(t, n.procs[other].Process.Kill())
+	<-n.exit[other]
+	require.Eventually(t, func() bool {
+		a, status = statusOf(t, servers)
+		return status == exitFailed && a.Unreadable
+	}, 60*time.Second, 100*time.Millisecond)
+	require.True(t, a.has(alarmUnreadable, ""))
+	require.Len(t, a.Nodes, 1)
+	require.Equal(t, n.procs[3-lost-other].Process.Pid, a.Nodes[0].Host.PID)
+}
+
+// A replica that is behind for a moment is no alarm; one that stays behind is.
+func TestReplicaAlarms(t *testing.T) {
+	t.Parallel()
+	look := func(r client.Replica) client.State {
+		return client.State{Cluster: "ds", Leader: "n1", Replicas: []client.Replica{{Name: "n1", Leader: true, Current: true}, r}}
+	}
+	behind, current := look(client.Replica{Name: "n2", Lag: 5}), look(client.Replica{Name: "n2", Current: true})
+	require.Empty(t, replicaAlarms(current))
+	require.Empty(t, replicaAlarms(behind, current))
+	require.Empty(t, replicaAlarms(current, behind))
+	names := func(alarms []alarm) (all []string) {
+		for _, a := range alarms {
+			all = append(all, a.Name+" "+a.Node)
+		}
+		return all
+	}
+	require.Equal(t, []string{alarmBehind + " n2"}, names(replicaAlarms(behind, behind, behind)))
+	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(look(client.Replica{Name: "n2", Offline: true}))))
+	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(look(client.Replica{Name: "n2", Seen: time.Minute}))))
+	require.Equal(t, []string{alarmLeader + " "}, names(replicaAlarms(client.State{Cluster: "ds"})))
 }

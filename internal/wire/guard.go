@@ -21,6 +21,9 @@ const (
 // GuardSubject gives guards.<kind>.<id token>.
 func GuardSubject(kind, id string) string { return Guards + "." + kind + "." + Token(id) }
 
+// GuardFilter gives guards.<kind>.*, which takes all guards of a kind.
+func GuardFilter(kind string) string { return Guards + "." + kind + ".*" }
+
 // ParseGuardSubject is the inverse of GuardSubject.
 func ParseGuardSubject(subject string) (kind, id string, ok bool) {
 	rest, ok := strings.CutPrefix(subject, Guards+".")
