@@ -16,6 +16,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 	"durablestream/sweeper"
@@ -100,7 +101,15 @@ func (c Config) broker() (broker.Config, error) {
 		Insecure:        c.Serve.Insecure,
 		Waiting:         c.Serve.Waiting,
 	}
-	return b, nil
+	if c.Serve.KeyFile == "" {
+		return b, nil
+	}
+	keys, err := roles.Read(c.Serve.KeyFile)
+	if err == nil && len(keys) == 0 {
+		err = &roles.ListError{Path: c.Serve.KeyFile, Rule: "holds no key: make one with dstream keys make"}
+	}
+	b.Keys = keys
+	return b, err
 }
 
 // stop writes the mirror up to what the Log holds, and then stops everything; the

@@ -79,7 +79,8 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts, err := cfg.options(rand.Text())
+	secret := rand.Text()
+	opts, err := cfg.options(secret)
 	if err != nil {
 		return nil, err
 	}
@@ -87,10 +88,16 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now()}
+	if len(cfg.Keys) > 0 {
+		b.token = secret
+	}
 	if err := b.takeLock(); err != nil {
 		return nil, err
 	}
 	err = cfg.claim()
+	if err == nil {
+		err = b.moveAccount()
+	}
 	if err == nil {
 		err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
 	}
@@ -220,7 +227,9 @@ func (b *Broker) checkLog(ctx context.Context) error {
 
 // Connect makes a connection within this process. Whoever calls it closes it.
 func (b *Broker) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	opts = append([]nats.Option{nats.InProcessServer(b.server), nats.Token(b.token), nats.ReconnectBufSize(-1)}, opts...)
+	opts = append([]nats.Option{nats.InProcessServer(b.server), b.credentials(), nats.ReconnectBufSize(-1),
+		// Not to be guessed from what this process has written: see package roles.
+		nats.CustomInboxPrefix("_INBOX." + rand.Text())}, opts...)
 	nc, err := nats.Connect("", opts...)
 	if err != nil {
 		return nil, fmt.Errorf("broker: cannot connect to the broker in this process: %w", err)
@@ -232,7 +241,7 @@ func (b *Broker) Connect(opts ...nats.Option) (*nats.Conn, error) {
 func (b *Broker) Address() address.Address {
 	return address.Address{
 		URL:      b.server.ClientURL(),
-		Token:    b.token,
+		Token:    b.addressToken(),
 		PID:      os.Getpid(),
 		Format:   wire.Format,
 		Version:  b.cfg.Version,

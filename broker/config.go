@@ -152,7 +152,7 @@ func (c Config) options(token string) (*server.Options, error) {
 		}
 		err = c.clusterOptions(opts)
 	}
-	return opts, err
+	return opts, errors.Join(err, c.applyKeys(opts, token), c.applyTLS(opts))
 }
 
 // listenAddress reads a host:port of the flag that it names.
@@ -165,9 +165,5 @@ func (c Config) listenAddress(what, address string) (host string, port int, err 
 	if err != nil || port < 0 || port > 65535 {
 		return "", 0, fmt.Errorf("broker: %s address %q: the port must be 0 (any free one) to 65535", what, address)
 	}
-	ip := net.ParseIP(host)
-	if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return "", 0, fmt.Errorf("broker: %s address %q: must be a loopback address; anything else needs keys and TLS", what, address)
-	}
-	return host, port, nil
+	return host, port, c.checkListen(what+" address", address, host)
 }

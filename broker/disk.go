@@ -145,7 +145,10 @@ var diskFull = fmt.Appendf(nil,
 // refuse turns the refusal of appends on or off.
 func (w *diskWatch) refuse(on bool) error {
 	err := w.answer()
-	acc := w.b.server.GlobalAccount()
+	acc, lookup := w.b.logAccount()
+	if lookup != nil {
+		return lookup // the server is shutting down
+	}
 	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
 		switch {
 		case !on:
@@ -182,7 +185,7 @@ func (w *diskWatch) answer() error {
 }
 
 func (w *diskWatch) healthy() bool {
-	h := w.b.server.Healthz(&server.HealthzOptions{Account: w.b.server.GlobalAccount().Name, Stream: wire.LogName})
+	h := w.b.server.Healthz(&server.HealthzOptions{Account: w.b.cfg.account(), Stream: wire.LogName})
 	return h.Status == "ok"
 }
 
@@ -203,8 +206,10 @@ func (w *diskWatch) mend() {
 // it, from what it had staged, when it starts. But it deletes what is staged when
 // only an account is switched off: so that is put aside meanwhile.
 func (w *diskWatch) restartEngine() {
-	acc := w.b.server.GlobalAccount()
-	err := moveAll(w.b.staged(), w.b.aside())
+	acc, err := w.b.logAccount()
+	if err == nil {
+		err = moveAll(w.b.staged(), w.b.aside())
+	}
 	if err == nil {
 		err = acc.DisableJetStream()
 	}
@@ -227,7 +232,7 @@ func (w *diskWatch) restartEngine() {
 // staged is where the engine keeps the messages of batches that are not committed;
 // aside is where they are while JetStream is switched off.
 func (b *Broker) staged() string {
-	return filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir, server.DEFAULT_GLOBAL_ACCOUNT, "streams", wire.LogName, "batches")
+	return filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir, b.cfg.account(), "streams", wire.LogName, "batches")
 }
 
 func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, "batches") }

@@ -18,7 +18,7 @@ func (b *Broker) WatchDisk(floor int64, free func() (int64, error)) {
 
 // Healthy is what the engine says of the Log.
 func (b *Broker) Healthy() *server.HealthStatus {
-	return b.server.Healthz(&server.HealthzOptions{Account: b.server.GlobalAccount().Name, Stream: wire.LogName})
+	return b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName})
 }
 
 // RestartEngine does what the disk watch does to a stream that is stuck.

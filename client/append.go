@@ -80,8 +80,13 @@ func (c *Client) prepare(e event.Event) (event.Recorded, error) {
 // restore adds to its headers, so that an event that is taken once always fits.
 const headerRoom = 256
 
+// checkSize refuses what the server would not take: also what the role of this key
+// does not allow.
 func (c *Client) checkSize(msgs ...*nats.Msg) error {
 	for _, m := range msgs {
+		if err := c.mayStore(m.Subject); err != nil {
+			return fmt.Errorf("client: %w", err)
+		}
 		if size, limit := wire.Size(m)+headerRoom, int(c.nc.MaxPayload()); size > limit {
 			return fmt.Errorf("client: %w", &TooLargeError{size, limit})
 		}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
@@ -341,7 +341,7 @@ func (c *Client) tryBatch(ctx context.Context, b batch) (*jetstream.PubAck, erro
 	if len(b) == 1 { // a lone guard: batches are dear
 		return c.js.PublishMsg(ctx, b[0].msg, jetstream.WithRetryAttempts(0))
 	}
-	id := nuid.Next()
+	id := rand.Text()
 	for i, e := range b {
 		e.msg.Header[wire.HeaderBatchID] = []string{id}
 		e.msg.Header[wire.HeaderBatchSequence] = []string{strconv.Itoa(i + 1)}

@@ -289,13 +289,13 @@ func (c *Client) Reject(ctx context.Context, id, by, reason string) (projection.
 	return c.decide(ctx, id, event.CheckpointRejected, by, event.Rejected{CheckpointID: id, RejectedBy: by, Reason: reason})
 }
 
-// Cancel withdraws a checkpoint. The one who asked cannot decide, and this is a
-// decision: from them it is a request to the sweeper, which Cancel waits for as
+// Cancel withdraws a checkpoint. The one who asked cannot decide, nor can an agent's
+// key, and this is a decision: from them it is a request to the sweeper, which Cancel waits for as
 // long as ctx lasts, at most 5 seconds; the checkpoint is then still pending, with
 // CancelRequested set.
 func (c *Client) Cancel(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
 	cp, err := c.decide(ctx, id, event.CheckpointCancelled, by, event.Cancelled{CheckpointID: id, CancelledBy: by, Reason: reason})
-	if !errors.Is(err, ErrOwnCheckpoint) {
+	if !errors.Is(err, ErrOwnCheckpoint) && !errors.Is(err, ErrNotAllowed) {
 		return cp, err
 	}
 	return c.RequestCancel(ctx, id, by, reason)

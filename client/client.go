@@ -44,6 +44,7 @@ type Client struct {
 	cfg     Config
 	nc      *nats.Conn
 	js      jetstream.JetStream
+	rights  rights
 	window  time.Duration // the Log's duplicate window
 	conn    *connWatch
 	created time.Time // when the Log was made
@@ -74,11 +75,15 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	js, err := jetstream.New(nc)
+	rights, err := askRights(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	js, err := rights.jetStream(nc)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{cfg: cfg, nc: nc, js: js, conn: watchConn(nc), barrier: newBarriers()}
+	c := &Client{cfg: cfg, nc: nc, js: js, rights: rights, conn: watchConn(nc), barrier: newBarriers()}
 	info, err := c.info(ctx)
 	if err == nil {
 		err = wire.CheckLog(info.Config, 1)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"durablestream/internal/address"
+	"durablestream/internal/roles"
 )
 
 // Target says which broker to connect to: a project's host, or servers by name.
@@ -58,17 +59,23 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 		nats.Timeout(2 * time.Second),
 		nats.IgnoreAuthErrorAbort(),
 	}
+	var d *fileDialer
 	if t.AddressFile != "" {
-		d := &fileDialer{path: t.AddressFile, local: t.Local}
+		d = &fileDialer{path: t.AddressFile, local: t.Local}
 		url = "nats://host.dstream:4222" // never dialled: the dialer asks the file
 		base = append(base, nats.SetCustomDialer(d), nats.TokenHandler(d.token), nats.IgnoreDiscoveredServers(),
 			// Or each reconnect asks the DNS for the name above, seconds without a
 			// network, while the connection is locked.
-			nats.SkipHostLookup())
+			nats.SkipHostLookup(), nats.UserInfoHandler(d.user))
 	}
+	who, public, err := t.identify(d)
+	if err != nil {
+		return nil, err
+	}
+	base = append(base, who...)
 	nc, err := nats.Connect(url, append(base, opts...)...)
 	if err != nil {
-		return nil, fmt.Errorf("client: cannot connect to %s: %w", t, err)
+		return nil, t.refusal(err, public, d)
 	}
 	return nc, nil
 }
@@ -92,13 +99,20 @@ func reconnectDelay(attempts int) time.Duration {
 type fileDialer struct {
 	path  string
 	local func() (net.Conn, string, error) // may be nil
-	last  atomic.Pointer[string]           // the token that goes with what was dialled last
+	last  atomic.Pointer[dialled]
+}
+
+// dialled is what goes with the connection that was made last.
+type dialled struct {
+	token string
+	local bool
+	host  string // for the server's certificate
 }
 
 func (d *fileDialer) Dial(network, _ string) (net.Conn, error) {
 	if d.local != nil {
 		if conn, token, err := d.local(); conn != nil || err != nil {
-			d.last.Store(&token)
+			d.last.Store(&dialled{token: token, local: true})
 			return conn, err
 		}
 	}
@@ -106,13 +120,28 @@ func (d *fileDialer) Dial(network, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.last.Store(&a.Token)
-	return (&net.Dialer{Timeout: 2 * time.Second}).Dial(network, strings.TrimPrefix(a.URL, "nats://"))
+	_, at, _ := strings.Cut(a.URL, "://")
+	host, _, err := net.SplitHostPort(at)
+	if err != nil {
+		return nil, fmt.Errorf("%s: the address %q: %w", d.path, a.URL, err)
+	}
+	d.last.Store(&dialled{token: a.Token, host: host})
+	return (&net.Dialer{Timeout: 2 * time.Second}).Dial(network, at)
 }
 
-func (d *fileDialer) token() string {
-	if token := d.last.Load(); token != nil {
-		return *token
+func (d *fileDialer) token() string { return d.now().token }
+
+// user is who the host in this process takes us for where it has keys.
+func (d *fileDialer) user() (name, password string) {
+	if now := d.now(); now.local {
+		return roles.HostUser, now.token
 	}
-	return ""
+	return "", ""
+}
+
+func (d *fileDialer) now() dialled {
+	if now := d.last.Load(); now != nil {
+		return *now
+	}
+	return dialled{}
 }

@@ -2,17 +2,16 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
-
 	"durablestream/event"
 	"durablestream/internal/wire"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // FeedConfig says which stored messages a feed brings.
@@ -226,11 +225,11 @@ func (f *feed) sameLog(ctx context.Context) error {
 
 func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error) {
 	cfg := jetstream.ConsumerConfig{
-		Name:              "ds_" + nuid.Next(),
+		Name:              "ds_" + rand.Text(),
 		AckPolicy:         jetstream.AckNonePolicy,
 		MemoryStorage:     true,
 		Replicas:          1,
-		InactiveThreshold: consumerIdle,
+		InactiveThreshold: f.c.idle(),
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       uint64(f.at) + 1,
 		HeadersOnly:       f.cfg.HeadersOnly,
@@ -258,7 +257,7 @@ func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error)
 // drop takes the consumer off the server; should that fail, it goes by itself
 // after consumerIdle.
 func (f *feed) drop(ctx context.Context, cons jetstream.Consumer) {
-	if !f.c.nc.IsConnected() {
+	if !f.c.nc.IsConnected() || !f.c.mayDelete() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)

@@ -2,11 +2,10 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-
-	"github.com/nats-io/nuid"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
@@ -44,7 +43,7 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 			Field: "batch", Value: fmt.Sprintf("%d events", len(events)), Rule: "must hold at most 999 events behind a guard"})
 	}
 	subject := wire.GuardSubject(wire.GuardUser, g.Name)
-	body := wire.GuardBody{Event: nuid.Next(), Data: g.Data} // unique, so that ours is known again
+	body := wire.GuardBody{Event: rand.Text(), Data: g.Data} // unique, so that ours is known again
 	b := batch{{}}
 	for i, e := range events {
 		r, err := c.prepare(e)

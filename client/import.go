@@ -2,12 +2,11 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nuid"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
@@ -245,7 +244,7 @@ func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
 // gather fills the batch with the import guard and the next events, each of them
 // behind its own guard where it needs one, and returns how many events that are.
 func (im *importer) gather() int {
-	body := wire.GuardBody{Event: nuid.Next()}.Encode()
+	body := wire.GuardBody{Event: rand.Text()}.Encode()
 	im.batch = batch{guardEntry(im.guard, body, im.at)}
 	im.inside = map[string]event.Sequence{}
 	im.size = 0

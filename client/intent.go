@@ -3,12 +3,11 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nuid"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
@@ -280,7 +279,7 @@ func (c *Client) moveIntent(ctx context.Context, l Lease, state string) (Lease, 
 	if err := event.ValidateID("holder", l.Holder); err != nil {
 		return l, fmt.Errorf("client: intent %s: %w", l.Intent, err)
 	}
-	body := wire.GuardBody{Event: nuid.Next(), State: state, Holder: l.Holder, Lease: l.Length.Milliseconds()}
+	body := wire.GuardBody{Event: rand.Text(), State: state, Holder: l.Holder, Lease: l.Length.Milliseconds()}
 	if l.Length > 0 {
 		l.Until = time.Now().Round(0).Add(l.Length)
 	}

@@ -81,7 +81,7 @@ func (c *Client) withdraw(ctx context.Context, cp projection.Checkpoint, by, rea
 	switch {
 	case errors.As(err, &decided):
 		return nil
-	case errors.Is(err, ErrOwnCheckpoint):
+	case errors.Is(err, ErrOwnCheckpoint), errors.Is(err, ErrNotAllowed):
 		payload, err := marshal(event.CancelRequested{CheckpointID: cp.ID, RequestedBy: by, Reason: reason})
 		if err == nil {
 			_, err = c.Append(ctx, event.Event{Type: event.CheckpointCancelRequested, StreamID: cp.StreamID, Actor: by, Payload: payload})

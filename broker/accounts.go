@@ -1,0 +1,150 @@
+package broker
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"durablestream/internal/roles"
+)
+
+// applyKeys lets in the keys of c and nobody else, and our own connections within
+// this process, which prove themselves with secret: it is made at each start and
+// never written.
+func (c Config) applyKeys(opts *server.Options, secret string) error {
+	if len(c.Keys) == 0 {
+		return nil
+	}
+	if err := roles.Check("(broker.Config.Keys)", c.Keys); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	var made server.Options
+	if err := made.ProcessConfigString(roles.Accounts(c.Keys, secret)); err != nil {
+		return fmt.Errorf("broker: the server does not take the accounts of the keys: %w", err)
+	}
+	opts.Authorization = "" // the secret is now a password of LOG's
+	opts.Accounts, opts.SystemAccount = made.Accounts, made.SystemAccount
+	opts.Users, opts.Nkeys = made.Users, made.Nkeys
+	return nil
+}
+
+// applyTLS makes clients use TLS; they may show a certificate, and it is their key
+// that says who they are.
+func (c Config) applyTLS(opts *server.Options) error {
+	if c.TLS == (TLSConfig{}) {
+		return nil
+	}
+	cfg, err := c.TLS.load()
+	if err != nil {
+		return err
+	}
+	opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, cfg, 5
+	return nil
+}
+
+// load reads the files. The result is for a server's side of clients and of routes.
+func (t TLSConfig) load() (*tls.Config, error) {
+	if t.Cert == "" || t.Key == "" {
+		return nil, errors.New("broker: TLS needs a certificate and its key: give both")
+	}
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("broker: the TLS certificate %s and key %s cannot be used: %w", t.Cert, t.Key, err)
+	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if t.CA == "" {
+		return cfg, nil
+	}
+	pem, err := os.ReadFile(t.CA)
+	if err != nil {
+		return nil, fmt.Errorf("broker: the TLS authorities cannot be read: %w", err)
+	}
+	cfg.RootCAs = x509.NewCertPool()
+	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("broker: the TLS authorities: %s holds no certificate in PEM form", t.CA)
+	}
+	cfg.ClientCAs, cfg.ClientAuth = cfg.RootCAs, tls.VerifyClientCertIfGiven
+	return cfg, nil
+}
+
+// checkListen refuses to let other machines in unless it is known who they are and
+// nobody can listen in between.
+func (c Config) checkListen(what, address, host string) error {
+	ip := net.ParseIP(host)
+	loopback := host == "localhost" || ip != nil && ip.IsLoopback()
+	if loopback || c.Insecure || len(c.Keys) > 0 && c.TLS.Cert != "" {
+		return nil
+	}
+	missing := "keys and TLS"
+	switch {
+	case len(c.Keys) > 0:
+		missing = "TLS"
+	case c.TLS.Cert != "":
+		missing = "keys"
+	}
+	return fmt.Errorf("broker: %s %q is no loopback address: that needs %s, or whoever reaches it can read and write the log (dstream keys --help); --insecure allows it all the same",
+		what, address, missing)
+}
+
+// account is the one that holds the Log.
+func (c Config) account() string {
+	if len(c.Keys) > 0 {
+		return roles.LogAccount
+	}
+	return server.DEFAULT_GLOBAL_ACCOUNT
+}
+
+// moveAccount takes the Log of a single host along when keys are given to it for the
+// first time: the engine keeps each account's streams in a directory of its own. The
+// way back is closed, since whoever could leave out the keys could do everything.
+func (b *Broker) moveAccount() error {
+	dir := filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir)
+	open, kept := filepath.Join(dir, server.DEFAULT_GLOBAL_ACCOUNT), filepath.Join(dir, roles.LogAccount)
+	_, err := os.Stat(kept)
+	isKept := !errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && isKept:
+		return fmt.Errorf("broker: %w", err)
+	case len(b.cfg.Keys) == 0 && isKept:
+		return fmt.Errorf("broker: the log in %s was hosted with keys: host it with its key list (--keys)", b.cfg.Dir)
+	case len(b.cfg.Keys) == 0 || isKept || b.cfg.Cluster != nil:
+		return nil
+	}
+	if err := os.Rename(open, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("broker: cannot move the log to where keys protect it: %w", err)
+	}
+	return nil
+}
+
+// credentials are those of our own connections within this process.
+func (b *Broker) credentials() nats.Option {
+	if len(b.cfg.Keys) > 0 {
+		return nats.UserInfo(roles.HostUser, b.token)
+	}
+	return nats.Token(b.token)
+}
+
+// addressToken is what others join with: with keys, each shows its own.
+func (b *Broker) addressToken() string {
+	if len(b.cfg.Keys) > 0 {
+		return ""
+	}
+	return b.token
+}
+
+// logAccount is the account that holds the Log, in the running server.
+func (b *Broker) logAccount() (*server.Account, error) {
+	acc, err := b.server.LookupAccount(b.cfg.account())
+	if err != nil {
+		return nil, fmt.Errorf("broker: the account %s: %w", b.cfg.account(), err)
+	}
+	return acc, nil
+}
