@@ -160,6 +160,9 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 			if !errors.As(err, &locked) {
 				return nil, fmt.Errorf("durablestream: %w", err)
 			}
+			if errors.Is(why, client.ErrKeyUnknown) || errors.Is(why, client.ErrKeyNeeded) {
+				return nil, fmt.Errorf("durablestream: %w", why) // the host is there, and will not know us later
+			}
 			why = errors.Join(err, ignoreNone(why))
 		}
 		if stopped := h.why(); stopped != nil {

@@ -104,21 +104,26 @@ func (c Config) account() string {
 
 // moveAccount takes the Log of a single host along when keys are given to it for the
 // first time: the engine keeps each account's streams in a directory of its own. The
-// way back is closed, since whoever could leave out the keys could do everything.
+// way back is closed, see claim.
 func (b *Broker) moveAccount() error {
-	dir := filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir)
-	open, kept := filepath.Join(dir, server.DEFAULT_GLOBAL_ACCOUNT), filepath.Join(dir, roles.LogAccount)
-	_, err := os.Stat(kept)
-	isKept := !errors.Is(err, fs.ErrNotExist)
-	switch {
-	case err != nil && isKept:
-		return fmt.Errorf("broker: %w", err)
-	case len(b.cfg.Keys) == 0 && isKept:
-		return fmt.Errorf("broker: the log in %s was hosted with keys: host it with its key list (--keys)", b.cfg.Dir)
-	case len(b.cfg.Keys) == 0 || isKept || b.cfg.Cluster != nil:
+	if len(b.cfg.Keys) == 0 {
 		return nil
 	}
-	if err := os.Rename(open, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	dir := filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir)
+	open, kept := filepath.Join(dir, server.DEFAULT_GLOBAL_ACCOUNT), filepath.Join(dir, roles.LogAccount)
+	if _, err := os.Stat(kept); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, err := os.Stat(open)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && b.cfg.Cluster != nil:
+		return fmt.Errorf("broker: the log in %s is a cluster's without keys, and stays one: start a cluster with keys in other directories, and restore the mirror into it", b.cfg.Dir)
+	case err == nil:
+		err = os.Rename(open, kept)
+	}
+	if err != nil {
 		return fmt.Errorf("broker: cannot move the log to where keys protect it: %w", err)
 	}
 	return nil

@@ -134,7 +134,7 @@ func TestKeysForALogThatHadNone(t *testing.T) {
 	require.Equal(t, rec, r, "the same event again: the log is the old one")
 	require.NoError(t, b.Stop(t.Context()))
 	_, err = start(t, broker.Config{Dir: dir})
-	require.ErrorContains(t, err, "was hosted with keys")
+	require.ErrorContains(t, err, "is hosted with keys: only 'dstream serve --keys FILE' hosts it")
 }
 
 // What watches the disk reaches the Log also in its own account, and refuses what

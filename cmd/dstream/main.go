@@ -96,14 +96,19 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	f := root.PersistentFlags()
-	f.StringVar(&o.dir, "dir", ".opencode", "directory of the log and its mirror")
-	f.StringSliceVar(&o.servers, "server", nil, "NATS server that holds the log, instead of a host in --dir (repeatable)")
+	f.StringVar(&o.dir, "dir", fromEnv("DSTREAM_DIR", ".opencode"), "directory of the log and its mirror ($DSTREAM_DIR)")
+	f.StringSliceVar(&o.servers, "server", serversFromEnv(), "NATS server that holds the log, instead of a host in --dir (repeatable, $DSTREAM_SERVER)")
+	f.StringVar(&o.nkey, "nkey", fromEnv("DSTREAM_NKEY", ""), "file with the seed of the key to connect with ($DSTREAM_NKEY)")
+	f.StringVar(&o.tls.CA, "tls-ca", fromEnv("DSTREAM_TLS_CA", ""), "PEM file of the authorities to trust ($DSTREAM_TLS_CA)")
+	f.StringVar(&o.tls.Cert, "tls-cert", fromEnv("DSTREAM_TLS_CERT", ""), "PEM file of this program's own certificate ($DSTREAM_TLS_CERT)")
+	f.StringVar(&o.tls.Key, "tls-key", fromEnv("DSTREAM_TLS_KEY", ""), "PEM file of its key ($DSTREAM_TLS_KEY)")
 	f.BoolVar(&o.json, "json", false, "answer in JSON")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what goes on in the background")
 	root.AddCommand(
 		serveCommand(o), appendCommand(o), queryCommand(o), tailCommand(o), mirrorCommand(o),
 		checkpointCommand(o), intentCommand(o), resumeCommand(o), lineageCommand(o),
 		importCommand(o), restoreCommand(o), statusCommand(o), healthCommand(o), versionCommand(o),
+		keysCommand(o),
 	)
 	return root
 }

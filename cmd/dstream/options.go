@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"durablestream"
+	"durablestream/client"
 	"durablestream/event"
 )
 
@@ -24,6 +26,8 @@ import (
 type options struct {
 	dir     string
 	servers []string
+	nkey    string
+	tls     client.TLSFiles
 	json    bool
 	verbose bool
 }
@@ -37,8 +41,20 @@ func (o *options) config(cmd *cobra.Command) durablestream.Config {
 	return durablestream.Config{
 		Dir:     o.dir,
 		Servers: o.servers,
+		NKey:    o.nkey,
+		TLS:     o.tls,
 		Logger:  slog.New(log),
 	}
+}
+
+// fromEnv is a flag's default from the environment.
+func fromEnv(name, otherwise string) string { return cmp.Or(os.Getenv(name), otherwise) }
+
+func serversFromEnv() []string {
+	if s := os.Getenv("DSTREAM_SERVER"); s != "" {
+		return strings.Split(s, ",")
+	}
+	return nil
 }
 
 // openWait is how long a command waits for a host that is starting or stuck.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"durablestream"
+	"durablestream/broker"
 )
 
 func serveCommand(o *options) *cobra.Command {
@@ -39,12 +40,17 @@ gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
 	monitorFlag(fs, &monitor)
 	node.register(fs)
+	fs.StringVar(&cfg.Serve.KeyFile, "keys", "", "list of the keys that may connect, made with dstream keys (default: whoever can read --dir may do everything)")
+	fs.BoolVar(&cfg.Serve.Insecure, "insecure", false, "listen on an address that is no loopback without keys and TLS: whoever reaches it may do everything")
 	return cmd
 }
 
 func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor string) (err error) {
-	if len(o.servers) > 0 {
+	if cmd.Flags().Changed("server") {
 		return usage(errors.New("serve hosts the log of --dir: it takes no --server"))
+	}
+	if o.tls.Cert != "" || o.tls.Key != "" { // without them, --tls-ca is for who joins
+		flags.Serve.TLS = broker.TLSConfig{Cert: o.tls.Cert, Key: o.tls.Key, CA: o.tls.CA}
 	}
 	watched, err := watch(monitor, flags.Serve, o.config(cmd).Logger)
 	if err != nil {
@@ -55,6 +61,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
 		cfg.DiskFloor, cfg.Serve = flags.DiskFloor, flags.Serve
+		cfg.Servers = nil // perhaps from the environment
 		cfg.CheckMirror = true
 	})
 	if err != nil && cmd.Context().Err() != nil {

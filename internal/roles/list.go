@@ -63,8 +63,8 @@ func Check(path string, keys []Key) error {
 		entry := fmt.Sprintf("key %d (%s)", i+1, k.Name)
 		rule := ""
 		switch {
-		case k.Name == "" || len(k.Name) > 64 || !printableName(k.Name):
-			rule = fmt.Sprintf("name %q must be 1 to 64 letters, digits or ._@-", k.Name)
+		case CheckName(k.Name) != nil:
+			rule = CheckName(k.Name).Error()
 		case !k.Role.Valid():
 			rule = fmt.Sprintf("role %q must be agent, operator or admin", k.Role)
 		case strings.HasPrefix(k.Public, "SU"):
@@ -88,10 +88,16 @@ func Check(path string, keys []Key) error {
 	return nil
 }
 
-func printableName(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._@-", r))
+// CheckName refuses what cannot be the name of a key, and of its file.
+func CheckName(name string) error {
+	bad := strings.ContainsFunc(name, func(r rune) bool {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		return !letter && !strings.ContainsRune("._@-", r)
 	})
+	if name == "" || len(name) > 64 || bad || name[0] == '.' || name[0] == '-' {
+		return fmt.Errorf("the name %q must be 1 to 64 letters, digits or ._@-, the first none of .-", name)
+	}
+	return nil
 }
 
 // Write replaces a key list in one step. Its mode is 0644: it holds no secret.

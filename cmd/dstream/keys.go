@@ -1,0 +1,216 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"durablestream"
+	"durablestream/internal/roles"
+)
+
+func keysCommand(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Say who may do what: make and list keys",
+		Long: `Keys say who may do what with a log that is served with --keys: an agent appends and
+reads, an operator also decides checkpoints and imports, an admin may do everything.
+The list holds public keys only. A seed is a secret: whoever reads it can do what its
+key may do. Roles protect only where the agents' processes can read neither the store
+nor an operator's seed, so these run as another user, or on another machine.
+
+  dstream keys make planner --role agent
+  dstream keys make alice --role operator
+  dstream serve --keys .opencode/durable_stream/keys.json
+  dstream append … --nkey .opencode/durable_stream/keys/planner.nk
+
+A server that runs reads the list when it starts.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var file string
+	cmd.PersistentFlags().StringVar(&file, "keys", "", "the list (default: keys.json in the host's directory of --dir)")
+	list := func() string {
+		return cmp.Or(file, filepath.Join(o.dir, durablestream.HostDir, "keys.json"))
+	}
+	cmd.AddCommand(keysMakeCommand(o, list), keysListCommand(o, list), keysRemoveCommand(list), keysConfigCommand(list), keysTLSCommand())
+	return cmd
+}
+
+func keysMakeCommand(o *options, list func() string) *cobra.Command {
+	var role, out string
+	cmd := &cobra.Command{
+		Use:   "make NAME --role agent|operator|admin",
+		Short: "Make a key, and put its public part on the list",
+		Long: `Makes a key: its public part goes on the list, its seed into a file of mode 0600. An
+agent's seed goes beside the list, an operator's or admin's into the user's configuration
+directory: never into the project, where agents read.`,
+		Args: exactArgs(1, "a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, r := args[0], roles.Role(role)
+			if !r.Valid() {
+				return usage(fmt.Errorf("--role %q: must be agent, operator or admin", role))
+			}
+			keys, err := readList(list())
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(keys, func(k roles.Key) bool { return k.Name == name }) {
+				return fmt.Errorf("the key list %s has a key %s already: remove it first, or choose another name", list(), name)
+			}
+			if err := roles.CheckName(name); err != nil {
+				return usage(err)
+			}
+			seed := out
+			if seed == "" {
+				if seed, err = seedFile(list(), name, r); err != nil {
+					return err
+				}
+			}
+			k, err := roles.Make(name, r, seed)
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("%w: it may be in use: move it away, or give another --out", err)
+			}
+			if err != nil {
+				return err
+			}
+			if err := roles.Write(list(), append(keys, k)); err != nil {
+				return errors.Join(err, os.Remove(seed))
+			}
+			words := cmd.ErrOrStderr()
+			fmt.Fprintf(words, "the seed of %s is in %s: keep it secret, and give it with --nkey or DSTREAM_NKEY\n", name, seed)
+			fmt.Fprintf(words, "%s knows it when it is started again: dstream serve --keys %s\n", "the server", list())
+			if o.json {
+				return printJSON(cmd.OutOrStdout(), struct {
+					roles.Key
+					Seed string `json:"seed_file"`
+				}{k, seed})
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), k.Public)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&role, "role", "", "what the key may do: agent, operator or admin (required)")
+	cmd.Flags().StringVar(&out, "out", "", "file for the seed")
+	return cmd
+}
+
+// readList reads a list that may not be there yet.
+func readList(path string) ([]roles.Key, error) {
+	keys, err := roles.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return keys, err
+}
+
+// seedFile is where a seed goes by default.
+func seedFile(list, name string, r roles.Role) (string, error) {
+	if r == roles.Agent {
+		return filepath.Join(filepath.Dir(list), "keys", name+".nk"), nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("where does the seed go? %w: give --out", err)
+	}
+	return filepath.Join(dir, "durable_stream", name+".nk"), nil
+}
+
+func keysListCommand(o *options, list func() string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the keys",
+		Args:  exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			keys, err := roles.Read(list())
+			if err != nil {
+				return err
+			}
+			if o.json {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"keys": keys})
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			for _, k := range keys {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.Role, k.Public)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+func keysRemoveCommand(list func() string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Take a key off the list",
+		Args:  exactArgs(1, "a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			keys, err := roles.Read(list())
+			if err != nil {
+				return err
+			}
+			rest := slices.DeleteFunc(slices.Clone(keys), func(k roles.Key) bool { return k.Name == args[0] })
+			if len(rest) == len(keys) {
+				return fmt.Errorf("the key list %s has no key %s", list(), args[0])
+			}
+			if err := roles.Write(list(), rest); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "the server lets it in until it is started again")
+			return nil
+		},
+	}
+}
+
+func keysConfigCommand(list func() string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "server-config",
+		Short: "Print what a nats-server needs in its configuration",
+		Args:  exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			keys, err := roles.Read(list())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), roles.ServerConfig(keys))
+			return err
+		},
+	}
+}
+
+func keysTLSCommand() *cobra.Command {
+	var hosts []string
+	var out string
+	cmd := &cobra.Command{
+		Use:   "tls --host NAME,… --out DIR",
+		Short: "Make an authority and a certificate, for tests and small clusters",
+		Long: `Makes an authority of your own (ca.pem, ca.key) and a certificate that it signed
+(server.pem, server.key), valid for two years, for clients and for the routes of a
+cluster. An authority that is in the directory already is used again. Clients need
+ca.pem only; ca.key is wanted again only for another certificate: keep it elsewhere.
+
+  dstream keys tls --host n1,n2,n3,localhost,127.0.0.1 --out certs
+  dstream serve --tls-cert certs/server.pem --tls-key certs/server.key --tls-ca certs/ca.pem …`,
+		Args: exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(hosts) == 0 || out == "" {
+				return usage(errors.New("keys tls needs --host, the names and addresses that are dialled, and --out, a directory"))
+			}
+			if err := roles.MakeTLS(out, hosts); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s, %s and %s are in %s; keep %s, which is there too, elsewhere\n",
+				roles.CAFile, roles.CertFile, roles.CertKey, out, roles.CAKeyFile)
+			return nil
+		},
+	}
+	cmd.Flags().StringSliceVar(&hosts, "host", nil, "names and IP addresses by which the server is dialled (required)")
+	cmd.Flags().StringVar(&out, "out", "", "directory for the files (required)")
+	return cmd
+}
