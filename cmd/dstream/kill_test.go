@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +26,8 @@ import (
 )
 
 // appender is a process that appends until its standard input ends, and prints
-// each acknowledgement as one line of JSON.
+// each acknowledgement as one line of JSON. Its events are of DSTREAM_TEST_TYPES in
+// turn.
 func appender() {
 	ctx := context.Background()
 	d, err := durablestream.Open(ctx, durablestream.Config{Dir: os.Getenv("DSTREAM_TEST_DIR"), JoinOnly: true})
@@ -35,6 +38,7 @@ func appender() {
 	ended := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); close(ended) }()
 	out := json.NewEncoder(os.Stdout)
+	types := strings.Fields(cmp.Or(os.Getenv("DSTREAM_TEST_TYPES"), "task.created"))
 	for n := 0; ; n++ {
 		select {
 		case <-ended:
@@ -46,7 +50,7 @@ func appender() {
 		default:
 		}
 		r, err := d.Append(ctx, event.Event{
-			Type: "task.created", StreamID: "p" + os.Getenv("DSTREAM_TEST_N"), Actor: "agent/killer",
+			Type: types[n%len(types)], StreamID: "p" + os.Getenv("DSTREAM_TEST_N"), Actor: "agent/killer",
 			Payload: fmt.Appendf(nil, `{"n":%d}`, n),
 		})
 		if err != nil {

@@ -18,6 +18,8 @@ func TestMain(m *testing.M) {
 		appender()
 	case "contender":
 		contender()
+	case "subscriber":
+		subscriber()
 	case "worker":
 		worker()
 	}

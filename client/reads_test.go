@@ -1,0 +1,77 @@
+package client_test
+
+import (
+	"iter"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/brokertest"
+)
+
+// The owner of a connection closes it while a reader is in the middle: the reader
+// brings its next event or ends with ErrClosed, without waiting for its context, and
+// the engine clears its consumer away.
+func TestReadersOfAConnectionThatIsClosed(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	const n = 5000 // more than one request brings
+	for range n / 500 {
+		_, err := h.Client.AppendBatch(t.Context(), numbered(500))
+		require.NoError(t, err)
+	}
+	cl := brokertest.StartCluster(t)
+	cc := cl.NewClient(t, client.Config{})
+	for range n / 500 {
+		_, err := cc.AppendBatch(t.Context(), numbered(500))
+		require.NoError(t, err)
+	}
+	for _, tc := range []struct {
+		name  string
+		after int // events that are read before
+		read  func(*client.Client) iter.Seq2[event.Recorded, error]
+	}{
+		{"a query", 10, func(c *client.Client) iter.Seq2[event.Recorded, error] { return c.Query(t.Context(), event.Filter{}) }},
+		{"a subscription that catches up", 10, func(c *client.Client) iter.Seq2[event.Recorded, error] {
+			return c.Subscribe(t.Context(), event.Filter{})
+		}},
+		{"a subscription that waits", n, func(c *client.Client) iter.Seq2[event.Recorded, error] {
+			return c.Subscribe(t.Context(), event.Filter{})
+		}},
+	} {
+		for where, connect := range map[string]func(testing.TB) *nats.Conn{"host": h.Connect, "cluster": cl.Connect} {
+			nc := connect(t)
+			c, err := client.New(t.Context(), nc, client.Config{})
+			require.NoError(t, err)
+			t.Cleanup(c.Close)
+			var last error
+			var closed time.Time
+			got := 0
+			for r, err := range tc.read(c) {
+				if last = err; err != nil {
+					continue
+				}
+				got++
+				require.EqualValues(t, got, r.Seq, "%s, %s", tc.name, where)
+				if got == tc.after {
+					closed = time.Now()
+					go nc.Close()
+				}
+			}
+			// All of a query's events may have been here already.
+			if last != nil || got != n || tc.after == n {
+				require.ErrorIs(t, last, client.ErrClosed, "%s, %s, after %d", tc.name, where, got)
+			}
+			require.Less(t, time.Since(closed), 3*time.Second, "%s, %s", tc.name, where)
+			for _, err := range c.Query(t.Context(), event.Filter{}) {
+				require.ErrorIs(t, err, client.ErrClosed)
+			}
+		}
+	}
+	// Nobody was there to take the consumers off the server: the engine does it.
+	require.Eventually(t, func() bool { return len(consumers(t, h)) == 0 }, time.Minute, 100*time.Millisecond)
+}
