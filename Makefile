@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build test lint vuln bench figures fuzz kill races clean
+.PHONY: run build test lint vuln bench figures fuzz kill races faults clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -21,6 +21,10 @@ test: ## all tests
 
 kill: ## 200 rounds of kill -9 of a host under load, with serve and with eight agents that host
 	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run "TestKill|TestManyWorkers" -v ./cmd/dstream
+
+LONG ?= 1m
+faults: ## LONG of faults on one host and on three nodes each, SEED=… repeats a run
+	DSTREAM_FAULTS=$(LONG) SEED=$(SEED) $(GO) test -count=1 -timeout 3h -v -run 'TestFaults|TestControl' ./internal/faults
 
 races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on three nodes
 	DSTREAM_RACE_ROUNDS=200 $(GO) test -count=1 -timeout 40m -run '^TestOneOf' -v .

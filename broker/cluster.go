@@ -22,6 +22,9 @@ type ClusterConfig struct {
 	// Listen is host:port for the other nodes. Required, with a port of its own:
 	// the others must know it.
 	Listen string
+	// Advertise is the host:port by which the other nodes reach Listen, where that is
+	// another one, such as behind a proxy. Default: Listen.
+	Advertise string
 	// Routes are the addresses of all nodes' Listen, nats://host:port, this one's
 	// too; the same list on all nodes. The engine takes their number for the size of
 	// the cluster when it first starts: one that thought itself smaller could go on
@@ -76,7 +79,7 @@ func (c Config) clusterOptions(opts *server.Options) error {
 		}
 		opts.Routes = append(opts.Routes, u)
 	}
-	opts.Cluster = server.ClusterOpts{Name: c.Cluster.Name, Host: host, Port: port}
+	opts.Cluster = server.ClusterOpts{Name: c.Cluster.Name, Host: host, Port: port, Advertise: c.Cluster.Advertise}
 	if c.TLS != (TLSConfig{}) {
 		// Both ends of a route show a certificate of the same authority.
 		tc := &server.TLSConfigOpts{CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, CaFile: c.TLS.CA, Verify: true}

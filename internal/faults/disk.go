@@ -1,0 +1,92 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// disk is a file system in an image file, whose power can be cut and which can be
+// filled.
+type disk struct{ dir, image string }
+
+// MakeDisks puts count file systems of so many bytes under dir and gives where they
+// are mounted; the system's faults then include power cuts. What keeps them from
+// being made is in the error.
+func MakeDisks(dir string, count int, size int64) ([]*disk, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("needs root: it mounts file systems")
+	}
+	var disks []*disk
+	for i := range count {
+		d := &disk{dir: filepath.Join(dir, fmt.Sprintf("disk%d", i+1)), image: filepath.Join(dir, fmt.Sprintf("image%d", i+1))}
+		if err := d.make(size); err != nil {
+			return nil, errors.Join(err, Unmount(disks))
+		}
+		disks = append(disks, d)
+	}
+	return disks, nil
+}
+
+// Unmount takes disks away.
+func Unmount(disks []*disk) error {
+	var err error
+	for _, d := range disks {
+		err = errors.Join(err, d.unmount())
+	}
+	return err
+}
+
+// Dir is where the disk is mounted.
+func (d *disk) Dir() string { return d.dir }
+
+func (d *disk) make(size int64) error {
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
+		return err
+	}
+	if err := os.Truncate(d.image, size); err != nil {
+		return err
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", d.image).CombinedOutput(); err != nil {
+		return fmt.Errorf("needs mkfs.ext4: %w: %s", err, out)
+	}
+	return d.mount()
+}
+
+func (d *disk) mount() error {
+	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot mount an image here: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (d *disk) unmount() error {
+	var err error
+	var out []byte
+	for range 500 { // a process that was killed a moment ago may hold it yet
+		if out, err = exec.Command("umount", d.dir).CombinedOutput(); err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("cannot unmount %s: %w: %s", d.dir, err, out)
+}
+
+// remount gives the power back.
+func (d *disk) remount() error {
+	if err := d.unmount(); err != nil {
+		return err
+	}
+	return d.mount()
+}
+
+func (d *disk) holds(path string) bool {
+	return strings.HasPrefix(path, d.dir+string(filepath.Separator))
+}

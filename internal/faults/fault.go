@@ -1,0 +1,255 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"durablestream"
+	"durablestream/broker"
+	"durablestream/internal/address"
+)
+
+// Fault is something that happens to a system, and what undoes it.
+type Fault struct {
+	Name string
+	// Hold is the longest that it lasts.
+	Hold time.Duration
+	// Do makes the fault; what it returns undoes it.
+	Do func(ctx context.Context, s *System, r *rand.Rand) (undo func() error, err error)
+}
+
+// Faults are those that can be made to a system on this machine, and the reasons
+// for those that cannot.
+func (s *System) Faults() (out []Fault, skipped map[string]string) {
+	skipped = map[string]string{}
+	out = []Fault{
+		{"kill one", 0, killOne},
+		{"kill the leader", 0, killLeader},
+		{"kill all", 0, killAll},
+		{"kill all, torn mirror", 0, tornMirror},
+		{"stop one", 8 * time.Second, stopOne},
+		{"orderly stop of the leader", 0, endLeader},
+	}
+	if s.Clustered {
+		out = append(out,
+			Fault{"partition of one", 15 * time.Second, isolateOne},
+			Fault{"partition of the leader", 15 * time.Second, isolateLeader},
+			Fault{"one-way partition", 15 * time.Second, isolateOneWay},
+			Fault{"two partitions", 6 * time.Second, splitAll},
+		)
+	}
+	if len(s.disks) == 0 {
+		skipped["power cut"] = s.noDisks
+		skipped["full disk"] = s.noDisks
+		return out, skipped
+	}
+	out = append(out, Fault{"power cut of one", 0, cutOne}, Fault{"power cut of all", 0, cutAll})
+	if !s.Clustered {
+		out = append(out, Fault{"full disk", 3 * time.Second, fillDisk})
+	}
+	return out, skipped
+}
+
+func pick(s *System, r *rand.Rand) *Node { return s.Nodes[r.IntN(len(s.Nodes))] }
+
+// Leader is the node that hosts, or that leads the Log.
+func (s *System) Leader(ctx context.Context) (*Node, error) {
+	if !s.Clustered {
+		a, err := address.Read(broker.AddressPath(filepath.Join(s.Nodes[0].Dir, durablestream.HostDir)))
+		for _, n := range s.Nodes {
+			if err == nil && n.PID() == a.PID {
+				return n, nil
+			}
+		}
+		return nil, fmt.Errorf("faults: nobody hosts: %w", err)
+	}
+	c, end, err := s.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	st, err := c.State(ctx)
+	for _, n := range s.Nodes {
+		if err == nil && n.Name == st.Leader {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("faults: nobody leads: %w", err)
+}
+
+// leaderOr is the leader, or any node while there is none.
+func leaderOr(ctx context.Context, s *System, r *rand.Rand) *Node {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if n, err := s.Leader(ctx); err == nil {
+		return n
+	}
+	return pick(s, r)
+}
+
+func killOne(_ context.Context, s *System, r *rand.Rand) (func() error, error) {
+	n := pick(s, r)
+	n.Kill()
+	return n.Start, nil
+}
+
+func killLeader(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
+	n := leaderOr(ctx, s, r)
+	n.Kill()
+	return n.Start, nil
+}
+
+func killAll(_ context.Context, s *System, _ *rand.Rand) (func() error, error) {
+	for _, n := range s.Nodes {
+		n.Signal(syscall.SIGKILL)
+	}
+	for _, n := range s.Nodes {
+		n.Kill()
+	}
+	return s.Start, nil
+}
+
+// tornMirror kills all and takes off the end of each mirror what a crash of the
+// machine could: some bytes, with zeros or rubbish in their place now and then.
+func tornMirror(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
+	undo, err := killAll(ctx, s, r)
+	for _, n := range s.Nodes {
+		if err == nil {
+			err = tear(durablestream.MirrorPath(n.Dir), r)
+		}
+	}
+	return undo, err
+}
+
+func tear(path string, r *rand.Rand) error {
+	info, err := os.Stat(path)
+	if os.IsNotExist(err) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	keep := info.Size() - 1 - r.Int64N(min(info.Size(), 600))
+	if err := os.Truncate(path, keep); err != nil {
+		return err
+	}
+	if r.IntN(2) == 0 { // pages that were never written read as zeros
+		return os.Truncate(path, keep+r.Int64N(4096))
+	}
+	return nil
+}
+
+// stopOne stops the leader as often as another one: who hosts alone holds up
+// everybody until it goes on.
+func stopOne(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
+	n := pick(s, r)
+	if r.IntN(2) == 0 {
+		n = leaderOr(ctx, s, r)
+	}
+	n.Signal(syscall.SIGSTOP)
+	return func() error { n.Signal(syscall.SIGCONT); return nil }, nil
+}
+
+func endLeader(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
+	n := leaderOr(ctx, s, r)
+	n.Signal(syscall.SIGTERM)
+	if !n.ended(30 * time.Second) {
+		return nil, fmt.Errorf("faults: %s does not end on SIGTERM; it said:\n%s", n.Name, n.Words())
+	}
+	return n.Start, nil
+}
+
+func isolateOne(_ context.Context, s *System, r *rand.Rand) (func() error, error) {
+	return s.isolate(pick(s, r), true, true)
+}
+
+func isolateLeader(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
+	return s.isolate(leaderOr(ctx, s, r), true, true)
+}
+
+func isolateOneWay(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
+	hears := r.IntN(2) == 0
+	return s.isolate(leaderOr(ctx, s, r), hears, !hears)
+}
+
+// isolate cuts what a node says, what it hears, or both.
+func (s *System) isolate(n *Node, says, hears bool) (func() error, error) {
+	for _, other := range s.Nodes {
+		if other == n {
+			continue
+		}
+		if says {
+			s.network.sever(way{n.Name, other.Name})
+		}
+		if hears {
+			s.network.sever(way{other.Name, n.Name})
+		}
+	}
+	return s.mendNetwork, nil
+}
+
+// splitAll leaves no majority.
+func splitAll(_ context.Context, s *System, _ *rand.Rand) (func() error, error) {
+	for _, a := range s.Nodes {
+		for _, b := range s.Nodes {
+			s.network.sever(way{a.Name, b.Name})
+		}
+	}
+	return s.mendNetwork, nil
+}
+
+func (s *System) mendNetwork() error { s.network.mend(); return nil }
+
+func cutOne(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
+	if !s.Clustered {
+		return cutAll(ctx, s, r) // the two have one disk
+	}
+	i := r.IntN(len(s.Nodes))
+	return s.cut(i)
+}
+
+func cutAll(_ context.Context, s *System, _ *rand.Rand) (func() error, error) {
+	all := make([]int, len(s.disks))
+	for i := range all {
+		all[i] = i
+	}
+	return s.cut(all...)
+}
+
+// cut takes the power from disks, and from the nodes that are on them.
+func (s *System) cut(disks ...int) (func() error, error) {
+	for _, i := range disks {
+		if err := s.disks[i].cut(); err != nil {
+			return nil, err
+		}
+	}
+	var dead []*Node
+	for _, i := range disks {
+		for _, n := range s.Nodes {
+			if s.disks[i].holds(n.Dir) {
+				n.Kill()
+				dead = append(dead, n)
+			}
+		}
+		if err := s.disks[i].remount(); err != nil {
+			return nil, err
+		}
+	}
+	return func() error {
+		for _, n := range dead {
+			if err := n.Start(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+func fillDisk(_ context.Context, s *System, r *rand.Rand) (func() error, error) {
+	return s.disks[0].fill(r.Int64N(8 << 20))
+}

@@ -1,0 +1,89 @@
+package faults
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"durablestream/event"
+)
+
+// reader follows the Log while the faults happen, and keeps what it saw.
+type reader struct {
+	name   string
+	filter event.Filter
+	sys    *System
+
+	mu   sync.Mutex // guards seen and err
+	seen []event.Recorded
+	err  error // what ended it
+}
+
+// follow starts readers: of everything, of a wildcard, and of one stream.
+func follow(ctx context.Context, s *System) []*reader {
+	readers := []*reader{
+		{name: "all"},
+		{name: "a wildcard", filter: event.Filter{Types: []string{"checkpoint.*"}}},
+		{name: "one stream", filter: event.Filter{StreamID: "own-0"}},
+	}
+	for _, r := range readers {
+		r.sys = s
+		go r.run(ctx)
+	}
+	return readers
+}
+
+func (r *reader) run(ctx context.Context) {
+	err := r.read(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+func (r *reader) read(ctx context.Context) error {
+	c, end, err := r.sys.Client(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for e, err := range c.Subscribe(ctx, r.filter) {
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.seen = append(r.seen, e)
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// check waits until the reader has caught up, and demands that it saw what the Log
+// holds, each event once, in order.
+func (r *reader) check(ctx context.Context, v *Verdict, log []Stored) {
+	var want []event.Recorded
+	for _, s := range log {
+		if s.Event.ID != "" && r.filter.Match(s.Event) {
+			want = append(want, s.Event)
+		}
+	}
+	for r.count() < len(want) && ctx.Err() == nil {
+		pause(ctx, 10*time.Millisecond)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, e := range r.seen {
+		if i >= len(want) || e.Seq != want[i].Seq || e.ID != want[i].ID {
+			v.problem(&v.Subscribers, "event %d that the subscriber of %s saw, %s at %d, is not the log's", i+1, r.name, e.ID, e.Seq)
+			return
+		}
+	}
+	if len(r.seen) < len(want) {
+		v.problem(&v.Subscribers, "the subscriber of %s saw %d of %d events: %v", r.name, len(r.seen), len(want), r.err)
+	}
+}
+
+func (r *reader) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.seen)
+}

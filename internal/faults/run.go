@@ -1,0 +1,283 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/mirror"
+)
+
+// Config says what a run does.
+type Config struct {
+	System *System
+	// Seed gives the order of faults and of each client's operations.
+	Seed uint64
+	// Length is how long faults are made.
+	Length time.Duration
+	// Clients and Pace are of the load.
+	Clients int
+	Pace    time.Duration
+	// Say, if not nil, hears what happens.
+	Say func(format string, args ...any)
+}
+
+// Report is what a run did and found.
+type Report struct {
+	*Verdict
+	Seed     uint64
+	Length   time.Duration
+	Faults   map[string]int // how often each was made
+	Skipped  map[string]string
+	Events   int // in the Log at the end
+	Position event.Sequence
+}
+
+const (
+	quiet = 90 * time.Second // how long a healed system may take to acknowledge
+	calm  = time.Second      // between two faults, on average
+)
+
+// Run starts the system, makes faults while clients use it, heals it, and checks
+// what they were told against what is there. The system has stopped when it returns.
+func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
+	s := cfg.System
+	say := cfg.Say
+	if say == nil {
+		say = func(string, ...any) {}
+	}
+	rep = &Report{Seed: cfg.Seed, Length: cfg.Length, Faults: map[string]int{}}
+	defer func() {
+		if serr := s.Stop(); err == nil {
+			err = serr
+		}
+		if err != nil {
+			err = fmt.Errorf("%w\nwhat the nodes said:\n%s", err, s.Words())
+		}
+	}()
+	if err := s.Start(); err != nil {
+		return rep, err
+	}
+	if err := s.ready(ctx); err != nil {
+		return rep, err
+	}
+	history := NewHistory()
+	load := &Load{Open: s.Client, Seed: cfg.Seed, Clients: cfg.Clients, Pace: cfg.Pace, History: history}
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	loaded := make(chan error, 1)
+	go func() { loaded <- load.Run(loading) }()
+	reading, endReaders := context.WithCancel(ctx)
+	defer endReaders()
+	readers := follow(reading, s)
+
+	if err := alive(ctx, history); err != nil {
+		return rep, err
+	}
+	var all []Fault
+	all, rep.Skipped = s.Faults()
+	random := rand.New(rand.NewPCG(cfg.Seed, 1<<32))
+	order := random.Perm(len(all)) // each is made before any is made again
+	for end := time.Now().Add(cfg.Length); time.Now().Before(end); load.NextEpoch() {
+		if len(order) == 0 {
+			order = random.Perm(len(all))
+		}
+		f := all[order[0]]
+		order = order[1:]
+		if err := s.once(ctx, f, random, say); err != nil {
+			return rep, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		rep.Faults[f.Name]++
+		if err := alive(ctx, history); err != nil {
+			return rep, fmt.Errorf("after %s: %w", f.Name, err)
+		}
+	}
+	if err := s.Start(); err != nil {
+		return rep, err
+	}
+	stop()
+	if err := <-loaded; err != nil {
+		return rep, err
+	}
+	return rep, rep.check(ctx, s, history, readers)
+}
+
+// once makes one fault, lets it last, undoes it, and lets the system rest.
+func (s *System) once(ctx context.Context, f Fault, r *rand.Rand, say func(string, ...any)) error {
+	hold := 50 * time.Millisecond
+	if f.Hold > 0 {
+		hold += time.Duration(r.Int64N(int64(f.Hold)))
+	}
+	say("%s, for %v", f.Name, hold.Round(time.Millisecond))
+	undo, err := f.Do(ctx, s, r)
+	if err != nil {
+		return err
+	}
+	pause(ctx, hold)
+	if err := undo(); err != nil {
+		return err
+	}
+	pause(ctx, time.Duration(r.Int64N(int64(2*calm))))
+	return ctx.Err()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// ready waits until clients can open the log.
+func (s *System) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	for {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, end, err := s.Client(try)
+		cancel()
+		if err == nil {
+			end()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("faults: the system does not start: %w", err)
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+// alive waits until something is acknowledged that had not been when it was called.
+func alive(ctx context.Context, h *History) error {
+	begun := h.Now()
+	for h.LastAck() <= begun {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if h.Now() > begun+quiet {
+			return fmt.Errorf("faults: nothing was acknowledged for %v after the system was healed; the last errors were %s", quiet, h.errors(5))
+		}
+		pause(ctx, 5*time.Millisecond)
+	}
+	return nil
+}
+
+// check reads what is there and holds it against the history.
+func (r *Report) check(ctx context.Context, s *System, h *History, readers []*reader) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	c, end, err := s.Client(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	log, err := ReadLog(ctx, c)
+	if err != nil {
+		return err
+	}
+	r.Verdict = Check(h.Ops(), log)
+	r.Position = event.Sequence(len(log))
+	for _, m := range log {
+		if m.Event.ID != "" {
+			r.Events++
+		}
+	}
+	for _, reader := range readers {
+		reader.check(ctx, r.Verdict, log)
+	}
+	dirs := map[string]bool{}
+	for _, n := range s.Nodes {
+		if dirs[n.Dir] {
+			continue
+		}
+		dirs[n.Dir] = true
+		if err := r.mirror(ctx, c, n); err != nil {
+			return fmt.Errorf("the mirror of %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
+
+// mirror demands that a node's files hold what the Log holds.
+func (r *Report) mirror(ctx context.Context, c *client.Client, n *Node) error {
+	var rep mirror.Report
+	var err error
+	for begun := time.Now(); ; pause(ctx, 50*time.Millisecond) {
+		rep, err = mirror.Verify(ctx, mirror.Config{Client: c, Dir: n.Dir})
+		var behind *mirror.BehindError
+		if err != nil || !errors.As(rep.Problem, &behind) || time.Since(begun) > time.Minute {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if rep.Problem != nil {
+		r.Problems = append(r.Problems, fmt.Sprintf("the mirror of %s: %v", n.Name, rep.Problem))
+	}
+	if int(rep.Lines) != r.Events {
+		r.Problems = append(r.Problems, fmt.Sprintf("the mirror of %s has %d lines, and the log %d events", n.Name, rep.Lines, r.Events))
+	}
+	return nil
+}
+
+// Table prints reports side by side.
+func Table(names []string, reports []*Report) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
+	row := func(name string, f func(*Report) any) {
+		fmt.Fprintf(w, "| %s", name)
+		for _, r := range reports {
+			fmt.Fprintf(w, "\t| %v", f(r))
+		}
+		fmt.Fprintln(w, "\t|")
+	}
+	fmt.Fprintf(w, "| \t| %s\t|\n", strings.Join(names, "\t| "))
+	fmt.Fprintf(w, "|---%s\t|\n", strings.Repeat("\t|---", len(names)))
+	row("seed", func(r *Report) any { return r.Seed })
+	row("length", func(r *Report) any { return r.Length })
+	kinds := map[string]bool{}
+	var order []string
+	for _, r := range reports {
+		for k := range r.Faults {
+			if !kinds[k] {
+				kinds[k] = true
+				order = append(order, k)
+			}
+		}
+	}
+	for _, k := range order {
+		row(k, func(r *Report) any { return r.Faults[k] })
+	}
+	row("operations", func(r *Report) any { return r.Operations })
+	row("acknowledged", func(r *Report) any { return r.Acknowledged })
+	row("outcome unknown", func(r *Report) any { return r.Unknown })
+	row("events in the log", func(r *Report) any { return r.Events })
+	row("lost", func(r *Report) any { return r.Lost })
+	row("twice", func(r *Report) any { return r.Twice })
+	row("reordered", func(r *Report) any { return r.Reordered })
+	row("stored though refused", func(r *Report) any { return r.Promised })
+	row("torn batches", func(r *Report) any { return r.Torn })
+	row("not linearizable", func(r *Report) any { return r.NotLinearizable })
+	row("wrong subscribers", func(r *Report) any { return r.Subscribers })
+	row("longest wait", func(r *Report) any { return r.LongestWait.Round(time.Millisecond) })
+	_ = w.Flush()
+	return b.String()
+}
+
+// SeedFrom reads a seed, or makes one.
+func SeedFrom(env string) (uint64, error) {
+	var seed uint64
+	if s := os.Getenv(env); s != "" {
+		_, err := fmt.Sscan(s, &seed)
+		return seed, err
+	}
+	return uint64(time.Now().UnixNano()), nil
+}
