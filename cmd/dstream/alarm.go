@@ -68,8 +68,9 @@ func logAlarms(s client.State) []alarm {
 }
 
 // replicaAlarms are what is wrong with the copies of the Log. Those that were not
-// current at each of the given looks are behind.
-func replicaAlarms(looks ...client.State) []alarm {
+// current at each of the given looks are behind. gone says of a node that it does not
+// answer, although others do.
+func replicaAlarms(gone func(node string) bool, looks ...client.State) []alarm {
 	var alarms []alarm
 	last := looks[len(looks)-1]
 	if last.Cluster != "" && last.Leader == "" {
@@ -77,9 +78,11 @@ func replicaAlarms(looks ...client.State) []alarm {
 	}
 	for _, r := range last.Replicas {
 		switch {
-		case silent(r):
+		case offline(r, gone(r.Name)):
 			alarms = append(alarms, alarm{Name: alarmOffline, Node: r.Name, Message: fmt.Sprintf(
 				"the replica is offline%s: start the node again; while a majority of the nodes is there, nothing is lost and appends go on", heard(r.Seen))})
+		case gone(r.Name):
+			alarms = append(alarms, alarm{Name: alarmSilent, Node: r.Name, Message: "the node has a replica and does not tell its status: is 'dstream serve' stopped there, or starting?"})
 		case behindAt(r.Name, looks):
 			alarms = append(alarms, alarm{Name: alarmBehind, Node: r.Name, Message: fmt.Sprintf(
 				"the replica is %s behind: it catches up by itself; look again, and at the node's disk and network if it does not", count(r.Lag, "position"))})
@@ -99,10 +102,11 @@ func behindAt(name string, looks []client.State) bool {
 	return true
 }
 
-// silent reports that a node has gone: the engine takes its time to say offline.
-func silent(r client.Replica) bool {
+// offline reports that a node has gone. The engine takes its time to say so, and a
+// new leader does not say at all when it last heard a node.
+func offline(r client.Replica, gone bool) bool {
 	const most = 3 * time.Second // a leader and its followers talk each second
-	return r.Offline || !r.Current && r.Seen > most
+	return r.Offline || !r.Current && (gone || r.Seen > most)
 }
 
 func heard(ago time.Duration) string {

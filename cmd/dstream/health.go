@@ -28,8 +28,7 @@ const (
 )
 
 func healthCommand(o *options) *cobra.Command {
-	ca := ""
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "health [ADDR]",
 		Short: "Ask a process that was started with --monitor whether it does its work",
 		Long: `Asks /healthz at ADDR (default ` + defaultMonitor + `), which is host:port or the
@@ -47,7 +46,7 @@ container, whose image has no shell.`,
 			if len(args) > 0 {
 				addr = args[0]
 			}
-			h, err := askHealth(cmd.Context(), addr, ca)
+			h, err := askHealth(cmd.Context(), addr, o.tls.CA)
 			if err != nil {
 				return err
 			}
@@ -62,8 +61,6 @@ container, whose image has no shell.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&ca, "tls-ca", os.Getenv("DSTREAM_TLS_CA"), "PEM file of the authorities to trust, for https ($DSTREAM_TLS_CA)")
-	return cmd
 }
 
 // askHealth asks the monitor at addr; ca is a PEM file of whom to trust, "" for the

@@ -38,6 +38,8 @@ gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "loopback address of the broker; port 0 is any free one")
 	fs.Int64Var(&cfg.MirrorMaxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
 	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
+	fs.BoolVar(&cfg.NoMirror, "no-mirror", false, "leave the JSONL file to 'dstream mirror run'")
+	fs.BoolVar(&cfg.NoSweeper, "no-sweeper", false, "leave what time decides to another process")
 	monitorFlag(fs, &monitor)
 	node.register(fs)
 	fs.StringVar(&cfg.Serve.KeyFile, "keys", "", "list of the keys that may connect, made with dstream keys (default: whoever can read --dir may do everything)")
@@ -63,6 +65,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 		cfg.DiskFloor, cfg.Serve = flags.DiskFloor, flags.Serve
 		cfg.Servers = nil // perhaps from the environment
 		cfg.CheckMirror = true
+		cfg.NoMirror, cfg.NoSweeper = flags.NoMirror, flags.NoSweeper
 	})
 	if err != nil && cmd.Context().Err() != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "stopped")
@@ -80,10 +83,13 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 		if err != nil {
 			return
 		}
-		if hosting {
-			fmt.Fprintln(words, "stopped: the mirror has everything that was acknowledged")
-		} else {
+		switch {
+		case !hosting:
 			fmt.Fprintln(words, "stopped: this process was standing by")
+		case flags.NoMirror:
+			fmt.Fprintln(words, "stopped")
+		default:
+			fmt.Fprintln(words, "stopped: the mirror has everything that was acknowledged")
 		}
 	}()
 	if !hosting {
@@ -95,17 +101,23 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 	if err != nil {
 		return err
 	}
+	mirror := durablestream.MirrorPath(d.Dir())
+	if flags.NoMirror {
+		mirror = "not written here (--no-mirror)"
+	}
 	fmt.Fprintf(words, `Durable Stream %s hosts the log of %s
   log     %s (%s, pid %d)
   mirror  %s
-%s
+%s`, durablestream.Version, d.Dir(), d.Dir()+"/"+durablestream.HostDir, s.Endpoint, s.PID, mirror, watched.words())
+	if flags.Serve.Cluster == nil && flags.Serve.KeyFile == "" { // else others need more than this
+		fmt.Fprintf(words, `
 Append from another terminal:
   %s append task.created --stream ses_1 --actor agent/planner --payload '{"title":"Refactor Auth"}'
 See events live:
   %s tail
-Ctrl-C stops it.
-
-`, durablestream.Version, d.Dir(), d.Dir()+"/"+durablestream.HostDir, s.Endpoint, s.PID, durablestream.MirrorPath(d.Dir()), watched.words(), self()+dirFlag(o), self()+dirFlag(o))
+`, self()+dirFlag(o), self()+dirFlag(o))
+	}
+	fmt.Fprint(words, "Ctrl-C stops it.\n\n")
 	if isTerminal(words) {
 		liveLine(cmd.Context(), words, d)
 	}
@@ -175,6 +187,8 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 	}
 	text := fmt.Sprintf("%s · position %d · mirror ", count(s.MirrorLines, "event"), pos)
 	switch {
+	case s.MirrorOff:
+		text += "off"
 	case s.MirrorError != "":
 		text += "STOPPED, see 'dstream status'"
 	case s.MirrorSeq >= pos:

@@ -32,6 +32,7 @@ type statusAnswer struct {
 	Stopped bool     `json:"stopped,omitempty"` // by a signal: nothing else is known then
 	// Unreadable: the Log does not answer, and only what hosts say of themselves is known.
 	Unreadable bool                      `json:"unreadable,omitempty"`
+	Role       client.Role               `json:"role,omitempty"` // of the key that asked; absent without roles
 	Host       *durablestream.HostStatus `json:"host,omitempty"`
 	Cluster    string                    `json:"cluster,omitempty"`
 	Leader     string                    `json:"leader,omitempty"`
@@ -131,7 +132,7 @@ func (a *statusAnswer) unreadable(ctx context.Context, o *options, why error) er
 	if len(o.servers) == 0 && a.stopped() {
 		return nil // it was stopped meanwhile
 	}
-	target := client.Target{Servers: o.servers}
+	target := client.Target{Servers: o.servers, NKey: o.nkey, TLS: o.tls}
 	if len(o.servers) == 0 {
 		target.AddressFile = broker.AddressPath(filepath.Join(a.Dir, durablestream.HostDir))
 	}
@@ -155,7 +156,7 @@ const maxNodes = 32
 
 // ask fills in what an open log tells.
 func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) error {
-	a.Running = !d.Hosting()
+	a.Running, a.Role = !d.Hosting(), d.Role()
 	state, err := d.State(ctx)
 	if err != nil {
 		return err
@@ -220,7 +221,7 @@ func (a *statusAnswer) askRunning(ctx context.Context, d *durablestream.DurableS
 	}
 	a.log(state)
 	a.hosts(state, hosts)
-	a.Alarms = append(a.Alarms, replicaAlarms(looks...)...)
+	a.Alarms = append(a.Alarms, replicaAlarms(a.gone, looks...)...)
 	return state, nil
 }
 
@@ -263,12 +264,14 @@ func (a *statusAnswer) hosts(state client.State, hosts []durablestream.HostStatu
 		a.Nodes[at].Host, a.Nodes[at].Lag = &h, behind(a.Position, h)
 	}
 	slices.SortFunc(a.Nodes, func(a, b nodeAnswer) int { return strings.Compare(a.Name, b.Name) })
-	for _, n := range a.Nodes {
-		// Servers that are not ours answer nothing, none of them.
-		if n.Host == nil && len(hosts) > 0 && !silent(*n.Replica) {
-			a.Alarms = append(a.Alarms, alarm{Name: alarmSilent, Node: n.Name, Message: "the node has a replica and does not tell its status: is 'dstream serve' stopped there, or starting?"})
-		}
-	}
+}
+
+// gone reports that a node does not tell its status although others do. Servers that
+// are not ours tell nothing, none of them.
+func (a *statusAnswer) gone(node string) bool {
+	tells := func(n nodeAnswer) bool { return n.Host != nil }
+	return slices.ContainsFunc(a.Nodes, tells) &&
+		!slices.ContainsFunc(a.Nodes, func(n nodeAnswer) bool { return n.Name == node && tells(n) })
 }
 
 // behind is how many positions a host's mirror has not dealt with.

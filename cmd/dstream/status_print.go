@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"durablestream"
+	"durablestream/client"
 )
 
 // sheet prints lines of a name and what is said of it, one below the other.
@@ -67,6 +68,9 @@ func (a *statusAnswer) print(out io.Writer) error {
 	default:
 		s.line("host", "these servers are not run by dstream: they tell nothing of disk and mirror")
 	}
+	if words, ok := roleWords[a.Role]; ok {
+		s.line("your key", "%s: may %s", a.Role, words)
+	}
 	if !a.Stopped && !a.Unreadable {
 		s.line("position", "%d (%s, %s)", a.Position, count(a.Messages, "message"), size(int64(a.Bytes)))
 	}
@@ -74,7 +78,7 @@ func (a *statusAnswer) print(out io.Writer) error {
 		s.line("barriers", "%d stored, for linearizable reads", a.Barriers)
 	}
 	for _, n := range a.Nodes {
-		n.print(s, a.Unreadable)
+		n.print(s, a.gone(n.Name), a.Unreadable)
 	}
 	if a.Host != nil && !a.Stopped {
 		s.line("mirror", "%s", mirrorWords(*a.Host, a.Lag))
@@ -89,6 +93,12 @@ func (a *statusAnswer) print(out io.Writer) error {
 	}
 	a.printAlarms(s)
 	return s.err
+}
+
+var roleWords = map[client.Role]string{
+	client.RoleAgent:    "append and read",
+	client.RoleOperator: "append, read and decide",
+	client.RoleAdmin:    "do everything",
 }
 
 func (a *statusAnswer) nodesWords() string {
@@ -107,7 +117,7 @@ func (a *statusAnswer) leaderWords() string {
 }
 
 // print says what is known of a node, in three lines at most.
-func (n nodeAnswer) print(s *sheet, unreadable bool) {
+func (n nodeAnswer) print(s *sheet, gone, unreadable bool) {
 	replica := "no replica"
 	if r := n.Replica; r == nil && unreadable {
 		replica = "answers"
@@ -115,7 +125,7 @@ func (n nodeAnswer) print(s *sheet, unreadable bool) {
 		switch {
 		case r.Leader:
 			replica = "leader"
-		case silent(*r):
+		case offline(*r, gone):
 			replica = "OFFLINE" + heard(r.Seen)
 		case r.Current:
 			replica = "current"

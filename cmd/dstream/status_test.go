@@ -152,18 +152,22 @@ func TestReplicaAlarms(t *testing.T) {
 	look := func(r client.Replica) client.State {
 		return client.State{Cluster: "ds", Leader: "n1", Replicas: []client.Replica{{Name: "n1", Leader: true, Current: true}, r}}
 	}
+	answers := func(string) bool { return false }
 	behind, current := look(client.Replica{Name: "n2", Lag: 5}), look(client.Replica{Name: "n2", Current: true})
-	require.Empty(t, replicaAlarms(current))
-	require.Empty(t, replicaAlarms(behind, current))
-	require.Empty(t, replicaAlarms(current, behind))
+	require.Empty(t, replicaAlarms(answers, current))
+	require.Empty(t, replicaAlarms(answers, behind, current))
+	require.Empty(t, replicaAlarms(answers, current, behind))
+	gone := func(string) bool { return true }
 	names := func(alarms []alarm) (all []string) {
 		for _, a := range alarms {
 			all = append(all, a.Name+" "+a.Node)
 		}
 		return all
 	}
-	require.Equal(t, []string{alarmBehind + " n2"}, names(replicaAlarms(behind, behind, behind)))
-	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(look(client.Replica{Name: "n2", Offline: true}))))
-	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(look(client.Replica{Name: "n2", Seen: time.Minute}))))
-	require.Equal(t, []string{alarmLeader + " "}, names(replicaAlarms(client.State{Cluster: "ds"})))
+	require.Equal(t, []string{alarmBehind + " n2"}, names(replicaAlarms(answers, behind, behind, behind)))
+	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(answers, look(client.Replica{Name: "n2", Offline: true}))))
+	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(answers, look(client.Replica{Name: "n2", Seen: time.Minute}))))
+	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(func(n string) bool { return n == "n2" }, behind)))
+	require.Equal(t, []string{alarmSilent + " n1", alarmSilent + " n2"}, names(replicaAlarms(gone, current)))
+	require.Equal(t, []string{alarmLeader + " "}, names(replicaAlarms(answers, client.State{Cluster: "ds"})))
 }

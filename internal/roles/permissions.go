@@ -69,7 +69,7 @@ func services(r Role) []service {
 	for _, q := range requests {
 		out = append(out, service{api + "." + q.subject, APIPrefix + "." + q.subject, q.streamed})
 	}
-	return append(out, service{wire.StatusSubject, wire.StatusSubject, false})
+	return append(out, service{wire.StatusSubject, wire.StatusSubject, true}) // each node answers
 }
 
 // InboxPrefix is where the answers for a key arrive; nobody else may listen there.
