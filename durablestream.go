@@ -46,6 +46,15 @@ type Config struct {
 	// AcceptWeakerDurability goes on with Servers that do not promise what a host
 	// of ours does; what is missing is logged. Default: refused, by name.
 	AcceptWeakerDurability bool
+	// ServerMonitor are the monitoring URLs of Servers (http://host:8222), where what
+	// they promise is read. Default: what cannot be seen is logged as a warning.
+	ServerMonitor []string
+	// NoCreate makes it an error, client.ErrNoLog, that Servers have no Log. Default:
+	// it is made.
+	NoCreate bool
+	// Replicas of a Log that is made on Servers; one that exists with fewer is
+	// refused. Default: 3 in a cluster, else 1, and any number of one that exists.
+	Replicas int
 	// JoinOnly forbids this process to host. Default: it hosts when nobody does, and
 	// takes over when the host of the moment has gone.
 	JoinOnly bool
@@ -127,7 +136,7 @@ func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 	}
 	cfg.Dir = dir
 	if len(cfg.Servers) > 0 {
-		return attach(ctx, cfg, client.Target{Servers: cfg.Servers}, &hosting{cfg: cfg})
+		return openServers(ctx, cfg)
 	}
 	return joinOrHost(ctx, cfg)
 }
@@ -199,6 +208,7 @@ func attach(ctx context.Context, cfg Config, t client.Target, h *hosting) (*Dura
 	c, err := client.New(ctx, nc, client.Config{
 		CorrelationID: cfg.CorrelationID,
 		StreamID:      cfg.StreamID,
+		Restoring:     cfg.Restoring,
 		Logger:        cfg.Logger,
 		Why:           h.why,
 	})
@@ -221,9 +231,13 @@ func (d *DurableStream) Dir() string { return d.cfg.Dir }
 // Conn is the connection to the broker. It is closed by Close.
 func (d *DurableStream) Conn() *nats.Conn { return d.nc }
 
-// RecreateLog makes an empty Log again that begins at first; only the host can.
+// RecreateLog makes an empty Log again that begins at first; the host can, and on
+// Servers whoever may change the Log.
 func (d *DurableStream) RecreateLog(ctx context.Context, first uint64) error {
 	h := d.hosting.now()
+	if len(d.cfg.Servers) > 0 {
+		return recreateLog(ctx, d.nc, first)
+	}
 	if h == nil {
 		return errors.New("durablestream: only the process that hosts the log can make it again")
 	}

@@ -63,7 +63,7 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	if h.nc, err = b.Connect(nats.Name("dstream host")); err != nil {
 		return nil, err
 	}
-	if h.client, err = client.New(ctx, h.nc, client.Config{Logger: cfg.Logger}); err != nil {
+	if h.client, err = client.New(ctx, h.nc, client.Config{Logger: cfg.Logger, Restoring: true}); err != nil {
 		return nil, err
 	}
 	if !cfg.NoMirror {
@@ -296,10 +296,11 @@ type HostStatus struct {
 	Since       int64          `json:"since"` // Unix ms
 	Version     string         `json:"version"`
 	Endpoint    string         `json:"endpoint"`
-	DiskFree    int64          `json:"disk_free"`  // bytes; -1 unknown
-	DiskFloor   int64          `json:"disk_floor"` // bytes; negative: not watched
-	DiskFull    bool           `json:"disk_full"`  // appends are refused
-	MirrorSeq   event.Sequence `json:"mirror_seq"` // the last Sequence the mirror has dealt with
+	SyncAlways  bool           `json:"sync_always"` // acknowledged means on disk; always true
+	DiskFree    int64          `json:"disk_free"`   // bytes; -1 unknown
+	DiskFloor   int64          `json:"disk_floor"`  // bytes; negative: not watched
+	DiskFull    bool           `json:"disk_full"`   // appends are refused
+	MirrorSeq   event.Sequence `json:"mirror_seq"`  // the last Sequence the mirror has dealt with
 	MirrorLines uint64         `json:"mirror_lines"`
 	MirrorOff   bool           `json:"mirror_off,omitempty"`
 	MirrorError string         `json:"mirror_error,omitempty"`
@@ -319,6 +320,7 @@ func (h *host) status() HostStatus {
 		DiskFree:   disk.Free,
 		DiskFloor:  disk.Floor,
 		DiskFull:   disk.Full,
+		SyncAlways: true,
 		MirrorOff:  h.cfg.NoMirror,
 		SweeperOff: h.cfg.NoSweeper,
 	}
@@ -352,12 +354,16 @@ func (d *DurableStream) HostStatus(ctx context.Context) (HostStatus, error) {
 	if h := d.hosting.now(); h != nil {
 		return h.status(), nil
 	}
+	// In a cluster all nodes answer: the one that this process is connected to counts.
 	var s HostStatus
-	m, err := d.nc.RequestWithContext(ctx, wire.StatusSubject, nil)
-	if err == nil {
-		err = json.Unmarshal(m.Data, &s)
+	name := d.nc.ConnectedServerName()
+	answers := d.Statuses(ctx, func(b []byte) bool {
+		return json.Unmarshal(b, &s) == nil && (s.Cluster == "" || s.Name == name)
+	})
+	if len(answers) == 0 {
+		return s, errors.New("durablestream: the host does not tell its status: it gives no answer")
 	}
-	if err != nil {
+	if err := json.Unmarshal(answers[len(answers)-1], &s); err != nil {
 		return s, fmt.Errorf("durablestream: the host does not tell its status: %w", err)
 	}
 	return s, nil

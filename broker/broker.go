@@ -43,7 +43,7 @@ func (e *LockedError) Error() string {
 }
 
 // ErrRestoring is a Log whose restore was begun and did not end.
-var ErrRestoring = errors.New("the log is half restored: run dstream restore again to finish it")
+var ErrRestoring = wire.ErrRestoring
 
 // held keeps every lock reachable until it is released: an *os.File that the
 // garbage collector finds is closed, and with it goes the lock (that is how
@@ -197,30 +197,21 @@ func (b *Broker) startServer(opts *server.Options) error {
 func (b *Broker) openLog(ctx context.Context) error {
 	err := b.checkLog(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = b.js.CreateStream(ctx, wire.LogConfig(1, b.cfg.DuplicateWindow))
-		if err != nil {
-			return fmt.Errorf("broker: cannot create the Log: %w", err)
+		if err = wire.CreateLog(ctx, b.js, 1, b.cfg.DuplicateWindow); err != nil {
+			err = fmt.Errorf("broker: %w", err)
 		}
 	}
 	return err
 }
 
 func (b *Broker) checkLog(ctx context.Context) error {
-	s, err := b.js.Stream(ctx, wire.LogName)
-	if err != nil {
-		return fmt.Errorf("broker: cannot read the Log's configuration: %w", err)
-	}
-	cfg := s.CachedInfo().Config
-	if err := wire.CheckLog(cfg, b.cfg.DuplicateWindow); err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
+	want := wire.LogWant{Window: b.cfg.DuplicateWindow, Restoring: b.cfg.Restoring}
 	if c := b.cfg.Cluster; c != nil {
-		if err := wire.CheckReplicas(cfg, c.Replicas); err != nil {
-			return fmt.Errorf("broker: %w", err)
-		}
+		// A half restored one needs its nodes, to be finished.
+		want.Replicas, want.Restoring = c.Replicas, true
 	}
-	if wire.IsRestoring(cfg) && !b.cfg.Restoring {
-		return fmt.Errorf("broker: %w", ErrRestoring)
+	if _, err := wire.FindLog(ctx, b.js, want); err != nil {
+		return fmt.Errorf("broker: %w", err)
 	}
 	return nil
 }
@@ -236,6 +227,9 @@ func (b *Broker) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	}
 	return nc, nil
 }
+
+// Name is the server's.
+func (b *Broker) Name() string { return b.cfg.Name }
 
 // Address is how other processes reach this broker.
 func (b *Broker) Address() address.Address {
@@ -274,21 +268,8 @@ func (b *Broker) Stop(context.Context) error {
 // RecreateLog makes the Log again with its first Sequence at first, which only an
 // empty Log allows. It is for a restore, before the broker is advertised.
 func (b *Broker) RecreateLog(ctx context.Context, first uint64) error {
-	s, err := b.js.Stream(ctx, wire.LogName)
-	if err != nil {
+	if err := wire.RecreateLog(ctx, b.js, first); err != nil {
 		return fmt.Errorf("broker: %w", err)
-	}
-	info := s.CachedInfo()
-	if info.State.LastSeq != 0 && info.State.Msgs != 0 {
-		return fmt.Errorf("broker: the Log holds %d messages and is not made again", info.State.Msgs)
-	}
-	cfg := info.Config
-	cfg.FirstSeq = first
-	if err := b.js.DeleteStream(ctx, wire.LogName); err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
-	if _, err := b.js.CreateStream(ctx, cfg); err != nil {
-		return fmt.Errorf("broker: cannot create the Log at %d: %w", first, err)
 	}
 	return nil
 }

@@ -131,9 +131,8 @@ func (b *Broker) tryClusterLog(ctx context.Context) error {
 	if !errors.Is(err, jetstream.ErrStreamNotFound) || len(b.nodesHere()) < b.cfg.Cluster.Replicas {
 		return err
 	}
-	_, err = b.js.CreateStream(ctx, wire.LogConfig(b.cfg.Cluster.Replicas, b.cfg.DuplicateWindow))
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return fmt.Errorf("broker: cannot create the Log: %w", err)
+	if err = wire.CreateLog(ctx, b.js, b.cfg.Cluster.Replicas, b.cfg.DuplicateWindow); err != nil {
+		return fmt.Errorf("broker: %w", err)
 	}
 	return b.checkLog(ctx) // whoever made it
 }
@@ -141,6 +140,11 @@ func (b *Broker) tryClusterLog(ctx context.Context) error {
 // passing reports an error that the arrival of other nodes may mend.
 func (b *Broker) passing(err error) bool {
 	var api *jetstream.APIError
+	var weak *wire.WeakLogError
+	var newer *wire.NewerFormatError
+	if errors.As(err, &weak) || errors.As(err, &newer) {
+		return false
+	}
 	return !errors.As(err, &api) || api.Code >= 500 || errors.Is(err, jetstream.ErrStreamNotFound) || api.ErrorCode == wire.CodeNoPeers
 }
 

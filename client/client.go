@@ -31,6 +31,9 @@ type Config struct {
 	// StreamID is given to events that have none. Default: none, and an event
 	// without a stream is refused.
 	StreamID string
+	// Restoring opens a Log whose restore has not ended. Default: such a one is
+	// refused with wire.ErrRestoring.
+	Restoring bool
 	// Logger hears of retries and of messages that are set aside. Default: discarded.
 	Logger *slog.Logger
 	// Why tells what the owner knows of why the Log does not answer, nil if nothing:
@@ -87,6 +90,9 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	info, err := c.info(ctx)
 	if err == nil {
 		err = wire.CheckLog(info.Config, 1)
+	}
+	if err == nil && wire.IsRestoring(info.Config) && !cfg.Restoring {
+		err = wire.ErrRestoring
 	}
 	if err != nil {
 		c.Close()

@@ -20,6 +20,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/wire"
 	"durablestream/projection"
 )
 
@@ -64,6 +65,9 @@ func Sweep(ctx context.Context, cfg Config) (decided int, err error) {
 		return 0, fmt.Errorf("sweeper: %w", err)
 	}
 	due, _ := s.due(time.Now())
+	if len(due) > 0 && restoring(ctx, cfg) {
+		return 0, nil
+	}
 	for _, d := range due {
 		err := d.do(ctx, cfg.Client)
 		switch {
@@ -135,6 +139,9 @@ func Run(ctx context.Context, cfg Config) error {
 // sweep decides what is due and returns how long nothing else will be.
 func (s *state) sweep(ctx context.Context, cfg Config) time.Duration {
 	due, wait := s.due(time.Now())
+	if len(due) > 0 && restoring(ctx, cfg) {
+		return again
+	}
 	for _, d := range due {
 		if err := d.do(ctx, cfg.Client); err != nil {
 			if ctx.Err() == nil {
@@ -144,6 +151,14 @@ func (s *state) sweep(ctx context.Context, cfg Config) time.Duration {
 		}
 	}
 	return wait
+}
+
+// restoring reports a Log that is being restored: what looks due may be decided by
+// an event that is yet to be written back. It is asked after the events were read, and
+// the mark is set before the first of them is written.
+func restoring(ctx context.Context, cfg Config) bool {
+	st, err := cfg.Client.State(ctx)
+	return err != nil || wire.IsRestoring(st.Config)
 }
 
 // task is one decision that is due.

@@ -85,6 +85,7 @@ func (h *Host) Admin(t testing.TB) jetstream.JetStream {
 // NewClient makes one more client over a connection of its own.
 func (h *Host) NewClient(t testing.TB, cfg client.Config) *client.Client {
 	t.Helper()
+	cfg.Restoring = cfg.Restoring || h.Config.Restoring
 	c, err := client.New(t.Context(), h.Connect(t), cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)

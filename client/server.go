@@ -1,0 +1,180 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/internal/wire"
+)
+
+// ServerReport is what is known of servers that are not a project's host.
+type ServerReport struct {
+	Version string // of the server that this connection leads to
+	// Missing are the things that a Log needs and the server certainly does not
+	// have; Unseen those that it does not tell. Each is a sentence.
+	Missing []string
+	Unseen  []string
+}
+
+// WeakServerError names what a server does not promise that a Log needs.
+type WeakServerError struct {
+	Server  string
+	Missing []string
+}
+
+func (e *WeakServerError) Error() string {
+	return fmt.Sprintf("the server %s promises less than the log needs: %s; mend that, or accept it (--accept-weaker-durability, Config.AcceptWeakerDurability)",
+		e.Server, strings.Join(e.Missing, "; "))
+}
+
+// ErrNoJetStream means that the server has no JetStream for this connection.
+var ErrNoJetStream = errors.New("the server has no JetStream for this account: switch it on (jetstream in its configuration)")
+
+const (
+	serverMajor, serverMinor = 2, 14 // the first version that has all that a Log uses
+	monitorTimeout           = 5 * time.Second
+	statusTimeout            = time.Second // for a broker of ours to say what it is
+	statusMore               = 250 * time.Millisecond
+)
+
+// CheckServer looks at what the servers behind js promise: their version, JetStream
+// (ErrNoJetStream where it does not answer within ctx), and whether they sync to disk
+// before they acknowledge. Brokers of ours say that themselves; of others it is read from
+// their monitoring, at the URLs that are given (http://host:8222), and cannot be seen
+// without.
+func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string) (ServerReport, error) {
+	nc := js.Conn()
+	r := ServerReport{Version: nc.ConnectedServerVersion()}
+	if !newEnough(r.Version) {
+		r.Missing = append(r.Missing, fmt.Sprintf("its version is %s, and %d.%d or later is needed", r.Version, serverMajor, serverMinor))
+	}
+	_, err := js.Stream(ctx, wire.LogName)
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		return r, ErrNoJetStream
+	}
+	if len(monitors) > 0 {
+		for _, url := range monitors {
+			syncs, words, err := monitored(ctx, url)
+			if err != nil {
+				return r, err
+			}
+			if !syncs {
+				r.Missing = append(r.Missing, words)
+			}
+		}
+		return r, nil
+	}
+	var host struct {
+		SyncAlways bool `json:"sync_always"`
+	}
+	answers := statuses(ctx, nc, func([]byte) bool { return true })
+	switch {
+	case len(answers) == 0:
+		r.Unseen = append(r.Unseen, "whether it syncs to disk before it acknowledges (sync_interval: always) cannot be seen: --server-monitor names its monitoring URL")
+	case json.Unmarshal(answers[0], &host) != nil || !host.SyncAlways:
+		r.Missing = append(r.Missing, "its host does not say that it syncs to disk before it acknowledges")
+	}
+	return r, nil
+}
+
+func newEnough(version string) bool {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 2 {
+		return false
+	}
+	major, err1 := strconv.Atoi(parts[0])
+	minor, err2 := strconv.Atoi(parts[1])
+	return err1 == nil && err2 == nil && (major > serverMajor || major == serverMajor && minor >= serverMinor)
+}
+
+// monitored reads from a server's monitoring whether it syncs before it
+// acknowledges, and if not, says so.
+func monitored(ctx context.Context, url string) (syncs bool, words string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
+	defer cancel()
+	fail := func(err error) (bool, string, error) {
+		return false, "", fmt.Errorf("client: cannot read the monitoring of the server at %s: %w", url, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/varz", http.NoBody)
+	if err != nil {
+		return fail(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fail(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	var v struct {
+		Name      string `json:"server_name"`
+		JetStream struct {
+			Config *struct {
+				SyncAlways   bool          `json:"sync_always"`
+				SyncInterval time.Duration `json:"sync_interval"`
+			} `json:"config"`
+		} `json:"jetstream"`
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fail(fmt.Errorf("it answers %s", resp.Status))
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
+		return fail(err)
+	}
+	if v.JetStream.Config == nil {
+		return false, fmt.Sprintf("%s has no JetStream (%s)", v.Name, url), nil
+	}
+	if !v.JetStream.Config.SyncAlways {
+		return false, fmt.Sprintf("%s acknowledges before it syncs to disk, which it does every %s: set sync_interval: always in its jetstream configuration",
+			v.Name, v.JetStream.Config.SyncInterval), nil
+	}
+	return true, "", nil
+}
+
+// Statuses collects the answers of all hosts of ours to wire.StatusSubject, as JSON: one
+// on a single host, one of each node of a cluster that answers within a quarter of a
+// second of the first; none where there is none. It ends early with the first one of
+// which enough, if given, is true.
+func (c *Client) Statuses(ctx context.Context, enough func(answer []byte) bool) [][]byte {
+	if enough == nil {
+		enough = func([]byte) bool { return false }
+	}
+	return statuses(ctx, c.nc, enough)
+}
+
+func statuses(ctx context.Context, nc *nats.Conn, enough func([]byte) bool) [][]byte {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	inbox := nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil
+	}
+	defer sub.Unsubscribe() //nolint:errcheck // fails on a closed connection, where there is nothing to end
+	if err := nc.PublishRequest(wire.StatusSubject, inbox, nil); err != nil {
+		return nil
+	}
+	var out [][]byte
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil || len(m.Data) == 0 { // no more of them, or nobody is there
+			return out
+		}
+		out = append(out, m.Data)
+		if enough(m.Data) {
+			return out
+		}
+		if len(out) == 1 {
+			brief, cancel := context.WithTimeout(ctx, statusMore)
+			defer cancel()
+			ctx = brief
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package durablestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/client"
+	"durablestream/internal/wire"
+)
+
+// openServers opens the log of Config.Servers: of a cluster of ours, or of any NATS
+// servers.
+func openServers(ctx context.Context, cfg Config) (*DurableStream, error) {
+	target := client.Target{Servers: cfg.Servers, NKey: cfg.NKey, TLS: cfg.TLS}
+	nc, err := client.Connect(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	err = prepareServers(ctx, cfg, nc)
+	nc.Close()
+	if err != nil {
+		return nil, fmt.Errorf("durablestream: %s: %w", target, err)
+	}
+	return attach(ctx, cfg, target, &hosting{cfg: cfg})
+}
+
+// prepareServers checks what the servers promise, and makes the Log where there is
+// none.
+func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	report, err := client.CheckServer(ctx, js, cfg.ServerMonitor)
+	if err != nil {
+		return err
+	}
+	for _, words := range report.Unseen {
+		cfg.Logger.Warn("servers: " + words)
+	}
+	switch {
+	case len(report.Missing) > 0 && !cfg.AcceptWeakerDurability:
+		return &client.WeakServerError{Server: nc.ConnectedServerName(), Missing: report.Missing}
+	case len(report.Missing) > 0:
+		cfg.Logger.Warn("servers: weaker durability is accepted", "missing", report.Missing)
+	}
+	want := wire.LogWant{Replicas: cfg.Replicas, Window: cfg.DuplicateWindow, Restoring: cfg.Restoring}
+	if want.Window == 0 {
+		want.Window = 1 // any: the client goes by what the Log has
+	}
+	_, err = wire.FindLog(ctx, js, want)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	if cfg.NoCreate {
+		return fmt.Errorf("%w: the first append, import or restore makes it", client.ErrNoLog)
+	}
+	if err := createLog(ctx, cfg, nc, js); err != nil {
+		return err
+	}
+	_, err = wire.FindLog(ctx, js, want) // whoever made it
+	return err
+}
+
+// createLog makes the Log: of three replicas in any cluster, however few of its
+// servers are there at the moment.
+func createLog(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.JetStream) error {
+	replicas := cfg.Replicas
+	if replicas == 0 {
+		replicas = 1
+		if nc.ConnectedClusterName() != "" {
+			replicas = 3
+		}
+	}
+	err := wire.CreateLog(ctx, js, replicas, cfg.DuplicateWindow)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == wire.CodeNoPeers {
+		return fmt.Errorf("the log needs %d servers of the cluster %s, and they are not all there: start them, or choose fewer replicas (--replicas, Config.Replicas): %w",
+			replicas, nc.ConnectedClusterName(), err)
+	}
+	return err
+}
+
+func recreateLog(ctx context.Context, nc *nats.Conn, first uint64) error {
+	js, err := jetstream.New(nc)
+	if err == nil {
+		err = wire.RecreateLog(ctx, js, first)
+	}
+	if err != nil {
+		return fmt.Errorf("durablestream: %w", err)
+	}
+	return nil
+}
