@@ -102,6 +102,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 	f.StringVar(&o.tls.CA, "tls-ca", fromEnv("DSTREAM_TLS_CA", ""), "PEM file of the authorities to trust ($DSTREAM_TLS_CA)")
 	f.StringVar(&o.tls.Cert, "tls-cert", fromEnv("DSTREAM_TLS_CERT", ""), "PEM file of this program's own certificate ($DSTREAM_TLS_CERT)")
 	f.StringVar(&o.tls.Key, "tls-key", fromEnv("DSTREAM_TLS_KEY", ""), "PEM file of its key ($DSTREAM_TLS_KEY)")
+	f.StringSliceVar(&o.monitors, "server-monitor", nil, "monitoring URL of a --server, where what it promises is read (repeatable)")
+	f.BoolVar(&o.acceptWeaker, "accept-weaker-durability", false, "go on with a --server that promises less than the log needs")
 	f.BoolVar(&o.json, "json", false, "answer in JSON")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what goes on in the background")
 	root.AddCommand(

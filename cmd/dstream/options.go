@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,9 @@ type options struct {
 	tls     client.TLSFiles
 	json    bool
 	verbose bool
+
+	monitors     []string
+	acceptWeaker bool
 }
 
 // config translates the flags.
@@ -44,6 +48,10 @@ func (o *options) config(cmd *cobra.Command) durablestream.Config {
 		NKey:    o.nkey,
 		TLS:     o.tls,
 		Logger:  slog.New(log),
+
+		ServerMonitor:          o.monitors,
+		AcceptWeakerDurability: o.acceptWeaker,
+		NoCreate:               !slices.Contains(creators, cmd.Name()),
 	}
 }
 
@@ -56,6 +64,10 @@ func serversFromEnv() []string {
 	}
 	return nil
 }
+
+// creators are the commands that make the log of --server where there is none; the
+// others say that there is none.
+var creators = []string{"append", "import", "restore", "request", "create"}
 
 // openWait is how long a command waits for a host that is starting or stuck.
 const openWait = 10 * time.Second

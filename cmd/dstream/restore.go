@@ -11,32 +11,41 @@ import (
 
 func restoreCommand(o *options) *cobra.Command {
 	var from []string
+	var replicas int
 	cmd := &cobra.Command{
 		Use:   "restore",
 		Short: "Rebuild an empty log from the mirror's files, with the same ids and sequences",
 		Long: `Rebuilds an empty log from the mirror's files: the same ids and the same sequences;
 what was decided stays decided, leases are void. The files are checked whole before
-anything is written. A log that is not empty is refused.`,
+anything is written. A log that is not empty is refused.
+
+So a local log moves to a cluster, or to other servers: stop whatever writes to it, then
+  dstream restore --server nats://host:4222 --from .opencode
+Nobody may write to the new log until that is done; it is marked, and refused to those
+who open it.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(from) == 0 {
 				from = []string{o.dir}
 			}
-			return restore(cmd, o, from)
+			return restore(cmd, o, from, replicas)
 		},
 	}
 	cmd.Flags().StringSliceVar(&from, "from", nil, "the mirror's directory, or its files in order (default: --dir)")
+	cmd.Flags().IntVar(&replicas, "replicas", 0, "with --server: replicas of a log that is made (default: 3 in a cluster, else 1)")
 	return cmd
 }
 
-func restore(cmd *cobra.Command, o *options, from []string) (err error) {
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.Restoring = true, true, true })
+func restore(cmd *cobra.Command, o *options, from []string, replicas int) (err error) {
+	d, err := o.open(cmd, func(cfg *durablestream.Config) {
+		cfg.NoMirror, cfg.NoSweeper, cfg.Restoring, cfg.Replicas = true, true, true, replicas
+	})
 	if err != nil {
 		return err
 	}
 	defer closing(d, &err)
 	cfg := mirror.RestoreConfig{Client: d.Client, Conn: d.Conn(), From: from}
-	if d.Hosting() {
+	if d.Hosting() || len(o.servers) > 0 {
 		cfg.Recreate = d.RecreateLog
 	}
 	var b *bar

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"durablestream"
+	"durablestream/client"
+	"durablestream/internal/wire"
+	"durablestream/mirror"
+	"durablestream/sweeper"
+)
+
+func mirrorRunCommand(o *options) *cobra.Command {
+	r := mirrorRun{o: o}
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Write the mirror of a log that other processes host, until interrupted",
+		Long: `Keeps the JSONL file in --dir equal to the log, as a process of its own: of a
+cluster or of other servers (--server), or of the host in --dir if that does not do it
+itself. Any number may run: those in different directories write equal files; of
+those in one directory one writes, and the others stand by. With --sweeper it also
+decides what time decides, which any number may do, too. It waits for servers that are
+away. Interrupt it (Ctrl-C, SIGTERM) to stop: what the log holds is written first.`,
+		Args: exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd) },
+	}
+	cmd.Flags().BoolVar(&r.sweep, "sweeper", false, "also decide what time decides")
+	cmd.Flags().Int64Var(&r.maxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
+	return cmd
+}
+
+// mirrorRun is a mirror, and perhaps a sweeper, without a host.
+type mirrorRun struct {
+	o        *options
+	sweep    bool
+	maxBytes int64
+	words    io.Writer
+	said     string
+}
+
+const (
+	mirrorRetry = time.Second // between tries to open the log, and to get the files
+	mirrorDrain = time.Minute // for the last lines
+)
+
+// say tells something once, until something else is told.
+func (r *mirrorRun) say(format string, v ...any) {
+	if words := fmt.Sprintf(format, v...); words != r.said {
+		r.said = words
+		fmt.Fprintln(r.words, "dstream: "+words)
+	}
+}
+
+func (r *mirrorRun) run(cmd *cobra.Command) error {
+	r.words = cmd.ErrOrStderr()
+	ctx := cmd.Context()
+	for {
+		err := r.session(cmd)
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case err == nil || lasting(err):
+			return err
+		}
+		r.say("waiting for the log: %v", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(mirrorRetry):
+		}
+	}
+}
+
+// lasting reports an error that waiting does not mend.
+func lasting(err error) bool {
+	if errors.Is(err, client.ErrNoLog) || errors.Is(err, client.ErrOtherLog) || errors.Is(err, wire.ErrRestoring) {
+		return false
+	}
+	var open *openError
+	if !errors.As(err, &open) {
+		return true // the mirror's own: its files, or damage
+	}
+	var server *client.WeakServerError
+	var weak *wire.WeakLogError
+	var newer *wire.NewerFormatError
+	return errors.As(err, &server) || errors.As(err, &weak) || errors.As(err, &newer)
+}
+
+// openError is a log that could not be opened.
+type openError struct{ error }
+
+func (e *openError) Unwrap() error { return e.error }
+
+// session opens the log and mirrors it until the command is interrupted (nil), or
+// until there is no going on with this log.
+func (r *mirrorRun) session(cmd *cobra.Command) (err error) {
+	d, err := r.o.open(cmd, func(cfg *durablestream.Config) { cfg.JoinOnly, cfg.NoMirror, cfg.NoCreate = true, true, true })
+	if err != nil {
+		if cmd.Context().Err() != nil {
+			return nil
+		}
+		return &openError{err}
+	}
+	defer closing(d, &err)
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	swept := make(chan error, 1)
+	if r.sweep {
+		go func() {
+			swept <- sweeper.Run(ctx, sweeper.Config{Client: d.Client, Logger: r.o.config(cmd).Logger})
+			cancel()
+		}()
+	} else {
+		swept <- nil
+	}
+	err = r.mirror(ctx, cmd, d)
+	cancel()
+	if serr := <-swept; err == nil {
+		err = serr
+	}
+	return err
+}
+
+// mirror writes the files, or stands by while another process does.
+func (r *mirrorRun) mirror(ctx context.Context, cmd *cobra.Command, d *durablestream.DurableStream) error {
+	last := mirror.Progress{}
+	cfg := mirror.Config{
+		Client: d.Client, Dir: d.Dir(), MaxBytes: r.maxBytes, Drain: mirrorDrain,
+		Logger: r.o.config(cmd).Logger,
+		Progress: func(p mirror.Progress) {
+			switch {
+			case p.Err != nil:
+				r.say("cannot write the mirror, trying again: %v", p.Err)
+			default:
+				r.say("mirroring the log of %s into %s", r.source(), durablestream.MirrorPath(d.Dir()))
+			}
+			last = p
+		},
+	}
+	for {
+		err := mirror.Run(ctx, cfg)
+		var busy *mirror.BusyError
+		if !errors.As(err, &busy) {
+			if err == nil && cmd.Context().Err() != nil {
+				fmt.Fprintf(r.words, "stopped: the mirror has everything up to position %d\n", last.Seq)
+			}
+			return err
+		}
+		r.say("%s; this process stands by", r.writer(ctx, d))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(mirrorRetry):
+		}
+	}
+}
+
+func (r *mirrorRun) source() string {
+	if len(r.o.servers) > 0 {
+		return fmt.Sprint(r.o.servers)
+	}
+	return "the host in " + r.o.dir
+}
+
+// writer says who has the files.
+func (r *mirrorRun) writer(ctx context.Context, d *durablestream.DurableStream) string {
+	if len(r.o.servers) == 0 {
+		if s, err := d.HostStatus(ctx); err == nil && !s.MirrorOff {
+			return fmt.Sprintf("the host, process %d, writes the mirror in %s itself", s.PID, d.Dir())
+		}
+	}
+	return fmt.Sprintf("another process writes the mirror in %s (it has the lock %s)", d.Dir(),
+		filepath.Join(d.Dir(), durablestream.HostDir, "mirror.lock"))
+}
