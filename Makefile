@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build test lint vuln bench figures fuzz kill races faults clean
+.PHONY: run build test test-servers lint vuln bench figures fuzz kill races faults clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -18,6 +18,10 @@ build: ## the program, as bin/dstream
 
 test: ## all tests
 	$(GO) test $(RACE) -timeout 20m ./...
+
+test-servers: ## the tests that any server must pass, with a plain nats-server and with three
+	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./sweeper ./mirror
+	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./sweeper ./mirror
 
 kill: ## 200 rounds of kill -9 of a host under load, with serve and with eight agents that host
 	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run "TestKill|TestManyWorkers" -v ./cmd/dstream

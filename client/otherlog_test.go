@@ -1,13 +1,10 @@
 package client_test
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
@@ -35,8 +32,8 @@ func TestReaderOfALostLogIsTold(t *testing.T) {
 	for range 3 {
 		<-read
 	}
-	require.NoError(t, h.Broker.Stop(t.Context()))
-	require.NoError(t, os.RemoveAll(filepath.Join(h.Config.Dir, broker.StoreDir)))
+	h.Stop(t)
+	h.Wipe(t)
 	h.Boot(t)
 	for range 5 {
 		_, err := h.NewClient(t, client.Config{}).Append(t.Context(), event.Event{Type: "a.b", StreamID: "s", Actor: "a"})

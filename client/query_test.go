@@ -338,13 +338,14 @@ func TestQueryPastLargeMessages(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	js := h.Admin(t)
-	large := make([]byte, 7<<20) // no JSON: quickly set aside
-	for range 5 {
+	large := make([]byte, h.Conn.MaxPayload()*7/8) // no JSON: quickly set aside
+	n := 35<<20/len(large) + 1
+	for range n {
 		_, err := js.Publish(t.Context(), wire.EventSubject("test.event", "s"), large)
 		require.NoError(t, err)
 	}
 	r, err := h.Client.Append(t.Context(), newEvent("1"))
 	require.NoError(t, err)
 	require.Equal(t, []event.Recorded{r}, query(t, h.Client, event.Filter{}))
-	require.EqualValues(t, 5, h.Client.SetAside())
+	require.EqualValues(t, n, h.Client.SetAside())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/broker"
+	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
 	"durablestream/internal/wire"
@@ -51,11 +52,15 @@ func TestRestoreIsTakenUpAgain(t *testing.T) {
 	require.Greater(t, int(st.Messages), 1000)
 	require.Less(t, int(st.Messages), 4000)
 
-	h.Config.Restoring = false
-	require.NoError(t, h.Broker.Stop(t.Context()))
-	_, err = broker.Start(t.Context(), h.Config)
-	require.ErrorIs(t, err, broker.ErrRestoring, "nobody else gets a half restored Log")
-	h.Config.Restoring = true
+	_, err = client.New(t.Context(), h.Connect(t), client.Config{})
+	require.ErrorIs(t, err, wire.ErrRestoring, "nobody else gets a half restored Log")
+	h.Stop(t)
+	if h.Broker != nil {
+		h.Config.Restoring = false
+		_, err = broker.Start(t.Context(), h.Config)
+		require.ErrorIs(t, err, broker.ErrRestoring)
+		h.Config.Restoring = true
+	}
 	h.Boot(t)
 
 	other := many(t, 5000)

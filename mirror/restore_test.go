@@ -219,7 +219,7 @@ func TestRestoreWithAGapInFront(t *testing.T) {
 			if c.recreate {
 				rc.Recreate = func(ctx context.Context, first uint64) error {
 					require.EqualValues(t, c.gap+2, first, "the guard of the first event comes first")
-					return h.Broker.RecreateLog(ctx, first)
+					return h.RecreateLog(ctx, first)
 				}
 			}
 			report, err := Restore(t.Context(), rc)

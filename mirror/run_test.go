@@ -31,7 +31,7 @@ func TestMirrorEqualsLog(t *testing.T) {
 	guard(t, h, wire.GuardSubject(wire.GuardImport, "x")) // the first line's seq is not 1
 	appendAll(t, h.Client, mixed(20)...)
 	guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
-	big, err := json.Marshal(strings.Repeat("<ü>", 300_000))
+	big, err := json.Marshal(strings.Repeat("<ü>", int(h.Conn.MaxPayload())/16))
 	require.NoError(t, err)
 	appendAll(t, h.Client, event.Event{Type: "test.big", StreamID: "s", Actor: "a", Payload: big})
 	_, err = h.Client.AppendBatch(t.Context(), mixed(300))

@@ -295,3 +295,130 @@ func TestManagedStore(t *testing.T) {
 	require.Contains(t, said, "was a lone host's, and cannot become a node of the cluster ds")
 	require.Contains(t, said, "dstream restore --server nats://… --from "+lone)
 }
+
+// runDstream runs a command to its end.
+func runDstream(t *testing.T, args ...string) (stdout, words string, err error) {
+	t.Helper()
+	out, errs := &syncBuffer{}, &syncBuffer{}
+	cmd := as(t, "dstream", errs, nil, args...)
+	cmd.Stdout = out
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+// many is a file of n events.
+func many(t *testing.T, n int) string {
+	t.Helper()
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"type":"task.created","stream_id":"many","actor":"a","payload":{"n":%d}}`+"\n", i)
+	}
+	path := filepath.Join(t.TempDir(), "many.jsonl")
+	require.NoError(t, os.WriteFile(path, []byte(b.String()), 0o600))
+	return path
+}
+
+// A local log moves to a cluster with its ids, Sequences and decisions, and is
+// mirrored there by processes of its own.
+func TestMoveToCluster(t *testing.T) {
+	t.Parallel()
+	n := newNodes(t)
+	local := filepath.Join(n.dir, "local")
+	must := func(args ...string) string {
+		t.Helper()
+		out, words, err := runDstream(t, args...)
+		require.NoError(t, err, "%v: %s", args, words)
+		return out
+	}
+	for range 3 {
+		must("--dir", local, "append", "task.created", "--stream", "s", "--actor", "a")
+	}
+	// The first expires at once: its expiry, by the local sweeper, must be the only one
+	// in the new log, too, where sweepers run while it is written back.
+	for id, expires := range map[string]string{"cp_1": `,"expires_at":1`, "cp_2": ""} {
+		must("--dir", local, "append", "checkpoint.requested", "--stream", "s", "--actor", "agent/a",
+			"--payload", fmt.Sprintf(`{"id":%q,"decision_point":"go?","options":[{"id":"yes","label":"Yes"}],"requested_by":"agent/a"%s}`, id, expires))
+	}
+	must("--dir", local, "append", "--jsonl", many(t, 5000)) // time enough for the sweepers to look
+	must("--dir", local, "checkpoint", "reject", "cp_2", "--by", "human/b", "--reason", "no")
+	was := must("--dir", local, "query")
+
+	n.start(t, 0, 1, 2)
+	n.serving(t, 0, 1, 2)
+	server := "--server=" + strings.Join(n.servers, ",")
+	_, words, err := runDstream(t, server, "restore", "--from", filepath.Join(n.dir, "none"))
+	require.Error(t, err, words)
+	must(server, "restore", "--from", local)
+	require.Equal(t, was, must(server, "query"))
+	_, words, err = runDstream(t, server, "restore", "--from", local)
+	require.Error(t, err)
+	require.Contains(t, words, "the Log is not empty")
+	for id, stands := range map[string]string{"cp_1": "expired", "cp_2": "rejected"} {
+		_, words, err = runDstream(t, server, "checkpoint", "approve", id, "--by", "human/c", "--option", "yes")
+		require.Error(t, err)
+		require.Contains(t, words, stands)
+	}
+
+	// Two mirrors in directories of their own write the same; a third one stands by.
+	var runs []*exec.Cmd
+	var said []*syncBuffer
+	run := func(dir string) {
+		said = append(said, &syncBuffer{})
+		cmd := as(t, "dstream", said[len(said)-1], nil, "--dir", dir, server, "mirror", "run", "--sweeper")
+		require.NoError(t, cmd.Start())
+		runs = append(runs, cmd)
+	}
+	saysSoon := func(i int, what string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(said[i].String(), what) }, 20*time.Second, 5*time.Millisecond, "it says\n%v", said[i])
+	}
+	m1, m2 := filepath.Join(n.dir, "m1"), filepath.Join(n.dir, "m2")
+	run(m1)
+	run(m2)
+	saysSoon(0, "mirroring the log of")
+	saysSoon(1, "mirroring the log of")
+	run(m1)
+	saysSoon(2, "another process writes the mirror in "+m1)
+	_, words, err = runDstream(t, "--dir", n.dirOf(0), server, "mirror", "run")
+	require.Error(t, err)
+	require.Contains(t, words, "has a store, whose own host writes the mirror there")
+
+	must(server, "append", "task.completed", "--stream", "s", "--actor", "a")
+	n.stop(t, 0, 1, 2) // all of them: the mirrors wait
+	n.start(t, 0, 1, 2)
+	n.serving(t, 0, 1, 2)
+	must(server, "append", "task.completed", "--stream", "s2", "--actor", "a")
+	for i, cmd := range runs {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, cmd.Wait(), said[i].String())
+	}
+	saysSoon(0, "stopped: the mirror has everything up to position")
+	one, err := os.ReadFile(durablestream.MirrorPath(m1))
+	require.NoError(t, err)
+	two, err := os.ReadFile(durablestream.MirrorPath(m2))
+	require.NoError(t, err)
+	require.Equal(t, string(one), string(two))
+	require.Contains(t, string(one), `"stream_id":"s2"`)
+	must(server, "--dir", m1, "mirror", "verify")
+	n.stop(t, 0, 1, 2)
+}
+
+// Beside a local host, which writes the mirror itself, mirror run stands by.
+func TestMirrorRunBesideHost(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	words := &syncBuffer{}
+	host := as(t, "dstream", words, nil, "--dir", dir, "serve")
+	require.NoError(t, host.Start())
+	require.Eventually(t, func() bool { return strings.Contains(words.String(), "hosts the log of") }, 10*time.Second, 5*time.Millisecond)
+	said := &syncBuffer{}
+	cmd := as(t, "dstream", said, nil, "--dir", dir, "mirror", "run")
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool {
+		return strings.Contains(said.String(), fmt.Sprintf("the host, process %d, writes the mirror in %s itself", host.Process.Pid, dir))
+	}, 10*time.Second, 5*time.Millisecond, "%v", said)
+	for _, c := range []*exec.Cmd{cmd, host} {
+		require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, c.Wait(), said.String())
+	}
+}

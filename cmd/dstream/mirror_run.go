@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -61,6 +63,10 @@ func (r *mirrorRun) say(format string, v ...any) {
 func (r *mirrorRun) run(cmd *cobra.Command) error {
 	r.words = cmd.ErrOrStderr()
 	ctx := cmd.Context()
+	store := filepath.Join(r.o.dir, durablestream.HostDir, broker.StoreDir)
+	if _, err := os.Stat(store); err == nil && len(r.o.servers) > 0 {
+		return usage(fmt.Errorf("%s has a store, whose own host writes the mirror there: give another --dir, or no --server", r.o.dir))
+	}
 	for {
 		err := r.session(cmd)
 		switch {
@@ -145,7 +151,10 @@ func (r *mirrorRun) mirror(ctx context.Context, cmd *cobra.Command, d *durablest
 		},
 	}
 	for {
-		err := mirror.Run(ctx, cfg)
+		err := error(&mirror.BusyError{})
+		if !r.hostWrites(ctx, d) {
+			err = mirror.Run(ctx, cfg)
+		}
 		var busy *mirror.BusyError
 		if !errors.As(err, &busy) {
 			if err == nil && cmd.Context().Err() != nil {
@@ -153,7 +162,9 @@ func (r *mirrorRun) mirror(ctx context.Context, cmd *cobra.Command, d *durablest
 			}
 			return err
 		}
-		r.say("%s; this process stands by", r.writer(ctx, d))
+		if busy.Path != "" {
+			r.say("another process writes the mirror in %s (it has the lock %s); this process stands by", d.Dir(), busy.Path)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -169,13 +180,17 @@ func (r *mirrorRun) source() string {
 	return "the host in " + r.o.dir
 }
 
-// writer says who has the files.
-func (r *mirrorRun) writer(ctx context.Context, d *durablestream.DurableStream) string {
-	if len(r.o.servers) == 0 {
-		if s, err := d.HostStatus(ctx); err == nil && !s.MirrorOff {
-			return fmt.Sprintf("the host, process %d, writes the mirror in %s itself", s.PID, d.Dir())
-		}
+// hostWrites reports that the project's host writes these files, and says so. Then
+// they are left to it, also while it is away: it could not start if this process had
+// them.
+func (r *mirrorRun) hostWrites(ctx context.Context, d *durablestream.DurableStream) bool {
+	if len(r.o.servers) > 0 {
+		return false
 	}
-	return fmt.Sprintf("another process writes the mirror in %s (it has the lock %s)", d.Dir(),
-		filepath.Join(d.Dir(), durablestream.HostDir, "mirror.lock"))
+	s, err := d.HostStatus(ctx)
+	if err != nil || s.MirrorOff {
+		return err != nil
+	}
+	r.say("the host, process %d, writes the mirror in %s itself; this process stands by", s.PID, d.Dir())
+	return true
 }

@@ -3,6 +3,7 @@ package brokertest
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -12,16 +13,19 @@ import (
 
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/internal/wire"
 )
 
 // Host is a broker in a directory of its own, with a client over TCP that follows
-// it through restarts.
+// it through restarts. With ServerVariable set it is servers that are not ours:
+// Broker is nil then, and of Config only DuplicateWindow counts.
 type Host struct {
 	Config broker.Config
 	Broker *broker.Broker
 	Conn   *nats.Conn
 	Client *client.Client
 
+	plain   *plain // instead of Broker: see ServerVariable
 	admin   jetstream.JetStream
 	adminOf *broker.Broker
 }
@@ -33,33 +37,90 @@ func Start(t testing.TB, configure ...func(*broker.Config)) *Host {
 	for _, f := range configure {
 		f(&h.Config)
 	}
+	h.plain = newPlain(t, t.TempDir())
 	h.Boot(t)
 	h.Conn = h.Connect(t)
 	h.Client = h.NewClient(t, client.Config{})
-	t.Cleanup(func() { require.NoError(t, h.Broker.Stop(context.Background())) })
+	if h.plain == nil {
+		t.Cleanup(func() { require.NoError(t, h.Broker.Stop(context.Background())) })
+	}
 	return h
 }
 
 // Boot starts the broker, as at first or after Kill, and writes its address.
 func (h *Host) Boot(t testing.TB) {
 	t.Helper()
+	if h.plain != nil {
+		h.plain.boot(t, h.Config)
+		return
+	}
 	var err error
 	h.Broker, err = broker.Start(t.Context(), h.Config)
 	require.NoError(t, err)
 	require.NoError(t, h.Broker.Advertise())
 }
 
-// Restart stops the broker in an orderly way and starts it again, on another port.
+// OnlyOurs skips a test that is about the broker of this project, where the hosts are
+// others; why says what of it they do not have.
+func OnlyOurs(t testing.TB, why string) {
+	t.Helper()
+	if mode := os.Getenv(ServerVariable); mode != "" {
+		t.Skipf("%s=%s: %s", ServerVariable, mode, why)
+	}
+}
+
+// Stop stops the broker in an orderly way; of a cluster, all nodes.
+func (h *Host) Stop(t testing.TB) {
+	t.Helper()
+	if h.plain != nil {
+		h.plain.stop()
+		return
+	}
+	require.NoError(t, h.Broker.Stop(t.Context()))
+}
+
+// Wipe removes all that a stopped broker has stored.
+func (h *Host) Wipe(t testing.TB) {
+	t.Helper()
+	if h.plain != nil {
+		h.plain.wipe(t)
+		return
+	}
+	require.NoError(t, os.RemoveAll(filepath.Join(h.Config.Dir, broker.StoreDir)))
+}
+
+// Restart stops the broker in an orderly way and starts it again, on another port;
+// of a cluster, the node that leads the Log.
 func (h *Host) Restart(t testing.TB) {
 	t.Helper()
-	require.NoError(t, h.Broker.Stop(t.Context()))
+	if h.plain != nil {
+		h.plain.restart(t, h.Config)
+		return
+	}
+	h.Stop(t)
 	h.Boot(t)
+}
+
+// RecreateLog makes the empty Log again, to begin at first.
+func (h *Host) RecreateLog(ctx context.Context, first uint64) error {
+	if h.plain == nil {
+		return h.Broker.RecreateLog(ctx, first)
+	}
+	js, err := jetstream.New(h.Conn)
+	if err != nil {
+		return err
+	}
+	return wire.RecreateLog(ctx, js, first)
 }
 
 // Connect makes one more connection, closed when the test ends.
 func (h *Host) Connect(t testing.TB) *nats.Conn {
 	t.Helper()
-	nc, err := client.Connect(t.Context(), client.Target{AddressFile: broker.AddressPath(h.Config.Dir)})
+	target := client.Target{AddressFile: broker.AddressPath(h.Config.Dir)}
+	if h.plain != nil {
+		target = client.Target{Servers: h.plain.urls()}
+	}
+	nc, err := client.Connect(t.Context(), target)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	return nc
@@ -70,12 +131,18 @@ func (h *Host) Connect(t testing.TB) *nats.Conn {
 // of the broker.
 func (h *Host) Admin(t testing.TB) jetstream.JetStream {
 	t.Helper()
-	if h.adminOf == h.Broker {
+	if h.admin != nil && h.adminOf == h.Broker {
 		return h.admin
 	}
-	nc, err := h.Broker.Connect()
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
+	var nc *nats.Conn
+	if h.plain != nil {
+		nc = h.Connect(t)
+	} else {
+		var err error
+		nc, err = h.Broker.Connect()
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+	}
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
 	h.admin, h.adminOf = js, h.Broker

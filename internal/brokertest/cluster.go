@@ -1,11 +1,10 @@
 package brokertest
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 // Cluster is three plain servers in this process, on ports of the loopback that
 // they keep, with the Log on all of them. They sync before they acknowledge.
 type Cluster struct {
-	nodes [3]*node
+	nodes []*node // three
 }
 
 type node struct {
@@ -40,26 +39,8 @@ func StartCluster(t testing.TB) *Cluster {
 // node's number and options, and the ports for routes of all nodes.
 func startCluster(t testing.TB, configure func(int, *server.Options, []int)) *Cluster {
 	t.Helper()
-	c := &Cluster{}
-	dir := t.TempDir()
-	ports := freePorts(t, 2*len(c.nodes))
-	var routePorts []int
-	var routes []*url.URL
+	c := &Cluster{nodes: clusterNodes(t, t.TempDir(), configure)}
 	for i := range c.nodes {
-		routePorts = append(routePorts, ports[2*i+1])
-		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[2*i+1])})
-	}
-	for i := range c.nodes {
-		name := fmt.Sprintf("n%d", i+1)
-		c.nodes[i] = &node{opts: server.Options{
-			ServerName: name, Host: "127.0.0.1", Port: ports[2*i],
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[2*i+1]},
-			Routes:  routes,
-			NoSigs:  true, NoLog: true,
-			JetStream: true, SyncAlways: true, StoreDir: filepath.Join(dir, name),
-			JetStreamMaxMemory: 1 << 30, JetStreamMaxStore: 1 << 40,
-		}}
-		configure(i, &c.nodes[i].opts, routePorts)
 		c.Start(t, i)
 	}
 	t.Cleanup(func() {
@@ -67,8 +48,55 @@ func startCluster(t testing.TB, configure func(int, *server.Options, []int)) *Cl
 			c.Stop(t, i)
 		}
 	})
-	c.createLog(t)
+	createLog(t, c.admin(t), len(c.nodes), 0)
+	require.Eventually(t, func() bool { return c.Leader() >= 0 }, 10*time.Second, time.Millisecond)
 	return c
+}
+
+// StartBareCluster starts three servers that have no Log, returns when they take one,
+// and gives their URLs.
+func StartBareCluster(t testing.TB) []string {
+	t.Helper()
+	c := &Cluster{nodes: clusterNodes(t, t.TempDir(), nil)}
+	for _, n := range c.nodes {
+		n.start(t)
+		t.Cleanup(n.stop)
+	}
+	js := c.admin(t)
+	require.Eventually(t, func() bool {
+		_, err := js.Stream(t.Context(), wire.LogName)
+		return errors.Is(err, jetstream.ErrStreamNotFound) && len(c.nodes[max(c.MetaLeader(), 0)].server.JetStreamClusterPeers()) == len(c.nodes)
+	}, 60*time.Second, 10*time.Millisecond)
+	return c.Servers()
+}
+
+func (c *Cluster) admin(t testing.TB) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(c.Connect(t))
+	require.NoError(t, err)
+	return js
+}
+
+// clusterNodes are three nodes that know each other, and are not started.
+func clusterNodes(t testing.TB, dir string, configure func(int, *server.Options, []int)) []*node {
+	t.Helper()
+	const n = 3
+	ports := freePorts(t, 2*n)
+	var routes []*url.URL
+	for _, port := range ports[n:] {
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
+	}
+	var nodes []*node
+	for i := range n {
+		opts := plainOptions(dir, fmt.Sprintf("n%d", i+1), ports[i])
+		opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[n+i]}
+		opts.Routes = routes
+		if configure != nil {
+			configure(i, &opts, ports[n:])
+		}
+		nodes = append(nodes, &node{opts: opts})
+	}
+	return nodes
 }
 
 // freePorts finds ports that nobody listens on; all are taken before any is freed,
@@ -89,7 +117,11 @@ func freePorts(t testing.TB, n int) []int {
 // connections; it may still have to catch up.
 func (c *Cluster) Start(t testing.TB, i int) {
 	t.Helper()
-	n := c.nodes[i]
+	c.nodes[i].start(t)
+}
+
+func (n *node) start(t testing.TB) {
+	t.Helper()
 	opts := n.opts // the server changes what it is given
 	s, err := server.NewServer(&opts)
 	require.NoError(t, err)
@@ -99,42 +131,30 @@ func (c *Cluster) Start(t testing.TB, i int) {
 	require.Eventually(t, func() bool { return s.ReadyForConnections(time.Millisecond) || s.ClientURL() != "" }, 10*time.Second, time.Millisecond)
 }
 
-// Stop stops node i in an orderly way, if it runs.
-func (c *Cluster) Stop(t testing.TB, i int) {
-	t.Helper()
-	if s := c.nodes[i].server; s != nil {
-		s.Shutdown()
-		s.WaitForShutdown()
-		c.nodes[i].server = nil
+func (n *node) stop() {
+	if n.server != nil {
+		n.server.Shutdown()
+		n.server.WaitForShutdown()
+		n.server = nil
 	}
 }
 
+// Stop stops node i in an orderly way, if it runs.
+func (c *Cluster) Stop(t testing.TB, i int) {
+	t.Helper()
+	c.nodes[i].stop()
+}
+
 // Leader is the node that leads the Log; -1 while there is none.
-func (c *Cluster) Leader() int {
-	for i, n := range c.nodes {
-		if n.server != nil && n.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, wire.LogName) {
+func (c *Cluster) Leader() int { return leaderOf(c.nodes) }
+
+func leaderOf(nodes []*node) int {
+	for i, n := range nodes {
+		if n.server != nil && (n.opts.Cluster.Name == "" || n.server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, wire.LogName)) {
 			return i
 		}
 	}
 	return -1
-}
-
-func (c *Cluster) createLog(t testing.TB) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	js, err := jetstream.New(c.Connect(t))
-	require.NoError(t, err)
-	for { // until the nodes have met and elected a leader
-		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		_, err = js.CreateStream(try, wire.LogConfig(len(c.nodes), 0))
-		cancel()
-		if err == nil {
-			break
-		}
-		require.NoError(t, ctx.Err(), "the cluster does not take the Log: %v", err)
-	}
-	require.Eventually(t, func() bool { return c.Leader() >= 0 }, 10*time.Second, time.Millisecond)
 }
 
 // Servers are the URLs of all nodes.
