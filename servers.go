@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,7 +32,7 @@ func openServers(ctx context.Context, cfg Config) (*DurableStream, error) {
 // prepareServers checks what the servers promise, and makes the Log where there is
 // none.
 func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
-	js, err := jetstream.New(nc)
+	js, err := client.JetStream(ctx, nc)
 	if err != nil {
 		return err
 	}
@@ -52,18 +53,42 @@ func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
 	if want.Window == 0 {
 		want.Window = 1 // any: the client goes by what the Log has
 	}
-	_, err = wire.FindLog(ctx, js, want)
-	if !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return err
+	return findOrCreate(ctx, cfg, nc, js, want)
+}
+
+const (
+	serverAttempt = 2 * time.Second // for one answer
+	serverPause   = 50 * time.Millisecond
+)
+
+// findOrCreate finds the Log, or makes it where there is none. In a cluster that is
+// choosing a leader, or where others make it at the same moment, it tries again as
+// long as ctx lasts.
+func findOrCreate(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.JetStream, want wire.LogWant) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, serverAttempt)
+		_, err := wire.FindLog(attempt, js, want)
+		missing := errors.Is(err, jetstream.ErrStreamNotFound)
+		if missing && !cfg.NoCreate {
+			err = createLog(attempt, cfg, nc, js)
+		}
+		cancel()
+		var api *jetstream.APIError
+		switch {
+		case missing && cfg.NoCreate:
+			return fmt.Errorf("%w: the first append, import or restore makes it", client.ErrNoLog)
+		case err == nil && !missing:
+			return nil
+		case err != nil && errors.As(err, &api) && api.Code >= 400 && api.Code < 500,
+			err != nil && api == nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the log is not there yet: %w (%w)", ctx.Err(), err)
+		case <-time.After(serverPause):
+		}
 	}
-	if cfg.NoCreate {
-		return fmt.Errorf("%w: the first append, import or restore makes it", client.ErrNoLog)
-	}
-	if err := createLog(ctx, cfg, nc, js); err != nil {
-		return err
-	}
-	_, err = wire.FindLog(ctx, js, want) // whoever made it
-	return err
 }
 
 // createLog makes the Log: of three replicas in any cluster, however few of its

@@ -1,7 +1,6 @@
 package durablestream_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -129,10 +128,13 @@ func older(t *testing.T, s *server.Server) string {
 			all.Go(func() { _, _ = io.Copy(out, in); _ = out.Close() })
 			all.Go(func() {
 				defer in.Close()
-				r := bufio.NewReader(out)
-				info, _ := r.ReadString('\n')
-				_, _ = io.WriteString(in, strings.Replace(info, `"version":"`+server.VERSION, `"version":"2.13.9`, 1))
-				_, _ = io.Copy(in, r)
+				for chunk := make([]byte, 64<<10); ; { // the server tells it again later
+					n, err := out.Read(chunk)
+					_, werr := in.Write(bytes.ReplaceAll(chunk[:n], []byte(`"version":"`+server.VERSION), []byte(`"version":"2.13.9`)))
+					if err != nil || werr != nil {
+						return
+					}
+				}
 			})
 		}
 	})

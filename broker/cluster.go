@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -80,15 +81,19 @@ func (c Config) clusterOptions(opts *server.Options) error {
 		opts.Routes = append(opts.Routes, u)
 	}
 	opts.Cluster = server.ClusterOpts{Name: c.Cluster.Name, Host: host, Port: port, Advertise: c.Cluster.Advertise}
-	if c.TLS != (TLSConfig{}) {
-		// Both ends of a route show a certificate of the same authority.
-		tc := &server.TLSConfigOpts{CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, CaFile: c.TLS.CA, Verify: true}
-		if opts.Cluster.TLSConfig, err = server.GenTLSConfig(tc); err != nil {
-			return fmt.Errorf("broker: TLS of the routes: %w", err)
-		}
-		opts.Cluster.TLSConfig.RootCAs = opts.Cluster.TLSConfig.ClientCAs // whom this node dials shows one, too
-		opts.Cluster.TLSTimeout = 5                                       // seconds; the default of 2 is short for a machine under load
+	if c.TLS == (TLSConfig{}) {
+		return nil
 	}
+	// Both ends of a route show a certificate of the same authority.
+	tc, err := c.TLS.load()
+	if err == nil && tc.ClientCAs == nil {
+		err = errors.New("broker: TLS between nodes needs the authorities, too: each verifies the other")
+	}
+	if err != nil {
+		return err
+	}
+	tc.ClientAuth = tls.RequireAndVerifyClientCert
+	opts.Cluster.TLSConfig, opts.Cluster.TLSTimeout = tc, 5 // seconds; the engine's 2 are short for a machine under load
 	return nil
 }
 

@@ -99,6 +99,16 @@ func (r rights) jetStream(nc *nats.Conn) (jetstream.JetStream, error) {
 	return jetstream.New(nc)
 }
 
+// JetStream gives JetStream's API under the name that it has for this connection's
+// key, before there is a Log to make a Client for.
+func JetStream(ctx context.Context, nc *nats.Conn) (jetstream.JetStream, error) {
+	r, err := askRights(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	return r.jetStream(nc)
+}
+
 // Role is what this client's key may do; RoleNone on a server without roles.
 func (c *Client) Role() Role { return c.rights.role }
 
