@@ -134,7 +134,7 @@ func (c Config) withDefaults() Config {
 		c.now = time.Now
 	}
 	if c.step == nil {
-		c.step = func(string) error { return nil }
+		c.step = failpoint
 	}
 	return c
 }

@@ -23,6 +23,8 @@ type Load struct {
 	Seed    uint64
 	Clients int
 	History *History
+	// First numbers the first event of each client: for a load that follows another.
+	First int
 	// Pace is how long a client rests between two operations, on average.
 	Pace time.Duration
 	// BlindRetry sends a publish that was not answered again under a new id: the
@@ -71,7 +73,7 @@ func (l *Load) client(ctx context.Context, i int) error {
 		return err
 	}
 	defer closeIt()
-	a := &agent{Load: l, i: i, c: c, random: rand.New(rand.NewPCG(l.Seed, uint64(i)))}
+	a := &agent{Load: l, i: i, c: c, random: rand.New(rand.NewPCG(l.Seed, uint64(i))), n: l.First}
 	for ctx.Err() == nil {
 		a.step(context.WithoutCancel(ctx))
 		if l.Pace > 0 {

@@ -37,7 +37,9 @@ type System struct {
 type Node struct {
 	Name string
 	// Dir is its --dir: its own in a cluster, a shared one otherwise.
-	Dir  string
+	Dir string
+	// Env is added to the process's environment.
+	Env  []string
 	args []string
 	bin  string
 
@@ -58,11 +60,12 @@ func Build(ctx context.Context, dir string, flags ...string) (string, error) {
 	return bin, nil
 }
 
-// NewHost gives a host and a stand-by on one directory. They are started by Start.
-func NewHost(bin, dir string) *System {
+// NewHost gives a host and a stand-by on one directory, with flags for serve. They
+// are started by Start.
+func NewHost(bin, dir string, flags ...string) *System {
 	s := &System{bin: bin}
 	for _, name := range []string{"host", "stand-by"} {
-		s.Nodes = append(s.Nodes, &Node{Name: name, Dir: dir, bin: bin, args: []string{"--dir", dir, "serve"}})
+		s.Nodes = append(s.Nodes, &Node{Name: name, Dir: dir, bin: bin, args: append([]string{"--dir", dir, "serve"}, flags...)})
 	}
 	return s
 }
@@ -165,6 +168,7 @@ func (n *Node) Start() error {
 		return nil
 	}
 	n.proc = exec.Command(n.bin, n.args...)
+	n.proc.Env = append(os.Environ(), n.Env...)
 	n.proc.Stderr = &lockedWriter{n}
 	n.gone = make(chan struct{})
 	if err := n.proc.Start(); err != nil {
