@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/mirror"
@@ -36,7 +38,8 @@ type Report struct {
 	Length   time.Duration
 	Faults   map[string]int // how often each was made
 	Skipped  map[string]string
-	Events   int // in the Log at the end
+	Events   int   // in the Log at the end
+	Copies   []int // messages in each node's copy of the Log, on disk
 	Position event.Sequence
 }
 
@@ -106,7 +109,35 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 	if err := <-loaded; err != nil {
 		return rep, err
 	}
-	return rep, rep.check(ctx, s, history, readers)
+	if err := rep.check(ctx, s, history, readers); err != nil || !s.Clustered {
+		return rep, err
+	}
+	endReaders()
+	return rep, rep.replicas(ctx, s)
+}
+
+// replicas stops the nodes and compares their copies of the Log on disk.
+func (r *Report) replicas(ctx context.Context, s *System) error {
+	tmp, err := os.MkdirTemp("", "faults")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp) //nolint:errcheck // what stays is the system's to clean
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	var names []string
+	var copies [][]*jetstream.RawStreamMsg
+	for _, n := range s.Nodes {
+		all, err := Replica(ctx, n, tmp)
+		if err != nil {
+			return err
+		}
+		names, copies = append(names, n.Name), append(copies, all)
+		r.Copies = append(r.Copies, len(all))
+	}
+	r.SameReplicas(names, copies)
+	return nil
 }
 
 // once makes one fault, lets it last, undoes it, and lets the system rest.
@@ -260,6 +291,7 @@ func Table(names []string, reports []*Report) string {
 	row("acknowledged", func(r *Report) any { return r.Acknowledged })
 	row("outcome unknown", func(r *Report) any { return r.Unknown })
 	row("events in the log", func(r *Report) any { return r.Events })
+	row("messages on each disk", func(r *Report) any { return r.Copies })
 	row("lost", func(r *Report) any { return r.Lost })
 	row("twice", func(r *Report) any { return r.Twice })
 	row("reordered", func(r *Report) any { return r.Reordered })
