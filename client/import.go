@@ -48,6 +48,9 @@ func (c *Client) Import(ctx context.Context, name string, events []event.Event, 
 		progress = func(int) {}
 	}
 	im := &importer{c: c, guard: wire.GuardSubject(wire.GuardImport, name), progress: progress}
+	if err := c.mayStore(im.guard); err != nil {
+		return im.report, fmt.Errorf("client: %w", err)
+	}
 	for i, e := range events {
 		r, err := c.importable(e)
 		if err != nil {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,7 @@ type NotAllowedError struct {
 
 func (e *NotAllowedError) Error() string {
 	return fmt.Sprintf("%v: this key has the role %s, and to %s takes the role %s: let somebody do it who has such a key",
-		ErrNotAllowed, e.Role, e.What, e.Needs)
+		ErrNotAllowed, cmp.Or(e.Role, "(none of ours)"), e.What, e.Needs)
 }
 
 // Unwrap gives ErrNotAllowed.

@@ -1,0 +1,108 @@
+package roles_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/roles"
+)
+
+// Every role, everything that it must not do, by hand: nothing of it has an effect,
+// at a host of ours and at a nats-server with the configuration that we print.
+func TestWhatARoleMustNotDo(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(*testing.T) *site{
+		"embedded": func(t *testing.T) *site { return embedded(t) },
+		"plain":    plain,
+		"cluster":  clustered,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, r := range []roles.Role{roles.Agent, roles.Operator} {
+				t.Run(string(r), func(t *testing.T) {
+					t.Parallel()
+					s := open(t)
+					a := s.attacker(t, string(r))
+					others := listen(t, s, "admin")
+					before := s.state(t)
+					for _, try := range attempts(others.subject) {
+						if try.by != nil && !slices.Contains(try.by, r) {
+							continue
+						}
+						a.next()
+						try.do(a)
+						a.settle(t)
+						require.Equal(t, before, s.state(t), try.name)
+						if try.silent {
+							require.False(t, a.answered(), "%s was answered", try.name)
+						}
+					}
+					// What takes its time, such as heartbeats.
+					require.Never(t, func() bool { return before != s.state(t) }, time.Second, 100*time.Millisecond)
+					others.empty(t)
+					require.Greater(t, a.refused.Load(), int64(100))
+				})
+			}
+		})
+	}
+}
+
+// The same table with all in one account and the same permissions on subjects: what
+// the accounts are for. A table that found nothing here would be of no use.
+func TestOneAccountIsNotEnough(t *testing.T) {
+	t.Parallel()
+	held := map[string]bool{}
+	for _, try := range attempts("_INBOX.other.x") {
+		if !strings.HasPrefix(try.name, "have ") {
+			continue
+		}
+		s := single(t)
+		a := s.attacker(t, "agent")
+		before := s.state(t)
+		try.do(a)
+		a.settle(t)
+		for end := time.Now().Add(500 * time.Millisecond); before == s.state(t); a.settle(t) {
+			if time.Now().After(end) {
+				held[try.name] = true
+				break
+			}
+		}
+		if try.name == "have a message that is not there sent elsewhere" {
+			require.Eventually(t, func() bool { return strings.HasPrefix(s.state(t), "no Log") }, 5*time.Second, time.Millisecond,
+				"an empty answer deletes the Log")
+		}
+		a.Close()
+	}
+	t.Log("held:", held)
+	// The host's status is answered by nobody there.
+	require.Equal(t, map[string]bool{"have the host's status sent elsewhere": true}, held)
+}
+
+// listener is a key at work, where nothing of another may arrive.
+type listener struct {
+	subject string
+	sub     *nats.Subscription
+}
+
+func listen(t *testing.T, s *site, name string) *listener {
+	t.Helper()
+	nc := s.connect(t, name)
+	l := &listener{subject: roles.InboxPrefix(s.keys[name].Public) + ".work"}
+	var err error
+	l.sub, err = nc.SubscribeSync(l.subject)
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	return l
+}
+
+func (l *listener) empty(t *testing.T) {
+	t.Helper()
+	n, _, err := l.sub.Pending()
+	require.NoError(t, err)
+	require.Zero(t, n, "something came to %s", l.subject)
+}

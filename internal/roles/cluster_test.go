@@ -1,0 +1,92 @@
+package roles_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/roles"
+	"durablestream/internal/wire"
+)
+
+// clustered is three nats-servers with the configuration that we print, and the Log
+// on all of them; the keys connect to one that does not lead it.
+func clustered(t *testing.T) *site {
+	t.Helper()
+	list, keys, seeds := makeKeys(t)
+	s := &site{keys: keys, seeds: seeds, api: roles.APIPrefix}
+	var servers []*server.Server
+	for tries := 0; servers == nil; tries++ { // somebody else may take a port meanwhile
+		require.Less(t, tries, 4, "the cluster does not start")
+		servers = startCluster(t, roles.ServerConfig(list))
+	}
+	s.target.Servers = []string{servers[0].ClientURL()}
+	s.owner = s.connect(t, "admin")
+	js, err := jetstream.New(s.owner)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := js.CreateStream(ctx, wire.LogConfig(3, 0))
+		return err == nil
+	}, 30*time.Second, 50*time.Millisecond)
+	s.open(t)
+	leads := func(srv *server.Server) bool { return srv.JetStreamIsStreamLeader(roles.LogAccount, wire.LogName) }
+	for _, srv := range servers {
+		if !leads(srv) {
+			s.target.Servers = []string{srv.ClientURL()}
+		}
+	}
+	return s
+}
+
+// startCluster starts three servers; nil if they do not become ready.
+func startCluster(t *testing.T, conf string) (servers []*server.Server) {
+	t.Helper()
+	ports := freePorts(t, 3)
+	stop := func() {
+		for _, srv := range servers {
+			srv.Shutdown()
+			srv.WaitForShutdown()
+		}
+	}
+	for i := range ports {
+		opts := &server.Options{}
+		require.NoError(t, opts.ProcessConfigString(conf))
+		opts.ServerName, opts.Host, opts.Port, opts.NoSigs, opts.NoLog, opts.StoreDir = fmt.Sprintf("n%d", i), "127.0.0.1", server.RANDOM_PORT, true, true, t.TempDir()
+		opts.Cluster = server.ClusterOpts{Name: "ds", Host: "127.0.0.1", Port: ports[i]}
+		for _, p := range ports {
+			opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", p)})
+		}
+		srv, err := server.NewServer(opts)
+		require.NoError(t, err)
+		srv.Start()
+		servers = append(servers, srv)
+	}
+	for _, srv := range servers {
+		if !srv.ReadyForConnections(20 * time.Second) {
+			stop()
+			return nil
+		}
+	}
+	t.Cleanup(stop)
+	return servers
+}
+
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
