@@ -169,7 +169,7 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 			if !errors.As(err, &locked) {
 				return nil, fmt.Errorf("durablestream: %w", err)
 			}
-			if errors.Is(why, client.ErrKeyUnknown) || errors.Is(why, client.ErrKeyNeeded) {
+			if client.Hopeless(why) {
 				return nil, fmt.Errorf("durablestream: %w", why) // the host is there, and will not know us later
 			}
 			why = errors.Join(err, ignoreNone(why))

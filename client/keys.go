@@ -20,6 +20,18 @@ var (
 	ErrKeyNeeded = errors.New("the server wants a key")
 )
 
+// errSetup marks what is wrong on this side of the connection.
+var errSetup = errors.New("")
+
+// Hopeless reports that a Connect failed for what waiting does not mend: a key or a
+// certificate, ours or the server's.
+func Hopeless(err error) bool {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	return errors.Is(err, ErrKeyUnknown) || errors.Is(err, ErrKeyNeeded) || errors.Is(err, errSetup) ||
+		errors.As(err, &unknown) || errors.As(err, &name)
+}
+
 // identify adds what proves who connects: the key, and certificates. public is the
 // key's public part, "" without one.
 func (t Target) identify(d *fileDialer) (opts []nats.Option, public string, err error) {
@@ -29,7 +41,7 @@ func (t Target) identify(d *fileDialer) (opts []nats.Option, public string, err 
 	if t.NKey != "" {
 		pair, err := roles.ReadSeed(t.NKey)
 		if err != nil {
-			return nil, "", fmt.Errorf("client: %w", err)
+			return nil, "", fmt.Errorf("client: %w%w", err, errSetup)
 		}
 		if public, err = pair.PublicKey(); err != nil {
 			return nil, "", fmt.Errorf("client: %s: %w", t.NKey, err)
@@ -40,7 +52,7 @@ func (t Target) identify(d *fileDialer) (opts []nats.Option, public string, err 
 	opts = append(opts, nats.CustomInboxPrefix(inbox))
 	cfg, err := t.TLS.config(d)
 	if err != nil {
-		return nil, "", fmt.Errorf("client: %w", err)
+		return nil, "", fmt.Errorf("client: %w%w", err, errSetup)
 	}
 	if cfg != nil {
 		opts = append(opts, withTLS(cfg))
