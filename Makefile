@@ -8,13 +8,22 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build test test-servers lint vuln bench figures fuzz kill races faults clean
+.PHONY: run build image cluster test test-servers lint vuln bench figures fuzz kill races faults clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
 
 build: ## the program, as bin/dstream
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/dstream
+
+ENGINE  ?= docker
+IMAGE   ?= dstream
+image: build ## the image of Dockerfile, from bin/dstream: nothing is fetched
+	rm -rf bin/image && mkdir -p bin/image/data && cp $(BIN) bin/image/dstream
+	$(ENGINE) build -f Dockerfile.binary -t $(IMAGE) bin/image
+
+cluster: build ## three nodes and a mirror on the loopback, until Ctrl-C; ARGS=--print only prints them
+	@DSTREAM=$(BIN) deploy/cluster.sh $(ARGS)
 
 test: ## all tests
 	$(GO) test $(RACE) -timeout 20m ./...
