@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -175,4 +177,15 @@ func TestStartFails(t *testing.T) {
 	require.ErrorContains(t, err, "cannot listen on "+s.listener.Addr().String())
 	_, err = Start(Config{Listen: "127.0.0.1:0", Cert: "nothere.pem", Key: "nothere.key"})
 	require.ErrorContains(t, err, "nothere.pem")
+}
+
+// docs/operations.md names every metric.
+func TestOperationsNamesEveryMetric(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	name := regexp.MustCompile(`fqName: "(\w+)"`)
+	for _, d := range all {
+		require.Regexp(t, "\\| `"+name.FindStringSubmatch(d.String())[1]+"[`{]", string(text))
+	}
 }

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream"
+	"durablestream/client"
+)
+
+// docs/operations.md names every field of status --json and every alarm.
+func TestOperationsNamesEverything(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(top("docs/operations.md"))
+	require.NoError(t, err)
+	text := string(b)
+	for _, v := range []any{statusAnswer{}, nodeAnswer{}, alarm{}, durablestream.HostStatus{}, client.Replica{}} {
+		typ := reflect.TypeOf(v)
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			require.NotEmpty(t, name, "%s.%s", typ, typ.Field(i).Name)
+			require.Contains(t, text, "`"+name+"`", "%s", typ)
+		}
+	}
+	for _, name := range []string{
+		alarmStopped, alarmWaiting, alarmUnreadable, alarmMissing, alarmMirror, alarmMismatch,
+		alarmSweeper, alarmDisk, alarmLeader, alarmOffline, alarmBehind, alarmSilent,
+	} {
+		require.Contains(t, text, "| `"+name+"` |")
+	}
+}
