@@ -7,15 +7,15 @@
 #   deploy/cluster.sh keys DIR    only make keys and certificates, for containers
 #
 # DSTREAM is the program (bin/dstream), CLUSTER_DIR where everything is kept
-# (.cluster), CLUSTER_PORTS nine ports of the loopback: three for clients, three for
-# routes, three for monitors (4221 4222 4223 6221 6222 6223 8221 8222 8223).
+# (.cluster), CLUSTER_PORTS ten ports of the loopback: three for clients, three for
+# routes, four for monitors (4221 4222 4223 6221 6222 6223 8221 8222 8223 8224).
 set -euo pipefail
 set -m # each process has a group of its own: Ctrl-C reaches only this script
 
 dstream=${DSTREAM:-bin/dstream}
 dir=${CLUSTER_DIR:-.cluster}
 keys=$dir/keys
-read -ra port <<<"${CLUSTER_PORTS:-4221 4222 4223 6221 6222 6223 8221 8222 8223}"
+read -ra port <<<"${CLUSTER_PORTS:-4221 4222 4223 6221 6222 6223 8221 8222 8223 8224}"
 
 client() { echo "127.0.0.1:${port[$1 - 1]}"; }
 route() { echo "127.0.0.1:${port[$1 + 2]}"; }
@@ -37,7 +37,7 @@ line() {
 	mirror)
 		line=("DSTREAM_DIR=$dir/mirror" "DSTREAM_SERVER=$servers"
 			"DSTREAM_NKEY=$keys/mirror.nk" "DSTREAM_TLS_CA=$keys/ca.pem"
-			"$dstream" mirror run)
+			"$dstream" mirror run --monitor "$(monitor 4)")
 		;;
 	esac
 }

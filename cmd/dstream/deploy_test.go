@@ -102,7 +102,8 @@ func printed(text string) (map[string]process, error) {
 		for n, w := range words[at+1:] {
 			w = inContainer(name, w)
 			if strings.HasSuffix(words[at+n], "listen") || words[at+n] == "--monitor" {
-				w = strings.Replace(w, name+":", "0.0.0.0:", 1) // only its own: another's stays and differs
+				// Only its own: another's stays, and differs.
+				w = strings.NewReplacer(name+":", "0.0.0.0:", "n4:", "127.0.0.1:").Replace(w)
 			}
 			p.args = append(p.args, w)
 		}
@@ -111,7 +112,7 @@ func printed(text string) (map[string]process, error) {
 	return all, nil
 }
 
-var localPort = regexp.MustCompile(`127\.0\.0\.1:(42|62|82)2([123])\b`)
+var localPort = regexp.MustCompile(`127\.0\.0\.1:(42|62|82)2([1234])\b`)
 
 func inContainer(name, word string) string {
 	word = localPort.ReplaceAllString(word, "n$2:${1}22")
@@ -199,7 +200,7 @@ func TestComposeIsTheCluster(t *testing.T) {
 		{"--replicas 3", "--replicas 1"},
 		{"--name n2", "--name n1"},
 		{" --no-mirror", ""},
-		{"mirror run", "mirror run --sweeper"},
+		{"mirror run --monitor", "mirror run --sweeper --monitor"},
 		{"--cluster-name ds", "--cluster-name other"},
 	} {
 		require.Contains(t, script, c.old)
@@ -236,7 +237,11 @@ func TestCompose(t *testing.T) {
 	p := composeProject(t, readCompose(t))
 	require.Len(t, p.Services, 4)
 	ports := map[string]bool{}
+	known := newRoot().UsageString()
 	for name, s := range p.Services {
+		for env := range s.Environment {
+			require.Contains(t, known, "$"+env+")", "%s: what no flag takes", name)
+		}
 		require.Equal(t, "unless-stopped", s.Restart, name)
 		require.NotNil(t, s.StopGracePeriod, name)
 		require.Empty(t, s.Entrypoint, "%s: the image's, which is dstream", name)
@@ -252,15 +257,17 @@ func TestCompose(t *testing.T) {
 			ports[port.Published] = true
 			require.Contains(t, printedCluster(t), "127.0.0.1:"+port.Published, "as in make cluster")
 		}
-		if name == "mirror" {
-			continue
-		}
 		require.NotNil(t, s.HealthCheck, name)
-		require.Equal(t, []string{"CMD", "/dstream"}, []string(s.HealthCheck.Test[:2]), "there is no shell")
+		require.Equal(t, []string{"CMD", "/dstream", "health"}, []string(s.HealthCheck.Test[:3]), "there is no shell")
 		_, err := parsed(s.HealthCheck.Test[2:])
 		require.NoError(t, err)
-		require.Contains(t, strings.Join(s.Command, " "), "--monitor 0.0.0.0:8222")
-		require.Equal(t, "https://localhost:8222", s.HealthCheck.Test[3], "where --monitor listens, with TLS")
+		command, asked := strings.Join(s.Command, " "), s.HealthCheck.Test[3]
+		if name == "mirror" {
+			require.Contains(t, command, "--monitor "+asked)
+			continue
+		}
+		require.Contains(t, command, "--monitor 0.0.0.0:8222")
+		require.Equal(t, "https://localhost:8222", asked, "where --monitor listens, with TLS")
 	}
 	require.Len(t, ports, 6)
 }
@@ -321,9 +328,9 @@ func TestDockerfile(t *testing.T) {
 	require.NoError(t, err)
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)[1]
 	require.Equal(t, "golang:"+string(version), stages[0].BaseName, "the version of go.mod")
-	make := must(os.ReadFile(top("Makefile")))
+	recipe := must(os.ReadFile(top("Makefile")))
 	build := "CGO_ENABLED=0 go build -trimpath -o "
-	require.Contains(t, strings.ReplaceAll(string(make), "$(GO)", "go"), build)
+	require.Contains(t, strings.ReplaceAll(string(recipe), "$(GO)", "go"), build)
 	require.Contains(t, commands(stages[0], false), "RUN "+build+"/image/dstream ./cmd/dstream && mkdir /image/data", "as make build")
 
 	for _, final := range []instructions.Stage{stages[1], built[0]} {
@@ -337,7 +344,7 @@ func TestDockerfile(t *testing.T) {
 				t.Errorf("there is nothing to run it with: %s", c)
 			case *instructions.EntrypointCommand:
 				require.False(t, c.PrependShell)
-				require.Equal(t, []string{"/dstream"}, []string(c.CmdLine))
+				require.Equal(t, []string{"/dstream"}, c.CmdLine)
 			}
 		}
 		uid, gid, _ := strings.Cut(user, ":")

@@ -25,7 +25,7 @@ func asDstream() []string {
 // and Ctrl-C stops it in order.
 func TestMakeCluster(t *testing.T) {
 	t.Parallel()
-	dir, ports, words := t.TempDir(), freePorts(t, 9), &syncBuffer{}
+	dir, ports, words := t.TempDir(), freePorts(t, 10), &syncBuffer{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := clusterScript(ctx, append(asDstream(), "CLUSTER_DIR="+dir, "CLUSTER_PORTS="+strings.Join(ports, " ")))
 	cmd.Stdout, cmd.Stderr = words, words
@@ -65,6 +65,12 @@ func TestMakeCluster(t *testing.T) {
 	status, out, said = dstream(t, "health", "--tls-ca", filepath.Join(dir, "keys", "ca.pem"), "https://127.0.0.1:"+ports[6])
 	require.Zero(t, status, said)
 	require.Contains(t, out, "healthy: n1 (host)")
+	status, out, said = dstream(t, "health", "127.0.0.1:"+ports[9])
+	require.Zero(t, status, said)
+	require.Contains(t, out, "healthy: mirroring")
+	m := scrape(t, "http://127.0.0.1:"+ports[9])
+	require.InDelta(t, 1, m["durable_stream_mirror_lines_total"], 0)
+	require.InDelta(t, 0, m["durable_stream_mirror_lag_positions"], 0)
 
 	cancel()
 	select {

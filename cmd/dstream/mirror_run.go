@@ -35,6 +35,7 @@ away. Interrupt it (Ctrl-C, SIGTERM) to stop: what the log holds is written firs
 	}
 	cmd.Flags().BoolVar(&r.sweep, "sweeper", false, "also decide what time decides")
 	cmd.Flags().Int64Var(&r.maxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
+	monitorFlag(cmd.Flags(), &r.monitor)
 	return cmd
 }
 
@@ -43,6 +44,8 @@ type mirrorRun struct {
 	o        *options
 	sweep    bool
 	maxBytes int64
+	monitor  string
+	watched  *watched
 	words    io.Writer
 	said     string
 }
@@ -67,6 +70,12 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 	if _, err := os.Stat(store); err == nil && len(r.o.servers) > 0 {
 		return usage(fmt.Errorf("%s has a store, whose own host writes the mirror there: give another --dir, or no --server", r.o.dir))
 	}
+	watched, err := watchMirror(r.monitor, r.o.config(cmd).Logger)
+	if err != nil {
+		return err
+	}
+	defer watched.stop()
+	r.watched = watched
 	for {
 		err := r.session(cmd)
 		switch {
@@ -76,6 +85,7 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 			return err
 		}
 		r.say("waiting for the log: %v", err)
+		watched.closed(r.said)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -115,6 +125,7 @@ func (r *mirrorRun) session(cmd *cobra.Command) (err error) {
 		return &openError{err}
 	}
 	defer closing(d, &err)
+	r.watched.opened(d)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	swept := make(chan error, 1)
@@ -148,6 +159,7 @@ func (r *mirrorRun) mirror(ctx context.Context, cmd *cobra.Command, d *durablest
 				r.say("mirroring the log of %s into %s", r.source(), durablestream.MirrorPath(d.Dir()))
 			}
 			last = p
+			r.watched.alone.Store(&p)
 		},
 	}
 	for {

@@ -12,6 +12,7 @@ import (
 	"durablestream"
 	"durablestream/internal/monitor"
 	"durablestream/internal/wire"
+	"durablestream/mirror"
 )
 
 // watched is a process under the monitor's eyes, from before it has a log.
@@ -20,25 +21,36 @@ type watched struct {
 	log     atomic.Pointer[durablestream.DurableStream]
 	waiting atomic.Pointer[string] // what it said last that it waits for
 	serve   durablestream.Serve
+	// alone is the mirror of a process that does nothing else; nil in one that serves.
+	alone *atomic.Pointer[mirror.Progress]
+}
+
+// watchMirror is watch for `mirror run`.
+func watchMirror(listen string, logger *slog.Logger) (*watched, error) {
+	w := &watched{alone: &atomic.Pointer[mirror.Progress]{}}
+	return w, w.listen(listen, logger)
 }
 
 // watch starts the monitor; with an empty address there is none.
 func watch(listen string, serve durablestream.Serve, logger *slog.Logger) (*watched, error) {
 	w := &watched{serve: serve}
-	if listen == "" {
-		return w, nil
+	return w, w.listen(listen, logger)
+}
+
+func (w *watched) listen(address string, logger *slog.Logger) (err error) {
+	if address == "" {
+		return nil
 	}
-	keysAndTLS := serve.KeyFile != "" && serve.TLS.Cert != ""
-	var err error
+	keysAndTLS := w.serve.KeyFile != "" && w.serve.TLS.Cert != ""
 	w.server, err = monitor.Start(monitor.Config{
-		Listen: listen,
-		Open:   serve.Insecure || keysAndTLS,
-		Cert:   serve.TLS.Cert,
-		Key:    serve.TLS.Key,
+		Listen: address,
+		Open:   w.serve.Insecure || keysAndTLS,
+		Cert:   w.serve.TLS.Cert,
+		Key:    w.serve.TLS.Key,
 		Look:   w.look,
 		Logger: logger,
 	})
-	return w, err
+	return err
 }
 
 // hear passes on what the process waits for, and keeps it.
@@ -47,6 +59,12 @@ func (w *watched) hear(say func(string)) func(string) {
 		w.waiting.Store(&words)
 		say(words)
 	}
+}
+
+// closed says that there is no log any more, and why.
+func (w *watched) closed(why string) {
+	w.waiting.Store(&why)
+	w.log.Store(nil)
 }
 
 // opened gives the log to look at.
@@ -88,6 +106,9 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 			alarms = hostAlarms(h)
 		}
 	}
+	if w.alone != nil {
+		s.State, s.Mirror, alarms = aloneMirror(w.alone.Load())
+	}
 	state, err := d.State(ctx)
 	if err != nil {
 		alarms = append(alarms, alarm{Name: alarmUnreadable, Message: err.Error()})
@@ -103,18 +124,31 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 	return s
 }
 
+// aloneMirror is what `mirror run` does; it stands by while another process has the
+// files.
+func aloneMirror(p *mirror.Progress) (monitor.State, *monitor.Mirror, []alarm) {
+	if p == nil {
+		return monitor.Standby, nil, nil
+	}
+	m := &monitor.Mirror{Running: p.Err == nil, Position: p.Seq, Lines: p.Lines, SetAside: p.SetAside}
+	if p.Err != nil {
+		return monitor.Mirroring, m, []alarm{{Name: alarmMirror, Message: "the mirror cannot be written: " + p.Err.Error()}}
+	}
+	return monitor.Mirroring, m, nil
+}
+
 // snapshotOf is a host's own status in the monitor's words.
 func snapshotOf(h durablestream.HostStatus) (*monitor.Host, *monitor.Mirror, *monitor.Sweeper) {
 	host := &monitor.Host{Since: time.UnixMilli(h.Since), DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull}
-	var mirror *monitor.Mirror
+	var written *monitor.Mirror
 	if !h.MirrorOff {
-		mirror = &monitor.Mirror{Running: h.MirrorError == "", Position: h.MirrorSeq, Lines: h.MirrorLines, SetAside: h.SetAside}
+		written = &monitor.Mirror{Running: h.MirrorError == "", Position: h.MirrorSeq, Lines: h.MirrorLines, SetAside: h.SetAside}
 	}
 	var sweeper *monitor.Sweeper
 	if !h.SweeperOff {
 		sweeper = &monitor.Sweeper{Running: h.SweepError == ""}
 	}
-	return host, mirror, sweeper
+	return host, written, sweeper
 }
 
 // words is the line of serve that says where the monitor is.
@@ -126,5 +160,5 @@ func (w *watched) words() string {
 }
 
 func monitorFlag(fs *pflag.FlagSet, v *string) {
-	fs.StringVar(v, "monitor", "", "HOST:PORT to answer /healthz and /metrics at, such as "+defaultMonitor+"; with --tls-cert by https (default: nowhere)")
+	fs.StringVar(v, "monitor", "", "HOST:PORT to answer /healthz and /metrics at, such as "+defaultMonitor+" (default: nowhere)")
 }

@@ -23,13 +23,13 @@ func TestOperationsNamesEverything(t *testing.T) {
 		for i := range typ.NumField() {
 			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
 			require.NotEmpty(t, name, "%s.%s", typ, typ.Field(i).Name)
-			require.Contains(t, text, "`"+name+"`", "%s", typ)
+			require.True(t, strings.Contains(text, "`"+name+"`"), "%s of %s", name, typ)
 		}
 	}
 	for _, name := range []string{
 		alarmStopped, alarmWaiting, alarmUnreadable, alarmMissing, alarmMirror, alarmMismatch,
 		alarmSweeper, alarmDisk, alarmLeader, alarmOffline, alarmBehind, alarmSilent,
 	} {
-		require.Contains(t, text, "| `"+name+"` |")
+		require.True(t, strings.Contains(text, "| `"+name+"` |"), name)
 	}
 }
