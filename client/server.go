@@ -57,7 +57,10 @@ func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string)
 	if !newEnough(r.Version) {
 		r.Missing = append(r.Missing, fmt.Sprintf("its version is %s, and %d.%d or later is needed", r.Version, serverMajor, serverMinor))
 	}
-	_, err := js.Stream(ctx, wire.LogName)
+	// A cluster that chooses a leader does not answer at all, and has JetStream.
+	attempt, cancel := context.WithTimeout(ctx, time.Second)
+	_, err := js.Stream(attempt, wire.LogName)
+	cancel()
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		return r, ErrNoJetStream
 	}

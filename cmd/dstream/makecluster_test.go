@@ -100,3 +100,17 @@ func freePorts(t *testing.T, n int) []string {
 	}
 	return ports
 }
+
+// A command that begins while the nodes choose a new leader waits for it, and needs
+// no second try.
+func TestAppendWhileALeaderIsChosen(t *testing.T) {
+	t.Parallel()
+	n := newNodes(t)
+	n.start(t, 0, 1, 2)
+	n.serving(t, 0, 1, 2)
+	leader := n.leader(t, n.open(t))
+	require.NoError(t, n.procs[leader].Process.Kill())
+	<-n.exit[leader]
+	status, _, words := dstream(t, "--server", strings.Join(n.servers, ","), "append", "task.created", "--stream", "s", "--actor", "a")
+	require.Zero(t, status, words)
+}
