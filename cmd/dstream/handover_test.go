@@ -118,7 +118,7 @@ func TestServeStandsBy(t *testing.T) {
 	require.NoError(t, first.Wait())
 	says(t, standing, "has gone: this process hosts now")
 	says(t, standing, "Durable Stream "+"0.1.0 hosts the log of "+dir)
-	require.Contains(t, command(t, dir, "status"), "alarms    none")
+	require.Contains(t, command(t, dir, "status"), "alarms     none")
 	require.NoError(t, second.Process.Signal(syscall.SIGINT))
 	require.NoError(t, second.Wait())
 	says(t, standing, "stopped: the mirror has everything")
