@@ -3,7 +3,9 @@ package faults
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,21 +39,34 @@ var systems = map[string]func(t *testing.T, bin string) *System{
 		return s
 	},
 	"three nodes": func(t *testing.T, bin string) *System {
-		dir := t.TempDir()
-		disks, why := MakeDisks(dir, 3, 512<<20)
-		t.Cleanup(func() { require.NoError(t, Unmount(disks)) })
-		var dirs [3]string
-		for i := range dirs {
-			dirs[i] = filepath.Join(dir, fmt.Sprintf("n%d", i+1))
-			if why == nil {
-				dirs[i] = filepath.Join(disks[i].Dir(), "node")
-			}
-		}
+		dirs, disks, why := threeDirs(t)
 		s, err := NewCluster(bin, dirs)
 		require.NoError(t, err)
 		s.UseDisks(disks, why)
 		return s
 	},
+	"three machines": func(t *testing.T, bin string) *System {
+		dirs, disks, why := threeDirs(t)
+		s, err := NewNamespacedCluster(bin, dirs)
+		if err != nil {
+			t.Skipf("skipped: network namespaces: %v", err)
+		}
+		s.UseDisks(disks, why)
+		return s
+	},
+}
+
+func threeDirs(t *testing.T) (dirs [3]string, disks []*disk, why error) {
+	dir := t.TempDir()
+	disks, why = MakeDisks(dir, 3, 512<<20)
+	t.Cleanup(func() { require.NoError(t, Unmount(disks)) })
+	for i := range dirs {
+		dirs[i] = filepath.Join(dir, fmt.Sprintf("n%d", i+1))
+		if why == nil {
+			dirs[i] = filepath.Join(disks[i].Dir(), "node")
+		}
+	}
+	return dirs, disks, why
 }
 
 // TestFaults makes faults for a while and demands that nothing was lost, doubled,
@@ -64,8 +79,11 @@ func TestFaults(t *testing.T) {
 	require.NoError(t, err)
 	seed, err := SeedFrom("SEED")
 	require.NoError(t, err)
-	for _, name := range []string{"one host", "three nodes"} {
+	for _, name := range []string{"one host", "three nodes", "three machines"} {
 		t.Run(name, func(t *testing.T) {
+			if name == "three machines" && !ownNetwork(t) {
+				return
+			}
 			t.Logf("SEED=%d", seed)
 			rep, err := Run(t.Context(), Config{
 				System: systems[name](t, bin), Seed: seed, Length: length(t), Clients: 6, Pace: 2 * time.Millisecond, Say: t.Logf,
@@ -79,4 +97,22 @@ func TestFaults(t *testing.T) {
 			require.Empty(t, rep.Problems)
 		})
 	}
+}
+
+// ownNetwork tells that this process has a network of its own; where it has not, the
+// test is run by another process that has.
+func ownNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("DSTREAM_OWN_NETWORK") != "" {
+		return true
+	}
+	cmd := exec.Command("unshare", "--net", os.Args[0], "-test.run", "^TestFaults$/^three_machines$", "-test.v", "-test.timeout", "3h")
+	cmd.Env = append(os.Environ(), "DSTREAM_OWN_NETWORK=1")
+	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), "unshare failed") {
+		t.Skipf("skipped: a network of its own: %s", out)
+	}
+	t.Logf("in a network of its own:\n%s", out)
+	require.NoError(t, err)
+	return false
 }

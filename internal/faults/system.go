@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,10 +28,17 @@ type System struct {
 	Clustered bool
 
 	bin     string
-	network *network // of a cluster
+	network wires // of a cluster
 	servers []string
 	disks   []*disk // whose power can be cut
 	noDisks string  // why there are none
+}
+
+// wires are what nodes talk over.
+type wires interface {
+	sever(...way)
+	mend()
+	end()
 }
 
 // Node is one `dstream serve`.
@@ -39,9 +47,10 @@ type Node struct {
 	// Dir is its --dir: its own in a cluster, a shared one otherwise.
 	Dir string
 	// Env is added to the process's environment.
-	Env  []string
-	args []string
-	bin  string
+	Env   []string
+	enter []string // what its command line begins with
+	args  []string
+	bin   string
 
 	mu    sync.Mutex // guards all below
 	proc  *exec.Cmd
@@ -72,7 +81,8 @@ func NewHost(bin, dir string, flags ...string) *System {
 
 // NewCluster gives three nodes, each in its directory, with wires that can be cut.
 func NewCluster(bin string, dirs [3]string) (*System, error) {
-	s := &System{bin: bin, Clustered: true, network: newNetwork()}
+	wires := newNetwork()
+	s := &System{bin: bin, Clustered: true, network: wires}
 	var addrs []string
 	for range 2 * len(dirs) { // all are taken before any is freed, so that they differ
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -84,7 +94,7 @@ func NewCluster(bin string, dirs [3]string) (*System, error) {
 	}
 	var fronts, routes []string
 	for i := range dirs {
-		front, err := s.network.front(fmt.Sprintf("n%d", i+1), addrs[i])
+		front, err := wires.front(fmt.Sprintf("n%d", i+1), addrs[i])
 		if err != nil {
 			return nil, err
 		}
@@ -167,7 +177,8 @@ func (n *Node) Start() error {
 	if n.running() {
 		return nil
 	}
-	n.proc = exec.Command(n.bin, n.args...)
+	line := slices.Concat(n.enter, []string{n.bin}, n.args)
+	n.proc = exec.Command(line[0], line[1:]...)
 	n.proc.Env = append(os.Environ(), n.Env...)
 	n.proc.Stderr = &lockedWriter{n}
 	n.gone = make(chan struct{})
