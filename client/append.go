@@ -133,9 +133,28 @@ func (c *Client) tryPublish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck
 // attempt bounds one try: by time, and by the life of the connection, since an
 // answer that was due on a lost connection never comes.
 func (c *Client) attempt(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	try, cancel := context.WithTimeout(ctx, attemptTimeout)
 	stop := context.AfterFunc(c.conn.current(), cancel)
-	return ctx, func() { stop(); cancel() }
+	return try, func() {
+		if ctx.Err() == nil && errors.Is(try.Err(), context.DeadlineExceeded) {
+			c.elsewhere()
+		}
+		stop()
+		cancel()
+	}
+}
+
+// elsewhere goes to another server, where there are several, after one has not
+// answered for long: it may be cut off from the others, which go on without it. Its
+// own connection to this client is none the worse for that.
+func (c *Client) elsewhere() {
+	now := time.Now().UnixNano()
+	last := c.moved.Load()
+	if len(c.nc.Servers()) < 2 || now-last < int64(attemptTimeout) || !c.moved.CompareAndSwap(last, now) {
+		return
+	}
+	c.cfg.Logger.Debug("no answer: going to another server", "server", c.nc.ConnectedUrl())
+	_ = c.nc.ForceReconnect() // an error is a connection that its owner has closed
 }
 
 // sameOrError answers an append whose ID is in the Log at r.Seq, by an earlier try

@@ -59,6 +59,7 @@ type Client struct {
 	barrier  *barriers
 	handlers sync.Map      // *Handler → struct{}: those of On that run
 	setAside atomic.Uint64 // messages on events.> that are no events
+	moved    atomic.Int64  // when it last went to another server, Unix ns
 }
 
 // attemptTimeout bounds one try of a publish. A late answer does no harm, since

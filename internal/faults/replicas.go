@@ -86,11 +86,14 @@ func messagesOf(ctx context.Context, js jetstream.JetStream) (all []*jetstream.R
 	return all, nil
 }
 
-// SameReplicas demands that what one copy holds is what another one does, as far as
-// both go: a node that was behind when it stopped catches up when it starts.
+// SameReplicas demands that the copies are the same, message by message.
 func (v *Verdict) SameReplicas(names []string, copies [][]*jetstream.RawStreamMsg) {
 	for i := range copies {
-		for seq := range min(len(copies[0]), len(copies[i])) {
+		if len(copies[i]) != len(copies[0]) {
+			v.Problems = append(v.Problems, fmt.Sprintf("%s holds %d messages, and %s %d", names[0], len(copies[0]), names[i], len(copies[i])))
+			continue
+		}
+		for seq := range copies[0] {
 			a, b := copies[0][seq], copies[i][seq]
 			if a.Subject != b.Subject || !bytes.Equal(a.Data, b.Data) || !a.Time.Equal(b.Time) || fmt.Sprint(a.Header) != fmt.Sprint(b.Header) {
 				v.Problems = append(v.Problems, fmt.Sprintf("position %d is %s on %s and %s on %s", seq+1, a.Subject, names[0], b.Subject, names[i]))

@@ -123,6 +123,9 @@ func (r *Report) replicas(ctx context.Context, s *System) error {
 		return err
 	}
 	defer os.RemoveAll(tmp) //nolint:errcheck // what stays is the system's to clean
+	if err := s.caughtUp(ctx); err != nil {
+		r.Problems = append(r.Problems, err.Error())
+	}
 	if err := s.Stop(); err != nil {
 		return err
 	}
@@ -257,6 +260,33 @@ func (r *Report) mirror(ctx context.Context, c *client.Client, n *Node) error {
 		r.Problems = append(r.Problems, fmt.Sprintf("the mirror of %s has %d lines, and the log %d events", n.Name, rep.Lines, r.Events))
 	}
 	return nil
+}
+
+// caughtUp waits until every node holds all of the Log.
+func (s *System) caughtUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	c, end, err := s.Client(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for {
+		st, err := c.State(ctx)
+		behind := 0
+		for _, r := range st.Replicas {
+			if !r.Current || r.Lag > 0 || r.Offline {
+				behind++
+			}
+		}
+		if err == nil && len(st.Replicas) == len(s.Nodes) && behind == 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("faults: the nodes have not caught up within %v: %+v %w", quiet, st.Replicas, err)
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
 }
 
 // Table prints reports side by side.
