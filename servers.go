@@ -69,6 +69,10 @@ func findOrCreate(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.J
 		attempt, cancel := context.WithTimeout(ctx, serverAttempt)
 		_, err := wire.FindLog(attempt, js, want)
 		missing := errors.Is(err, jetstream.ErrStreamNotFound)
+		if missing && !client.MayCreate(js) {
+			cancel()
+			return fmt.Errorf("%w: a command with an admin's key makes it", client.ErrNoLog)
+		}
 		if missing && !cfg.NoCreate {
 			err = createLog(attempt, cfg, nc, js)
 		}

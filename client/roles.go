@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -133,6 +134,21 @@ func (c *Client) mayStore(subject string) error {
 	}
 	return e
 }
+
+// Needs refuses what only a role, or one with more rights, may do: with a
+// *NotAllowedError, before anything is asked of the server. what says what it is, as in
+// "restore a log".
+func (c *Client) Needs(role Role, what string) error {
+	order := []Role{RoleAgent, RoleOperator, RoleAdmin}
+	if !c.rights.limited || slices.Index(order, c.rights.role) >= slices.Index(order, role) {
+		return nil
+	}
+	return fmt.Errorf("client: %w", &NotAllowedError{Role: c.rights.role, Needs: role, What: what})
+}
+
+// MayCreate reports whether a JetStream of JetStream may make the Log: agents and
+// operators reach it through what they may only read.
+func MayCreate(js jetstream.JetStream) bool { return js.Options().APIPrefix != roles.APIPrefix }
 
 func isDecision(typ string) bool {
 	switch typ {

@@ -97,6 +97,9 @@ type restorer struct {
 }
 
 func (r *restorer) run(ctx context.Context) (err error) {
+	if err := r.cfg.Client.Needs(client.RoleAdmin, "restore a log"); err != nil {
+		return err
+	}
 	if r.js, err = jetstream.New(r.cfg.Conn); err != nil {
 		return err
 	}

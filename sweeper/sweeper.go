@@ -97,6 +97,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer cancel()
 	s := newState()
 	needs := projection.Merge(s.runner.Folds...)
+	if err := cfg.Client.Needs(client.RoleOperator, "decide what time decides"); err != nil {
+		return fmt.Errorf("sweeper: %w", err)
+	}
 	// History first: half of it would show as due what was decided long ago.
 	position, err := cfg.Client.Position(ctx)
 	if err == nil {

@@ -9,11 +9,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"durablestream"
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
+	"durablestream/mirror"
+	"durablestream/sweeper"
 )
 
 // Each role can do with our client all that it must, and is refused the rest at once
@@ -187,6 +190,36 @@ func overTLS(t *testing.T) *site {
 	_, err = client.Connect(t.Context(), without)
 	require.Error(t, err, "another authority")
 	return s
+}
+
+// What takes a role is refused before it begins, where it has no single answer of the
+// server's to wait for.
+func TestTasksNeedTheirRole(t *testing.T) {
+	t.Parallel()
+	s := plain(t)
+	agent, operator, admin := s.client(t, "agent"), s.client(t, "operator"), s.client(t, "admin")
+	require.ErrorContains(t, sweeper.Run(t.Context(), sweeper.Config{Client: agent}), "this key has the role agent")
+	for _, c := range []*client.Client{agent, operator} {
+		_, err := mirror.Restore(t.Context(), mirror.RestoreConfig{Client: c, From: []string{t.TempDir()}})
+		require.ErrorIs(t, err, client.ErrNotAllowed)
+		require.ErrorContains(t, err, "to restore a log takes the role admin")
+	}
+	require.NoError(t, operator.Needs(client.RoleOperator, "x"))
+	require.NoError(t, admin.Needs(client.RoleAdmin, "x"))
+
+	// A server without the Log: who may not make it is told so at once.
+	require.NoError(t, s.js.DeleteStream(t.Context(), wire.LogName))
+	_, err := durablestream.Open(t.Context(), durablestream.Config{Servers: s.target.Servers, NKey: filepath.Join(s.seeds, "agent"), Dir: t.TempDir()})
+	require.ErrorIs(t, err, client.ErrNoLog)
+	require.ErrorContains(t, err, "an admin's key makes it")
+	d, err := durablestream.Open(t.Context(), durablestream.Config{Servers: s.target.Servers, NKey: filepath.Join(s.seeds, "admin"), Dir: t.TempDir()})
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	d, err = durablestream.Open(t.Context(), durablestream.Config{Servers: s.target.Servers, NKey: filepath.Join(s.seeds, "agent"), Dir: t.TempDir()})
+	require.NoError(t, err)
+	_, err = d.Append(t.Context(), event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
 }
 
 // What the documents say of keys that nothing holds back: it stays true, or the
