@@ -106,6 +106,7 @@ func TestBatchWithoutItsEnd(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	begin := func(nc *nats.Conn, name string) {
+		require.Eventually(t, nc.IsConnected, 10*time.Second, time.Millisecond)
 		for i, e := range numbered(20) {
 			e.ID = fmt.Sprint("id", i)
 			m := wire.Encode(event.Recorded{Event: e})
