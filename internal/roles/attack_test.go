@@ -106,3 +106,37 @@ func (l *listener) empty(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, n, "something came to %s", l.subject)
 }
+
+// The same table for those who may: an admin's attempts work, so the table does try
+// what it says. Some cannot work on a single server, whoever asks.
+func TestWhoMayDoesIt(t *testing.T) {
+	t.Parallel()
+	var idle []string
+	for _, try := range attempts("_INBOX.other.x") {
+		if strings.HasPrefix(try.name, "have ") || strings.HasPrefix(try.name, "a consumer that") {
+			continue
+		}
+		s := embedded(t)
+		a := s.attacker(t, "admin")
+		before := s.state(t)
+		try.do(a)
+		a.settle(t)
+		works := func() bool { return a.answered() || before != s.state(t) }
+		for end := time.Now().Add(300 * time.Millisecond); !works(); a.settle(t) {
+			if time.Now().After(end) {
+				idle = append(idle, try.name)
+				break
+			}
+		}
+		a.Close()
+	}
+	slices.Sort(idle)
+	require.Equal(t, []string{
+		"a forged origin",           // by the names of other accounts, which LOG does not know
+		"ask for ACCOUNT.PURGE.LOG", // a cluster's, and the system account's
+		"ask for META.LEADER.STEPDOWN",
+		"ask for SERVER.REMOVE",
+		"deletion marks in a message", // the Log's settings refuse them
+		"listen elsewhere",            // not even an admin
+	}, idle)
+}
