@@ -112,6 +112,20 @@ func (c Config) broker() (broker.Config, error) {
 	return b, err
 }
 
+// ReloadKeys lets the host, if it is in this process, read its key list again. A
+// process that stands by reads it when it takes over.
+func (d *DurableStream) ReloadKeys() error {
+	h := d.hosting.now()
+	if h == nil || d.cfg.Serve.KeyFile == "" {
+		return nil
+	}
+	cfg, err := d.cfg.broker()
+	if err == nil {
+		err = h.broker.SetKeys(cfg.Keys)
+	}
+	return err
+}
+
 // stop writes the mirror up to what the Log holds, and then stops everything; the
 // broker last, so that whoever hosts next finds a store that nobody writes to.
 //

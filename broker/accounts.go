@@ -153,3 +153,24 @@ func (b *Broker) logAccount() (*server.Account, error) {
 	}
 	return acc, nil
 }
+
+// SetKeys lets in other keys than before, without a restart: who is connected with a
+// key that is gone, or has another role now, is cut off.
+func (b *Broker) SetKeys(keys []roles.Key) error {
+	if len(keys) == 0 || len(b.cfg.Keys) == 0 {
+		return errors.New("broker: keys are exchanged for keys: a host has some from its start, or none")
+	}
+	cfg := b.cfg
+	cfg.Keys = keys
+	opts := b.opts.Clone()
+	if err := cfg.applyKeys(opts, b.token); err != nil {
+		return err
+	}
+	if a, ok := b.server.Addr().(*net.TCPAddr); ok {
+		opts.Port = a.Port
+	}
+	if err := b.server.ReloadOptions(opts); err != nil {
+		return fmt.Errorf("broker: the server does not take the new keys: %w", err)
+	}
+	return nil
+}

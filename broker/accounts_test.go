@@ -188,3 +188,63 @@ func TestListeningWantsKeysAndTLS(t *testing.T) {
 	_, err = start(t, broker.Config{Dir: t.TempDir(), Keys: []roles.Key{{Name: "x", Role: "owner", Public: keys[0].Public}}})
 	require.ErrorContains(t, err, `role "owner" must be agent, operator or admin`)
 }
+
+// Keys come and go while the host runs, and work that is under way goes on.
+func TestKeysAreExchanged(t *testing.T) {
+	t.Parallel()
+	keys, seeds := keyring(t)
+	dir := t.TempDir()
+	b, err := start(t, broker.Config{Dir: dir, Keys: keys[:2], DiskFloor: -1})
+	require.NoError(t, err)
+	require.NoError(t, b.Advertise())
+	target := client.Target{AddressFile: broker.AddressPath(dir)}
+	agent := connectAs(t, target, filepath.Join(seeds, string(roles.Agent)))
+	operator := connectAs(t, target, filepath.Join(seeds, string(roles.Operator)))
+	done, quit := make(chan error, 1), make(chan struct{})
+	go func() {
+		for {
+			if _, err := agent.Append(context.Background(), newEvent("1")); err != nil {
+				done <- err
+				return
+			}
+			select {
+			case <-quit:
+				done <- nil
+				return
+			default:
+			}
+		}
+	}()
+	withAdmin := target
+	withAdmin.NKey = filepath.Join(seeds, string(roles.Admin))
+	_, err = client.Connect(t.Context(), withAdmin)
+	require.ErrorIs(t, err, client.ErrKeyUnknown)
+	require.NoError(t, b.SetKeys(keys))
+	admin := connectAs(t, target, withAdmin.NKey)
+	_, err = admin.Append(t.Context(), newEvent("2"))
+	require.NoError(t, err)
+	_, err = operator.Append(t.Context(), newEvent("3"))
+	require.NoError(t, err)
+	require.NoError(t, b.SetKeys([]roles.Key{keys[0], keys[2]}))
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = operator.Append(ctx, newEvent("4"))
+	require.Error(t, err, "its key is gone")
+	require.ErrorContains(t, b.SetKeys(nil), "keys are exchanged for keys")
+	require.Error(t, b.SetKeys([]roles.Key{{Name: "x"}}))
+	close(quit)
+	require.NoError(t, <-done)
+	require.NoError(t, b.Refuse(true)) // what reaches into the account still does
+	_, err = agent.Append(t.Context(), newEvent("5"))
+	require.ErrorIs(t, err, client.ErrDiskFull)
+	require.NoError(t, b.Refuse(false))
+	pos, err := admin.Position(t.Context())
+	require.NoError(t, err)
+	n := 0
+	for _, err := range agent.Query(t.Context(), event.Filter{}) {
+		require.NoError(t, err)
+		n++
+	}
+	require.EqualValues(t, pos, n)
+	require.Equal(t, "ok", b.Healthy().Status)
+}

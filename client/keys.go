@@ -120,7 +120,7 @@ func (t Target) refusal(err error, public string, d *fileDialer) error {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, nats.ErrAuthorization) && public != "":
-		return fmt.Errorf("client: %s: %w, %s (of %s): an operator adds it to the server's list with dstream keys make, and restarts the server",
+		return fmt.Errorf("client: %s: %w, %s (of %s): an operator adds it to the server's list with dstream keys make, and has the server read it (SIGHUP)",
 			t, ErrKeyUnknown, public, t.NKey)
 	case errors.Is(err, nats.ErrAuthorization) && (d == nil || d.now().token == ""):
 		return fmt.Errorf("client: %s: %w: give its seed file (--nkey, DSTREAM_NKEY); dstream keys make makes one", t, ErrKeyNeeded)

@@ -31,7 +31,7 @@ nor an operator's seed, so these run as another user, or on another machine.
   dstream serve --keys .opencode/durable_stream/keys.json
   dstream append … --nkey .opencode/durable_stream/keys/planner.nk
 
-A server that runs reads the list when it starts.`,
+A server reads the list when it starts, and again at SIGHUP.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -86,7 +86,7 @@ directory: never into the project, where agents read.`,
 			}
 			words := cmd.ErrOrStderr()
 			fmt.Fprintf(words, "the seed of %s is in %s: keep it secret, and give it with --nkey or DSTREAM_NKEY\n", name, seed)
-			fmt.Fprintf(words, "%s knows it when it is started again: dstream serve --keys %s\n", "the server", list())
+			fmt.Fprintf(words, "a server that runs knows it after SIGHUP, or when it is started again: dstream serve --keys %s\n", list())
 			if o.json {
 				return printJSON(cmd.OutOrStdout(), struct {
 					roles.Key
@@ -162,7 +162,7 @@ func keysRemoveCommand(list func() string) *cobra.Command {
 			if err := roles.Write(list(), rest); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.ErrOrStderr(), "the server lets it in until it is started again")
+			fmt.Fprintln(cmd.ErrOrStderr(), "a server that runs lets it in until SIGHUP, or until it is started again")
 			return nil
 		},
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,6 +77,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 		return err
 	}
 	watched.opened(d)
+	defer reloadKeys(cmd.Context(), d, cmd.ErrOrStderr())()
 	words := cmd.ErrOrStderr()
 	hosting := d.Hosting()
 	defer func() {
@@ -123,6 +126,31 @@ See events live:
 	}
 	<-cmd.Context().Done()
 	return nil
+}
+
+// reloadKeys reads the key list again at each SIGHUP, until the function that it
+// returns is called.
+func reloadKeys(ctx context.Context, d *durablestream.DurableStream, words io.Writer) (stop func()) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+			}
+			if err := d.ReloadKeys(); err != nil {
+				fmt.Fprintf(words, "the keys stay as they are: %s\n", printable(err.Error()))
+			} else {
+				fmt.Fprintln(words, "the key list was read again")
+			}
+		}
+	}()
+	return func() { signal.Stop(hup); cancel(); <-done }
 }
 
 // standBy waits until this process hosts, or ctx ends.

@@ -1,0 +1,56 @@
+package durablestream_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream"
+	"durablestream/client"
+	"durablestream/internal/roles"
+)
+
+// A host reads its list again when it is told to, and keeps the old keys where the
+// new list cannot be read.
+func TestReloadKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	list, seed := filepath.Join(dir, "keys.json"), func(name string) string { return filepath.Join(dir, name) }
+	one, err := roles.Make("one", roles.Agent, seed("one"))
+	require.NoError(t, err)
+	two, err := roles.Make("two", roles.Operator, seed("two"))
+	require.NoError(t, err)
+	require.NoError(t, roles.Write(list, nil))
+	cfg := durablestream.Config{Dir: filepath.Join(dir, "log"), Serve: durablestream.Serve{KeyFile: list}}
+	_, err = durablestream.Open(t.Context(), cfg)
+	require.ErrorContains(t, err, "holds no key")
+	require.NoError(t, roles.Write(list, []roles.Key{one}))
+	host, err := durablestream.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, host.Close()) })
+	require.True(t, host.Hosting())
+	require.Equal(t, client.RoleNone, host.Role(), "the host's own connection may do everything")
+
+	join := func(name string) (*durablestream.DurableStream, error) {
+		return durablestream.Open(t.Context(), durablestream.Config{Dir: cfg.Dir, NKey: seed(name)})
+	}
+	d, err := join("one")
+	require.NoError(t, err)
+	require.Equal(t, client.RoleAgent, d.Role())
+	require.NoError(t, d.ReloadKeys(), "nothing to do for who does not host")
+	_, err = join("two")
+	require.ErrorIs(t, err, client.ErrKeyUnknown)
+	require.NoError(t, roles.Write(list, []roles.Key{one, two}))
+	require.NoError(t, host.ReloadKeys())
+	d2, err := join("two")
+	require.NoError(t, err)
+	require.Equal(t, client.RoleOperator, d2.Role())
+	require.NoError(t, os.WriteFile(list, []byte("{"), 0o600))
+	require.ErrorContains(t, host.ReloadKeys(), list)
+	_, err = d2.Position(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, d2.Close())
+	require.NoError(t, d.Close())
+}
