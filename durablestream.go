@@ -58,6 +58,9 @@ type Config struct {
 	// JoinOnly forbids this process to host. Default: it hosts when nobody does, and
 	// takes over when the host of the moment has gone.
 	JoinOnly bool
+	// NoTakeOver keeps this process from taking over from a host that has gone; it
+	// hosts only if nobody does when it opens. It is for commands that only look.
+	NoTakeOver bool
 	// NoMirror leaves the JSONL file alone while hosting: for commands that look
 	// at it or replace it.
 	NoMirror bool

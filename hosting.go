@@ -84,8 +84,8 @@ func (h *hosting) host(ctx context.Context, cfg Config) error {
 // standBy takes over whenever the connection is lost and nobody else has, until
 // end.
 func (h *hosting) standBy(nc *nats.Conn) {
-	if h.cfg.JoinOnly || h.cfg.NoMirror || h.cfg.Restoring {
-		return // a look at the log, or a change of it, does not become its host
+	if h.cfg.JoinOnly || h.cfg.NoTakeOver || h.cfg.Restoring {
+		return
 	}
 	ctx, quit := context.WithCancel(context.Background())
 	h.quit, h.done = quit, make(chan struct{})

@@ -90,6 +90,8 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now()}
 	if len(cfg.Keys) > 0 {
 		b.token = secret
+	} else if b.token != "" {
+		opts.Authorization, opts.CustomClientAuthentication = "", &door{token: b.token}
 	}
 	if err := b.takeLock(); err != nil {
 		return nil, err

@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -13,6 +15,17 @@ import (
 	"durablestream/internal/wire"
 )
 
+// door lets in who has the token, until it is shut.
+type door struct {
+	token string
+	shut  atomic.Bool
+}
+
+// Check is asked by the server for each connection, once it is on the server's list.
+func (d *door) Check(c server.ClientAuthentication) bool {
+	return !d.shut.Load() && subtle.ConstantTimeCompare([]byte(c.GetOpts().Token), []byte(d.token)) == 1
+}
+
 // Isolate ends the use of this broker by others and returns when what they had
 // published is stored: the Log's position is then its last, but for what the owners
 // of the connections in keep append. It is what an orderly host does before its
@@ -21,6 +34,11 @@ import (
 func (b *Broker) Isolate(ctx context.Context, keep ...*nats.Conn) error {
 	if err := b.withdraw(); err != nil {
 		return err
+	}
+	// Who dialled before and was let in is on the list below; who is not yet let in,
+	// never is. (With keys the server itself lets in, and a late one may slip through.)
+	if door, ok := b.opts.CustomClientAuthentication.(*door); ok {
+		door.shut.Store(true)
 	}
 	own := map[uint64]bool{}
 	for _, nc := range append(keep, b.admin) {

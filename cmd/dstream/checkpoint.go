@@ -57,7 +57,7 @@ func (o *options) toRead(cmd *cobra.Command) (*durablestream.DurableStream, erro
 		return d, err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", printable(err.Error()))
-	return o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
+	return o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true })
 }
 
 // readLog opens the log for a command that only reads.

@@ -145,7 +145,7 @@ func (a *importAnswer) readFile(name string, add func(event.Event, string)) erro
 }
 
 func (a *importAnswer) store(cmd *cobra.Command, o *options, events []event.Event, where []string, adopt bool) (err error) {
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = adopt, adopt })
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = adopt, adopt, adopt })
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ type verifyAnswer struct {
 }
 
 func verify(cmd *cobra.Command, o *options) (err error) {
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true })
 	if err != nil {
 		return err
 	}

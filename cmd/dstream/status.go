@@ -102,7 +102,7 @@ func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 		}
 	}()
 	// A look must not start the mirror where nobody hosts.
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper = true, true })
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true })
 	if err != nil {
 		return a, err
 	}
