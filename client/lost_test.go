@@ -254,7 +254,11 @@ func TestUnknownOutcomeOfALook(t *testing.T) {
 			first := wait(t, begin(t.Context(), way, h.Client, es))
 			stored(t, h, first)
 			c := p.NewClient(t, client.Config{})
-			fault := p.HoldRequests("$JS.API.DIRECT.GET")
+			read := "$JS.API.DIRECT.GET"
+			if h.Replicated() {
+				read = "$JS.API.STREAM.MSG.GET" // from the leader
+			}
+			fault := p.HoldRequests(read)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := begin(ctx, way, c, es)
 			wait(t, fault.Met())
@@ -297,9 +301,12 @@ func shortWindow(c *broker.Config) { c.DuplicateWindow = 500 * time.Millisecond 
 func pastTheWindow(t *testing.T, h *brokertest.Host, id string) {
 	t.Helper()
 	js := h.Admin(t)
+	never := jetstream.WithExpectLastMsgID("of no message")
+	if h.Replicated() { // which that would stop for good
+		never = jetstream.WithExpectLastSequencePerSubject(1 << 40)
+	}
 	require.Eventually(t, func() bool {
-		ack, err := js.Publish(t.Context(), wire.EventSubject("probe.probe", "p"), nil,
-			jetstream.WithMsgID(id), jetstream.WithExpectLastMsgID("of no message"))
+		ack, err := js.Publish(t.Context(), wire.EventSubject("probe.probe", "p"), nil, jetstream.WithMsgID(id), never)
 		if err == nil {
 			require.True(t, ack.Duplicate)
 		}

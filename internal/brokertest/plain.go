@@ -84,6 +84,9 @@ func (p *plain) restart(t testing.TB, cfg broker.Config) {
 	p.boot(t, cfg)
 }
 
+// Replicated reports that the Log is on several servers.
+func (h *Host) Replicated() bool { return h.plain != nil && len(h.plain.nodes) > 1 }
+
 func (p *plain) stop() {
 	for _, n := range p.nodes {
 		n.stop()
