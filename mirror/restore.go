@@ -250,7 +250,9 @@ func (r *restorer) message(l Line, seq event.Sequence) *nats.Msg {
 		return wire.EncodeGuard(l.Recorded.Guard, body.Encode())
 	}
 	r.report.Voids++
-	return wire.EncodeGuard(wire.GuardSubject(wire.GuardVoid, seq.String()), nil)
+	// Not without a body: through the imports of another account, an empty message ends
+	// the answer to a reader's request, and it waits.
+	return wire.EncodeGuard(wire.GuardSubject(wire.GuardVoid, seq.String()), []byte("{}"))
 }
 
 // guardOf is the guard that stood right before a line's event, if there is a gap:
