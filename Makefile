@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cluster test test-servers lint vuln bench figures fuzz kill races faults clean
+.PHONY: run build image cluster test test-servers lint vuln bench figures fuzz kill races faults soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -34,6 +34,10 @@ test-servers: ## the tests that any server must pass, with a plain nats-server a
 
 kill: ## 200 rounds of kill -9 of a host under load, with serve and with eight agents that host
 	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run "TestKill|TestManyWorkers" -v ./cmd/dstream
+
+soak: ## SOAK of 500 appends/s with readers that come and go
+	DSTREAM_SOAK=$(SOAK) $(GO) test -count=1 -timeout 3h -v -run TestSoak ./internal/faults
+SOAK ?= 20m
 
 LONG ?= 1m
 faults: ## LONG of faults on one host and on three nodes each, SEED=… repeats a run

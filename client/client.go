@@ -136,6 +136,7 @@ type State struct {
 	Messages    uint64         // events and guards
 	Missing     uint64         // positions between First and Last that hold nothing: damage
 	Bytes       uint64         // on disk
+	Consumers   int            // readers' places on the server, of this client and others
 	Created     time.Time
 	Config      jetstream.StreamConfig
 
@@ -174,13 +175,14 @@ func (c *Client) State(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	s := State{
-		First:    event.Sequence(info.State.FirstSeq),
-		Last:     event.Sequence(info.State.LastSeq),
-		Messages: info.State.Msgs,
-		Missing:  uint64(info.State.NumDeleted),
-		Bytes:    info.State.Bytes,
-		Created:  info.Created,
-		Config:   info.Config,
+		First:     event.Sequence(info.State.FirstSeq),
+		Last:      event.Sequence(info.State.LastSeq),
+		Messages:  info.State.Msgs,
+		Missing:   uint64(info.State.NumDeleted),
+		Bytes:     info.State.Bytes,
+		Consumers: info.State.Consumers,
+		Created:   info.Created,
+		Config:    info.Config,
 	}
 	if c := info.Cluster; c != nil && c.Name != "" {
 		s.Cluster, s.Leader, s.Replicas = c.Name, c.Leader, replicas(c)

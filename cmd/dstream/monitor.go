@@ -113,7 +113,7 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 	if err != nil {
 		alarms = append(alarms, alarm{Name: alarmUnreadable, Message: err.Error()})
 	} else {
-		s.Log = &monitor.Log{Position: state.Last, Messages: state.Messages, Missing: state.Missing, Bytes: state.Bytes}
+		s.Log = &monitor.Log{Position: state.Last, Messages: state.Messages, Missing: state.Missing, Bytes: state.Bytes, Consumers: state.Consumers}
 		for _, r := range state.Replicas {
 			s.Log.Replicas = append(s.Log.Replicas, monitor.Replica{Name: r.Name, Leader: r.Leader, Current: r.Current, Offline: r.Offline, Lag: r.Lag})
 		}

@@ -29,6 +29,7 @@ var (
 	position   = desc("position", "Last Sequence of the Log.")
 	messages   = desc("messages", "Messages in the Log: events and guards.")
 	logBytes   = desc("log_bytes", "Size of the Log on disk.")
+	consumers  = desc("consumers", "Consumers of the Log on the server: one for each reader.")
 	missing    = desc("missing_positions", "Positions of the Log that hold nothing: damage.")
 	replicaOn  = desc("replica_online", "1 where the leader hears the replica.", "replica")
 	replicaNow = desc("replica_current", "1 where the replica has what the leader has.", "replica")
@@ -48,7 +49,7 @@ var (
 	sweeperOn   = desc("sweeper_running", "1 while this process sweeps; 0 where the sweeper has stopped.")
 
 	all = []*prometheus.Desc{
-		buildInfo, healthy, hosting, logReadable, position, messages, logBytes, missing,
+		buildInfo, healthy, hosting, logReadable, position, messages, logBytes, consumers, missing,
 		replicaOn, replicaNow, replicaLag, leader, hostStart, diskFree, diskFloor, refusing,
 		mirrorOn, mirrorPos, mirrorLag, mirrorLines, setAside, sweeperOn,
 	}
@@ -94,6 +95,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(position, float64(l.Position))
 		gauge(messages, float64(l.Messages))
 		gauge(logBytes, float64(l.Bytes))
+		gauge(consumers, float64(l.Consumers))
 		gauge(missing, float64(l.Missing))
 		for _, r := range l.Replicas {
 			gauge(replicaOn, is(!r.Offline), r.Name)

@@ -48,11 +48,12 @@ type Reason struct {
 
 // Log is the state of the Log.
 type Log struct {
-	Position event.Sequence
-	Messages uint64 // events and guards
-	Missing  uint64 // positions that should hold something and do not
-	Bytes    uint64 // on disk
-	Replicas []Replica
+	Position  event.Sequence
+	Messages  uint64 // events and guards
+	Missing   uint64 // positions that should hold something and do not
+	Bytes     uint64 // on disk
+	Consumers int    // readers' places on the server
+	Replicas  []Replica
 }
 
 // Replica is one copy of the Log.
