@@ -121,3 +121,18 @@ func TestClusterOneByOne(t *testing.T) {
 	_, err := one.broker.js.Publish(t.Context(), "events.task.created.s1", []byte("{}"), jetstream.WithMsgID("x"))
 	require.NoError(t, err)
 }
+
+// A fault of the engine, which docs/cluster.md tells of. When this fails, the engine
+// has mended it: take it out there.
+func TestExpectedLastIDStopsReplicas(t *testing.T) {
+	t.Parallel()
+	nodes := upAll(t, clusterOf(t, 3))
+	_, err := publish(t.Context(), nodes[0], 1)
+	require.NoError(t, err)
+	_, err = nodes[0].js.Publish(t.Context(), "events.a.b.s", nil, jetstream.WithExpectLastMsgID("another"))
+	require.Error(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	defer cancel()
+	_, err = publish(ctx, nodes[0], 2)
+	require.Error(t, err, "the engine goes on after a message that expects another last id")
+}

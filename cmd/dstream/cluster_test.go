@@ -154,6 +154,15 @@ func (l *load) count() int {
 	return len(l.acks)
 }
 
+// forgetLongest gives the longest wait since it was last called.
+func (l *load) forgetLongest() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := l.longest
+	l.longest = 0
+	return longest
+}
+
 func (l *load) more(t *testing.T, n int) {
 	t.Helper()
 	start := l.count()
@@ -227,16 +236,24 @@ func TestCluster(t *testing.T) {
 	require.Equal(t, 3, st.Config.Replicas)
 	require.Len(t, st.Replicas, 3)
 
+	// Stopped in an orderly way, the leader hands over.
 	l := startLoad(t, d, 4)
+	l.more(t, 200)
+	old := n.leader(t, d)
+	n.stop(t, old)
+	l.more(t, 200)
+	t.Logf("the leader was stopped: longest wait of an append %v", l.forgetLongest().Round(time.Millisecond))
+	n.start(t, old)
+	n.serving(t, old)
+	l.forgetLongest()
 	l.more(t, 200)
 	victim := n.leader(t, d)
 	killed := time.Now()
 	require.NoError(t, n.procs[victim].Process.Kill())
 	<-n.exit[victim]
 	l.more(t, 200)
-	l.mu.Lock()
-	t.Logf("the leader was killed: 200 appends more after %v, longest wait of an append %v", time.Since(killed).Round(time.Millisecond), l.longest.Round(time.Millisecond))
-	l.mu.Unlock()
+	t.Logf("the leader was killed: 200 appends more after %v, longest wait of an append %v",
+		time.Since(killed).Round(time.Millisecond), l.forgetLongest().Round(time.Millisecond))
 	l.stop()
 	l.check(t, d)
 	others := []int{(victim + 1) % 3, (victim + 2) % 3}
