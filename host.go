@@ -16,6 +16,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/blocks"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -321,6 +322,10 @@ type HostStatus struct {
 	SweepError  string         `json:"sweeper_error,omitempty"`
 	SweeperOff  bool           `json:"sweeper_off,omitempty"`
 	SetAside    uint64         `json:"set_aside,omitempty"`
+	// Damaged is what this host has found to be damaged in its store, and Checked since
+	// when, in Unix ms, it has read all of it; 0: it has not yet.
+	Damaged []blocks.Damage `json:"damaged,omitempty"`
+	Checked int64           `json:"checked"`
 }
 
 func (h *host) status() HostStatus {
@@ -340,6 +345,11 @@ func (h *host) status() HostStatus {
 	}
 	if c := h.cfg.Serve.Cluster; c != nil {
 		s.Cluster = c.Name
+	}
+	damage := h.broker.Damage()
+	s.Damaged = damage.Found
+	if !damage.Checked.IsZero() {
+		s.Checked = damage.Checked.UnixMilli()
 	}
 	if p := h.progress.Load(); p != nil {
 		s.MirrorSeq, s.MirrorLines, s.SetAside = p.Seq, p.Lines, p.SetAside

@@ -61,6 +61,7 @@ type Broker struct {
 	token  string
 	since  time.Time
 	disk   *diskWatch
+	scrub  *scrub
 	ads    advertiser
 
 	stopOnce sync.Once
@@ -104,6 +105,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
 	}
 	if err == nil {
+		err = b.checkStore()
+	}
+	if err == nil {
 		err = b.startServer(opts)
 	}
 	switch {
@@ -117,6 +121,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	b.disk = watchDisk(b)
+	b.scrub = startScrub(b)
 	return b, nil
 }
 
@@ -252,6 +257,9 @@ func (b *Broker) Address() address.Address {
 func (b *Broker) Stop(context.Context) error {
 	b.stopOnce.Do(func() {
 		b.stopErr = b.withdraw()
+		if b.scrub != nil {
+			b.scrub.stop()
+		}
 		if b.disk != nil {
 			b.disk.stop()
 		}

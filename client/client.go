@@ -60,6 +60,11 @@ type Client struct {
 	handlers sync.Map      // *Handler → struct{}: those of On that run
 	setAside atomic.Uint64 // messages on events.> that are no events
 	moved    atomic.Int64  // when it last went to another server, Unix ns
+
+	// What is known of damage, as of the last answer about the Log.
+	begins  atomic.Uint64 // the first Sequence that the Log can hold
+	marks   atomic.Pointer[map[string][]wire.Range]
+	deleted atomic.Pointer[deletions]
 }
 
 // attemptTimeout bounds one try of a publish. A late answer does no harm, since
@@ -197,6 +202,7 @@ func (c *Client) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		if err == nil {
 			info = s.CachedInfo()
 			c.log.CompareAndSwap(nil, &s)
+			c.learn(ctx, s, info)
 		}
 		return err
 	})

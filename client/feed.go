@@ -49,12 +49,15 @@ const (
 // Feed brings stored messages in the order of the Log, each once, without gaps.
 // It goes on through reconnects and restarts: it always knows its position, and
 // makes its consumer anew from there. The context or a break ends it; its last
-// error is the context's.
+// error is the context's. A *DamageError ends it where the Log has lost something that
+// it would bring, or that it may have brought; on a cluster only if no replica that it
+// tries is whole.
 func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		f := &feed{c: c, cfg: cfg, at: cfg.After}
+		f := &feed{c: c, cfg: cfg, at: cfg.After, counting: counting{patience: stallTime}}
 		var wait backoff
 		var missing time.Time // since when the Log was not there
+		tries := 0            // of replicas that are damaged
 		for {
 			before := f.at
 			done, err := false, ctx.Err()
@@ -64,7 +67,16 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 			if done {
 				return
 			}
+			damage, damaged := asDamage(err)
+			if f.at > before {
+				tries = 0
+			}
 			switch {
+			case damaged && c.clustered && damage.From > f.at && tries < otherReplicas:
+				tries++ // this replica has not got it, another one may
+			case damaged:
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
+				return
 			case ctx.Err() != nil:
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", ctx.Err()))
 				return
@@ -98,11 +110,14 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 }
 
 type feed struct {
-	c     *Client
-	cfg   FeedConfig
-	at    event.Sequence // the last position that was brought
-	begun bool           // a consumer was made before
-	over  bool           // there are to be no more messages
+	c       *Client
+	cfg     FeedConfig
+	at      event.Sequence // the last position that was brought
+	begun   bool           // a consumer was made before
+	past    bool           // the end of a bounded feed was passed
+	stopped bool           // the reader wants no more
+
+	counting
 }
 
 // run reads with one consumer until it fails or the feed is done.
@@ -119,11 +134,12 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 		return false, err
 	}
 	defer f.drop(ctx, cons)
+	f.serves(cons, pending)
 	// On a single host the one server holds all that there is.
 	sure := !f.c.clustered
 	ends := f.cfg.Until != 0
 	if ends && pending == 0 && sure {
-		return true, nil
+		return true, f.whole(f.cfg.Until)
 	}
 	// alive ends with ctx, and with the connection: a server that comes back has
 	// forgotten the consumer. It has no deadline, which would become the requests'.
@@ -138,6 +154,10 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 			look.end()
 		}
 	}()
+	stall := time.NewTimer(f.patience)
+	defer stall.Stop()
+	ask := time.NewTicker(damageLook)
+	defer ask.Stop()
 	for delivered := uint64(0); ; {
 		// Not cons.Messages: it has room for what it asks for and none for the
 		// heartbeats that come in between, so that it loses messages of a reader that
@@ -160,19 +180,47 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 					continue
 				}
 				delivered++
-				if pending, err = f.take(ctx, m, delivered, yield); err != nil {
-					return false, err
-				}
-				if f.over || ends && (f.at >= f.cfg.Until || pending == 0 && sure) {
-					return true, nil
-				}
-			case m := <-look.answers():
-				at, sent, err := look.take(m)
+				pending, err = f.take(ctx, m, delivered, yield)
 				if err != nil {
 					return false, err
 				}
-				if at >= f.cfg.Until && sent == delivered {
+				stall.Reset(f.patience)
+				if f.stopped {
 					return true, nil
+				}
+				if f.off(delivered, pending, m) {
+					return false, f.suspect(ctx)
+				}
+				reached := f.past || f.at >= f.cfg.Until || pending == 0 && sure
+				if ends && reached && !f.owed(delivered) {
+					return true, f.whole(f.cfg.Until)
+				}
+			case <-stall.C:
+				if pending == 0 || len(msgs.Messages()) > 0 {
+					continue
+				}
+				if sure {
+					return false, f.suspect(ctx)
+				}
+				if look == nil {
+					if look, err = f.c.scan(cons); err != nil {
+						return false, err
+					}
+				}
+			case <-ask.C:
+				if err := f.passed(alive); err != nil {
+					return false, err
+				}
+			case m := <-look.answers():
+				at, sent, err := look.take(m)
+				switch {
+				case err != nil:
+					return false, err
+				case sent != delivered || at < f.at:
+				case pending > 0: // it had more, and has nothing more
+					return false, &DamageError{From: f.from + 1, To: at, Node: f.node}
+				case ends && at >= f.cfg.Until:
+					return true, f.whole(f.cfg.Until)
 				}
 			}
 		}
@@ -183,7 +231,8 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 }
 
 // take brings one message, which must be the consumer's next, and says how many more
-// the server had when it sent it. It sets over when there are to be no more.
+// the server had when it sent it. It sets past behind the end of a bounded feed, and
+// stopped when the reader wants no more.
 func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func(Message, error) bool) (pending uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -197,13 +246,16 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 	}
 	seq := event.Sequence(meta.Sequence.Stream)
 	if f.cfg.Until != 0 && seq > f.cfg.Until {
-		f.over = true
-		return 0, nil
+		f.past = true
+		return meta.NumPending, nil
 	}
 	if seq > f.at { // a consumer made beyond the end starts at the end
+		if err := f.follows(ctx, seq); err != nil {
+			return 0, err
+		}
 		f.at = seq
 		f.c.sawSequence(seq)
-		f.over = !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil)
+		f.stopped = !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil)
 	}
 	return meta.NumPending, nil
 }

@@ -47,7 +47,7 @@ func compareEnd(ctx context.Context, c *client.Client, st client.State, l Line) 
 	damage := &DamageError{File: l.File, Line: 1, Seq: l.Recorded.Seq, Why: "it differs from the event in the Log"}
 	for m, err := range c.Feed(ctx, client.FeedConfig{After: l.Recorded.Seq - 1, Until: l.Recorded.Seq}) {
 		if err != nil {
-			return err
+			return gapOf(err)
 		}
 		if r, bad := wire.Decode(m.Subject, m.Data, m.Seq); bad == nil && r.ID == l.Recorded.ID {
 			return damage
@@ -128,7 +128,7 @@ func compare(ctx context.Context, c *client.Client, st client.State, l Line) err
 	for m, err := range c.Feed(ctx, client.FeedConfig{After: seq - 1, Until: st.Last}) {
 		switch {
 		case err != nil:
-			return err
+			return gapOf(err)
 		case m.Seq == seq && !wire.IsGuard(m.Subject) && bytes.Equal(m.Data, l.Body):
 			return nil
 		case m.Seq == seq || seq < begin(st):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"durablestream/client"
 	"durablestream/event"
 )
 
@@ -104,7 +105,19 @@ func (e *GapError) Error() string {
 	if e.Next == 0 {
 		s = fmt.Sprintf("the Log is damaged: it holds nothing after seq %d, and says that it does", e.After)
 	}
-	return s + "; the store is damaged: keep a copy of it; 'dstream restore' rebuilds the log from the mirror into an empty store"
+	return s + "; 'dstream doctor' says what is wrong with the store, and repairs it from this mirror"
+}
+
+// gapOf makes a GapError of a reader's DamageError; other errors stay what they are.
+func gapOf(err error) error {
+	var d *client.DamageError
+	switch {
+	case !errors.As(err, &d):
+		return err
+	case d.To == 0:
+		return &GapError{After: d.From - 1}
+	}
+	return &GapError{After: d.From - 1, Next: d.To + 1}
 }
 
 // The refusals of Restore. Nothing was changed.

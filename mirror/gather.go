@@ -78,7 +78,7 @@ func (g *gather) fill(ctx context.Context) error {
 			return errReplaced // which restarts with all checks of a resume
 		}
 		if err != nil {
-			return err
+			return gapOf(err)
 		}
 		if m.Seq != g.at+1 {
 			return &GapError{After: g.at, Next: m.Seq}

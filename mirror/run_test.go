@@ -395,14 +395,14 @@ func TestErrorsNameCommandsThatExist(t *testing.T) {
 	behind := (&BehindError{File: "f", After: 3, LogSeq: 5, Events: 2}).Error()
 	require.Contains(t, behind, "the next host ('dstream serve') writes the missing lines when they are only at the end")
 	gap := (&GapError{3, 5}).Error()
-	require.Contains(t, gap, "the store is damaged: keep a copy of it; 'dstream restore' rebuilds the log from the mirror into an empty store")
+	require.Contains(t, gap, "'dstream doctor' says what is wrong with the store, and repairs it from this mirror")
 	all := strings.Join([]string{
 		behind, gap, (&GapError{After: 3}).Error(), ErrIncomplete.Error(), ErrNotEmpty.Error(), ErrNoLines.Error(),
 		(&DamageError{}).Error(), (&TornError{}).Error(), (&AheadError{}).Error(), (&ForeignError{}).Error(),
 		(&OriginalError{}).Error(), (&BusyError{}).Error(),
 	}, "\n")
 	for _, m := range regexp.MustCompile(`dstream (\w+( verify| --adopt)?)`).FindAllStringSubmatch(all, -1) {
-		require.Contains(t, []string{"serve", "append", "query", "mirror verify", "restore", "import --adopt", "status"}, m[1])
+		require.Contains(t, []string{"serve", "append", "query", "mirror verify", "restore", "import --adopt", "status", "doctor"}, m[1])
 	}
 	require.NotContains(t, all, "partial restore")
 }

@@ -99,6 +99,10 @@ func (v *verifier) run(ctx context.Context) error {
 func (v *verifier) walk(ctx context.Context) error {
 	at := begin(v.st) - 1
 	for m, err := range v.cfg.Client.Feed(ctx, client.FeedConfig{After: at, Until: v.st.Last}) {
+		var gap *GapError
+		if errors.As(gapOf(err), &gap) {
+			return &found{gap}
+		}
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ const (
 	alarmWaiting    = "waiting"           // a process has no log yet
 	alarmUnreadable = "log_unreadable"    // the Log does not answer
 	alarmMissing    = "missing_positions" // damage
+	alarmDamaged    = "store_damaged"     // a host has found damage in its store
 	alarmMirror     = "mirror_stopped"
 	alarmMismatch   = "mirror_mismatch" // the mirror's files do not fit the Log
 	alarmSweeper    = "sweeper_stopped"
@@ -50,11 +51,23 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 	if h.SweepError != "" {
 		alarms = append(alarms, alarm{Name: alarmSweeper, Message: "the sweeper has stopped: " + h.SweepError + "; start the host again"})
 	}
+	if len(h.Damaged) > 0 {
+		alarms = append(alarms, alarm{Name: alarmDamaged, Message: fmt.Sprintf(
+			"the store is damaged: %s cannot be read, %s; 'dstream doctor' repairs it", count(damagedCount(h), "position"), h.Damaged[0])})
+	}
 	if h.DiskFull {
 		alarms = append(alarms, alarm{Name: alarmDisk, Message: fmt.Sprintf(
 			"the disk has %s free, under the floor of %s: appends are refused until there is space", size(h.DiskFree), size(h.DiskFloor))})
 	}
 	return alarms
+}
+
+// damagedCount is how many positions a host has found to be damaged.
+func damagedCount(h durablestream.HostStatus) (n uint64) {
+	for _, d := range h.Damaged {
+		n += d.Count()
+	}
+	return n
 }
 
 // logAlarms are what is wrong with the Log itself.
@@ -63,7 +76,7 @@ func logAlarms(s client.State) []alarm {
 		return nil
 	}
 	return []alarm{{Name: alarmMissing, Message: fmt.Sprintf(
-		"%s missing between %d and %d: the store is damaged; 'dstream mirror verify' says what the mirror still has",
+		"%s missing between %d and %d: the store is damaged; 'dstream doctor' says what is left, and repairs it",
 		count(s.Missing, "position"), s.First, s.Last)}}
 }
 

@@ -139,7 +139,10 @@ func aloneMirror(p *mirror.Progress) (monitor.State, *monitor.Mirror, []alarm) {
 
 // snapshotOf is a host's own status in the monitor's words.
 func snapshotOf(h durablestream.HostStatus) (*monitor.Host, *monitor.Mirror, *monitor.Sweeper) {
-	host := &monitor.Host{Since: time.UnixMilli(h.Since), DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull}
+	host := &monitor.Host{Since: time.UnixMilli(h.Since), DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull, Damaged: damagedCount(h)}
+	if h.Checked != 0 {
+		host.Checked = time.UnixMilli(h.Checked)
+	}
 	var written *monitor.Mirror
 	if !h.MirrorOff {
 		written = &monitor.Mirror{Running: h.MirrorError == "", Position: h.MirrorSeq, Lines: h.MirrorLines, SetAside: h.SetAside}

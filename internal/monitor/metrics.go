@@ -40,6 +40,8 @@ var (
 	diskFree  = desc("disk_free_bytes", "Free space where the Log is stored.")
 	diskFloor = desc("disk_floor_bytes", "Free space under which appends are refused.")
 	refusing  = desc("disk_refusing_appends", "1 while appends are refused for want of space.")
+	damaged   = desc("damaged_positions", "Positions of this host's store that cannot be read.")
+	checked   = desc("store_checked_time_seconds", "Unix time since when this host has read all of its store for damage.")
 
 	mirrorOn    = desc("mirror_running", "1 while this process writes the mirror; 0 where it has stopped.")
 	mirrorPos   = desc("mirror_position", "Sequence up to which the mirror has dealt with the Log.")
@@ -50,7 +52,7 @@ var (
 
 	all = []*prometheus.Desc{
 		buildInfo, healthy, hosting, logReadable, position, messages, logBytes, consumers, missing,
-		replicaOn, replicaNow, replicaLag, leader, hostStart, diskFree, diskFloor, refusing,
+		replicaOn, replicaNow, replicaLag, leader, hostStart, diskFree, diskFloor, refusing, damaged, checked,
 		mirrorOn, mirrorPos, mirrorLag, mirrorLines, setAside, sweeperOn,
 	}
 )
@@ -106,6 +108,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if h := s.Host; h != nil {
 		gauge(hostStart, float64(h.Since.UnixMilli())/1000)
+		gauge(damaged, float64(h.Damaged))
+		if !h.Checked.IsZero() {
+			gauge(checked, float64(h.Checked.UnixMilli())/1000)
+		}
 		if h.DiskFloor >= 0 {
 			gauge(diskFloor, float64(h.DiskFloor))
 			gauge(refusing, is(h.DiskFull))

@@ -68,9 +68,11 @@ type Replica struct {
 // Host is the state of the broker in this process.
 type Host struct {
 	Since     time.Time
-	DiskFree  int64 // bytes; negative: unknown
-	DiskFloor int64 // bytes; negative: not watched
-	DiskFull  bool  // appends are refused
+	DiskFree  int64     // bytes; negative: unknown
+	DiskFloor int64     // bytes; negative: not watched
+	DiskFull  bool      // appends are refused
+	Damaged   uint64    // positions of its store that it cannot read
+	Checked   time.Time // since when it has read all of its store; zero: not yet
 }
 
 // Mirror is the state of the mirror that this process writes.

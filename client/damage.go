@@ -1,0 +1,258 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// DamageError is a Log that has lost something that it had acknowledged. A reader that
+// meets it has brought everything up to there, and nothing of what follows.
+type DamageError struct {
+	From, To event.Sequence // To 0: nobody knows
+	Node     string         // whose copy of the Log was read; "" for that of a lone host
+}
+
+func (e *DamageError) Error() string {
+	whose := "the log is damaged"
+	if e.Node != "" {
+		whose = "the copy of the log on the node " + e.Node + " is damaged"
+	}
+	return fmt.Sprintf("%s: position %s cannot be read; 'dstream doctor' says what is wrong and repairs it",
+		whose, wire.Range{From: e.From, To: e.To})
+}
+
+const (
+	// damageLook is how often a feed that goes on asks whether the Log was found to be
+	// damaged.
+	damageLook = 15 * time.Second
+	// stallTime is how long a consumer that says that it has more may bring nothing
+	// until it is suspected of having left something out.
+	stallTime = 250 * time.Millisecond
+	// otherReplicas is how often a feed that meets damage tries its luck with a
+	// consumer on a replica chosen anew.
+	otherReplicas = 12
+)
+
+// learn takes in what an answer about the Log says of damage: the marks of the hosts,
+// which read their stores all the time, and the positions that the engine itself knows
+// to be missing.
+func (c *Client) learn(ctx context.Context, s jetstream.Stream, info *jetstream.StreamInfo) {
+	marks := wire.Damaged(info.Config)
+	c.begins.Store(max(1, info.Config.FirstSeq))
+	if n := info.State.NumDeleted; n > 0 && len(marks) == 0 {
+		if have := c.deleted.Load(); have == nil || have.n != n {
+			if full, err := s.Info(ctx, jetstream.WithDeletedDetails(true)); err == nil {
+				c.deleted.Store(&deletions{n, ranges(full.State.Deleted)})
+			}
+		}
+		node := ""
+		if c := info.Cluster; c != nil && info.Config.Replicas > 1 {
+			node = c.Leader
+		}
+		if have := c.deleted.Load(); have != nil {
+			marks = map[string][]wire.Range{node: have.at}
+		}
+	}
+	if len(marks) == 0 {
+		c.marks.Store(nil)
+		return
+	}
+	if c.marks.Swap(&marks) == nil {
+		c.cfg.Logger.Warn("the log is damaged: 'dstream doctor' says what is wrong and repairs it", "seq", fmt.Sprint(marks))
+	}
+}
+
+// deletions are the positions of which the engine says that they hold nothing.
+type deletions struct {
+	n  int
+	at []wire.Range
+}
+
+func ranges(seqs []uint64) []wire.Range {
+	slices.Sort(seqs)
+	var out []wire.Range
+	for _, s := range seqs {
+		seq := event.Sequence(s)
+		if n := len(out); n > 0 && out[n-1].To+1 == seq {
+			out[n-1].To = seq
+			continue
+		}
+		out = append(out, wire.Range{From: seq, To: seq})
+	}
+	return out
+}
+
+// Damaged is what is known of damage to the Log, by the node whose copy it is; "" is a
+// lone host's. It is as of the last answer about the Log's state.
+func (c *Client) Damaged() map[string][]wire.Range {
+	if m := c.marks.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
+// damaged is the first known damage in (after, until] of the copy on a node.
+func (c *Client) damaged(node string, after, until event.Sequence) *DamageError {
+	if until != 0 && after >= until {
+		return nil
+	}
+	var first *DamageError
+	for _, whose := range []string{node, ""} {
+		for _, r := range c.Damaged()[whose] {
+			if r.Meets(after, until) && (first == nil || r.From < first.From) {
+				first = &DamageError{From: r.From, To: r.To, Node: whose}
+			}
+		}
+		if node == "" {
+			break
+		}
+	}
+	return first
+}
+
+// The engine leaves out what it cannot read, and says nothing. A feed of everything
+// sees that in the Sequences, each of which must follow the one before. A feed with a
+// filter counts.
+//
+// When a consumer is made, the engine says how many messages it will bring of those
+// that are stored, from its index, which does not depend on whether they can be
+// read. So the first that many must all come, and each of them was stored before: one
+// that is left out shows in that there is nothing more although more is due, or in a
+// message among them that was stored later. Then the feed looks for the gap, by
+// reading everything: that alone decides.
+//
+// What is left out before a reader stops of its own accord is not counted (a limit, the
+// older windows of Filter.Last), and neither is what the engine has cut off its files,
+// with its index: then only the hosts' marks tell, which are there after seconds.
+type counting struct {
+	from event.Sequence // the position before the present consumer's first message
+	node string         // whose copy of the Log it reads; "" on a single host
+	due  uint64         // messages that were stored when it was made
+	made time.Time      // when that was at the latest, by the server's clock
+
+	patience time.Duration // with a consumer that has more and brings nothing
+}
+
+// serves begins to count what a new consumer brings.
+func (f *feed) serves(cons jetstream.Consumer, pending uint64) {
+	info := cons.CachedInfo()
+	f.from, f.due, f.made, f.node, f.past = f.at, pending, info.TimeStamp, "", false
+	if f.c.clustered && info.Cluster != nil {
+		f.node = info.Cluster.Leader
+	}
+}
+
+// off reports that message n of the consumer, of which the server says that there are
+// pending more, shows that one before it was left out.
+func (f *feed) off(n, pending uint64, m jetstream.Msg) bool {
+	if n+pending < f.due {
+		return true
+	}
+	if n > f.due || f.made.IsZero() || len(f.cfg.Subjects) == 0 {
+		return false
+	}
+	meta, err := m.Metadata()
+	return err == nil && meta.Timestamp.After(f.made)
+}
+
+// owed reports that a bounded feed that has reached its end still waits for messages
+// that were due: there are no more than are on their way already. On a cluster a
+// replica is asked where it is instead.
+func (f *feed) owed(n uint64) bool {
+	return !f.c.clustered && len(f.cfg.Subjects) > 0 && n < f.due && f.due-n <= feedMessages
+}
+
+// suspect looks for a gap where the present consumer has read. Where there is none,
+// the feed goes on with another consumer, and is less suspicious.
+func (f *feed) suspect(ctx context.Context) error {
+	if d := f.c.locate(ctx, f.from, f.cfg.Until); d != nil {
+		d.Node = f.node
+		return d
+	}
+	if f.c.clustered {
+		return &DamageError{From: f.from + 1, To: f.at, Node: f.node} // of that replica
+	}
+	f.patience = min(2*f.patience, 30*time.Second)
+	return errStalled
+}
+
+var errStalled = errors.New("the server has more messages, and brings none")
+
+// follows demands that nothing is missing between the last message and the one at seq.
+func (f *feed) follows(ctx context.Context, seq event.Sequence) error {
+	if d := f.c.damaged(f.node, f.at, seq); d != nil {
+		return d
+	}
+	if len(f.cfg.Subjects) > 0 || seq == f.at+1 || uint64(seq) == f.c.begins.Load() {
+		return nil
+	}
+	if _, err := f.c.info(ctx); err != nil { // where does the Log begin?
+		return err
+	}
+	if due := max(f.at+1, event.Sequence(f.c.begins.Load())); seq > due {
+		return &DamageError{From: due, To: seq - 1, Node: f.node}
+	}
+	return nil
+}
+
+// whole demands at the end of a bounded feed that nothing is missing up to until.
+func (f *feed) whole(until event.Sequence) error {
+	if d := f.c.damaged(f.node, f.at, until); d != nil {
+		return d
+	}
+	if due := max(f.at+1, event.Sequence(f.c.begins.Load())); len(f.cfg.Subjects) == 0 && due <= until {
+		return &DamageError{From: due, To: until, Node: f.node}
+	}
+	return nil
+}
+
+// passed asks whether damage was found since where the feed has read already. A feed
+// of everything knows better.
+func (f *feed) passed(ctx context.Context) error {
+	if _, err := f.c.info(ctx); err != nil || len(f.cfg.Subjects) == 0 {
+		return nil //nolint:nilerr // it is asked again soon
+	}
+	after := f.cfg.After
+	if f.c.clustered {
+		after = f.from // what came before came from other replicas, perhaps
+	}
+	if d := f.c.damaged(f.node, after, f.at); d != nil && f.at > after {
+		return d
+	}
+	return nil
+}
+
+func asDamage(err error) (*DamageError, bool) {
+	var d *DamageError
+	ok := errors.As(err, &d)
+	return d, ok
+}
+
+// locate reads everything in (after, until] and returns what is missing there.
+func (c *Client) locate(ctx context.Context, after, until event.Sequence) *DamageError {
+	if until == 0 {
+		if st, err := c.State(ctx); err == nil {
+			until = st.Last
+		}
+	}
+	if until <= after {
+		return nil
+	}
+	for _, err := range c.Feed(ctx, FeedConfig{After: after, Until: until, HeadersOnly: true}) {
+		if d, ok := asDamage(err); ok {
+			return d
+		}
+		if err != nil {
+			return nil // it is tried again with the feed
+		}
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package blocks
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash"
+	"io"
+	"os"
+)
+
+// Stretch is a part of a block file in which no record can be read.
+type Stretch struct {
+	Off, End int64 // bytes from the beginning of the file; End is behind the last
+	Why      string
+}
+
+// Walk reads the block file at path and calls record for each record in it, with its
+// place and its bytes as they are stored, which are only lent. It gives the stretches
+// in which there is none: it finds its way again behind them. It holds little of the
+// file as long as that is whole, and all of it otherwise.
+func Walk(path string, index uint32, record func(off int64, raw []byte, r Record) error) ([]Stretch, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	off, err := walkWhole(f, index, record)
+	if err != nil || off < 0 {
+		return nil, err
+	}
+	rest, err := io.ReadAll(io.NewSectionReader(f, off, 1<<62))
+	if err != nil {
+		return nil, err
+	}
+	return walkDamaged(rest, off, index, record)
+}
+
+const window = 256 << 10
+
+// walkWhole goes through a file up to its end, and then gives -1, or up to the first
+// record that is damaged, and then gives its place.
+func walkWhole(f *os.File, index uint32, record func(int64, []byte, Record) error) (int64, error) {
+	sum := newSum(index)
+	buf := make([]byte, 0, window)
+	for off := int64(0); ; { // buf[0] is at off
+		n, err := f.ReadAt(buf[len(buf):cap(buf)], off+int64(len(buf)))
+		buf = buf[:len(buf)+n]
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
+			return 0, err
+		}
+		at := 0
+		for at < len(buf) {
+			if need := int(binary.LittleEndian.Uint32(append(buf[at:len(buf):len(buf)], 0, 0, 0, 0)) &^ headerBit); need > len(buf)-at && need <= mostLen && !end {
+				break // it goes on behind the window
+			}
+			r, n, why := parse(sum, buf[at:])
+			if why != "" {
+				if end || len(buf)-at >= mostLen {
+					return off + int64(at), nil
+				}
+				if len(buf)-at < leastLen {
+					break
+				}
+				return off + int64(at), nil
+			}
+			if !r.tombstone() {
+				if err := record(off+int64(at), buf[at:at+n], r); err != nil {
+					return 0, err
+				}
+			}
+			at += n
+		}
+		if end && at >= len(buf) {
+			return -1, nil
+		}
+		off += int64(at)
+		left := len(buf) - at
+		if at == 0 && len(buf) == cap(buf) { // a record that is larger than the window
+			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+			continue
+		}
+		copy(buf, buf[at:])
+		buf = buf[:left]
+	}
+}
+
+// walkDamaged goes through the rest of a file, which is at off in it and begins with
+// a damaged record.
+func walkDamaged(rest []byte, off int64, index uint32, record func(int64, []byte, Record) error) ([]Stretch, error) {
+	sum := newSum(index)
+	var bad []Stretch
+	for at := 0; at < len(rest); {
+		r, n, why := parse(sum, rest[at:])
+		if why == "" && r.tombstone() {
+			at += n
+			continue
+		}
+		if why == "" {
+			if err := record(off+int64(at), rest[at:at+n], r); err != nil {
+				return bad, err
+			}
+			at += n
+			continue
+		}
+		begin := at
+		at = nextRecord(sum, rest, at)
+		bad = append(bad, Stretch{off + int64(begin), off + int64(at), why})
+	}
+	return bad, nil
+}
+
+// nextRecord finds the next place behind at where a whole record begins; the end of b
+// if there is none.
+func nextRecord(sum hash.Hash64, b []byte, at int) int {
+	if l, why := head(b[at:]); why == "" { // most damage leaves the length as it was
+		if _, _, why := parse(sum, b[at+l.record:]); why == "" || at+l.record == len(b) {
+			return at + l.record
+		}
+	}
+	for i := at + 1; i+leastLen <= len(b); i++ {
+		l, why := head(b[i:])
+		if why != "" || l.subject == 0 || b[i+11]&0xfe != 0 { // no Sequence is as high
+			continue
+		}
+		if !bytes.HasPrefix(b[i+headLen:], []byte("events.")) && !bytes.HasPrefix(b[i+headLen:], []byte("guards.")) {
+			continue
+		}
+		if _, _, why := parse(sum, b[i:]); why == "" {
+			return i
+		}
+	}
+	return len(b)
+}

@@ -1,0 +1,118 @@
+package wire
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+)
+
+// Range is a run of Sequences, both ends included.
+type Range struct {
+	From event.Sequence `json:"from"`
+	To   event.Sequence `json:"to"` // 0: nobody knows
+}
+
+func (r Range) String() string {
+	switch {
+	case r.To == 0:
+		return fmt.Sprintf("%d and what followed", r.From)
+	case r.From == r.To:
+		return r.From.String()
+	}
+	return fmt.Sprintf("%d to %d", r.From, r.To)
+}
+
+// Count is how many Sequences a range has; 1 where its end is not known.
+func (r Range) Count() uint64 {
+	if r.To < r.From {
+		return 1
+	}
+	return uint64(r.To-r.From) + 1
+}
+
+// Meets reports that a range has a Sequence in (after, until]; until 0 is for ever.
+func (r Range) Meets(after, until event.Sequence) bool {
+	return (r.To == 0 || r.To > after) && (until == 0 || r.From <= until)
+}
+
+// metaDamaged, and a node's name behind a dot in a cluster, names what is damaged in a
+// copy of the Log.
+const metaDamaged = "durablestream.damaged"
+
+// mostMarked bounds the mark: what goes beyond is put together with the last range.
+const mostMarked = 16
+
+func damagedKey(node string) string {
+	if node == "" {
+		return metaDamaged
+	}
+	return metaDamaged + "." + node
+}
+
+// MarkDamaged returns cfg with the mark of what is damaged in a node's copy of the Log
+// ("" for that of a lone host), or without where that is nothing. Whoever reads the
+// Log's state so knows of it.
+func MarkDamaged(cfg jetstream.StreamConfig, node string, damaged []Range) jetstream.StreamConfig {
+	meta := maps.Clone(cfg.Metadata)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	if len(damaged) == 0 {
+		delete(meta, damagedKey(node))
+	} else {
+		meta[damagedKey(node)] = encodeRanges(damaged)
+	}
+	cfg.Metadata = meta
+	return cfg
+}
+
+// Damaged is what the marks say, by node.
+func Damaged(cfg jetstream.StreamConfig) map[string][]Range {
+	var out map[string][]Range
+	for k, v := range cfg.Metadata {
+		node, ok := strings.CutPrefix(k, metaDamaged)
+		if !ok || node != "" && node[0] != '.' {
+			continue
+		}
+		if out == nil {
+			out = map[string][]Range{}
+		}
+		out[strings.TrimPrefix(node, ".")] = decodeRanges(v)
+	}
+	return out
+}
+
+func encodeRanges(rs []Range) string {
+	if len(rs) > mostMarked {
+		last := rs[len(rs)-1]
+		rs = append(rs[:mostMarked-1:mostMarked-1], Range{rs[mostMarked-1].From, last.To})
+	}
+	parts := make([]string, len(rs))
+	for i, r := range rs {
+		parts[i] = fmt.Sprintf("%d-%d", r.From, r.To)
+	}
+	return strings.Join(parts, ",")
+}
+
+// decodeRanges reads a mark. What it cannot read means that everything may be damaged.
+func decodeRanges(s string) []Range {
+	var out []Range
+	for part := range strings.SplitSeq(s, ",") {
+		a, b, ok := strings.Cut(part, "-")
+		from, err1 := strconv.ParseUint(a, 10, 64)
+		to, err2 := strconv.ParseUint(b, 10, 64)
+		if !ok || err1 != nil || err2 != nil {
+			return []Range{{1, 0}}
+		}
+		out = append(out, Range{event.Sequence(from), event.Sequence(to)})
+	}
+	return out
+}
+
+// SameMarks reports that two configurations of the Log have the same marks.
+func SameMarks(a, b jetstream.StreamConfig) bool { return maps.Equal(a.Metadata, b.Metadata) }
