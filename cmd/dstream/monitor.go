@@ -119,6 +119,9 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 		}
 	}
 	for _, a := range alarms {
+		if a.Name == alarmDamaged {
+			continue // a restart mends nothing, and may make it worse
+		}
 		s.Reasons = append(s.Reasons, monitor.Reason{Name: a.Name, Message: a.Message})
 	}
 	return s
