@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -68,9 +69,21 @@ func (v *Verdict) linearizable(ops []Op) {
 		case porcupine.Unknown:
 			v.problem(&v.NotLinearizable, "%s: the check of %d operations did not end within a minute", key, len(keys[key]))
 		default:
-			v.problem(&v.NotLinearizable, "%s: no order explains its %d operations", key, len(keys[key]))
+			v.problem(&v.NotLinearizable, "%s: no order explains its %d operations:\n%s", key, len(keys[key]), describe(keys[key]))
 		}
 	}
+}
+
+// describe lists a key's operations for a person, in the order of their calls.
+func describe(ops []porcupine.Operation) string {
+	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+	var b strings.Builder
+	for _, o := range ops[:min(len(ops), 100)] {
+		op := o.Input.(Op)
+		fmt.Fprintf(&b, "  %v to %v client %d %s %v expecting %d: %s at %v, seen %s %d %s\n",
+			op.Call, op.Return, op.Client, op.Kind, op.IDs, op.Expected, op.Outcome, op.Seqs, op.Seen, op.SeenSeq, op.Err)
+	}
+	return b.String()
 }
 
 // state is a guard's: its last Sequence, and who moved it.
@@ -97,9 +110,5 @@ var model = porcupine.Model{
 			return op.Seen == st.who, st
 		}
 		return st.who == "", state{op.Seqs[0], op.IDs[0]}
-	},
-	DescribeOperation: func(input, _ any) string {
-		op := input.(Op)
-		return fmt.Sprintf("%s %v expecting %d: %s at %v %s", op.Kind, op.IDs, op.Expected, op.Outcome, op.Seqs, op.Seen)
 	},
 }

@@ -100,7 +100,7 @@ func TestSoak(t *testing.T) {
 		}
 		for _, err := range c.Subscribe(brief, event.Filter{Types: []string{"soak.*"}, After: at}) {
 			if err != nil {
-				return nil //nolint:nilerr // its time is up
+				return nil // its time is up
 			}
 			seen.Add(1)
 		}
