@@ -142,7 +142,7 @@ func (v *Verdict) outcome(op Op, at map[string]event.Sequence) {
 				seq++ // the event follows its guard
 			}
 			if at[id] != seq {
-				v.problem(&v.Lost, "%s %s of client %d was acknowledged at %d, and is at %d", op.Kind, id, op.Client, seq, at[id])
+				v.problem(&v.Lost, "%s %s of client %d was acknowledged at %d, %v after the beginning, and is at %d", op.Kind, id, op.Client, seq, op.Return, at[id])
 			}
 		}
 	case Unknown:

@@ -94,7 +94,7 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 		}
 		f := all[order[0]]
 		order = order[1:]
-		if err := s.once(ctx, f, random, say); err != nil {
+		if err := s.once(ctx, f, random, history.Now, say); err != nil {
 			return rep, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		rep.Faults[f.Name]++
@@ -144,20 +144,22 @@ func (r *Report) replicas(ctx context.Context, s *System) error {
 }
 
 // once makes one fault, lets it last, undoes it, and lets the system rest.
-func (s *System) once(ctx context.Context, f Fault, r *rand.Rand, say func(string, ...any)) error {
+func (s *System) once(ctx context.Context, f Fault, r *rand.Rand, now func() time.Duration, say func(string, ...any)) error {
 	hold := 50 * time.Millisecond
 	if f.Hold > 0 {
 		hold += time.Duration(r.Int64N(int64(f.Hold)))
 	}
-	say("%s, for %v", f.Name, hold.Round(time.Millisecond))
+	begun := now()
 	undo, err := f.Do(ctx, s, r)
 	if err != nil {
 		return err
 	}
 	pause(ctx, hold)
+	mending := now()
 	if err := undo(); err != nil {
 		return err
 	}
+	say("%v to %v: %s, mended at %v", begun.Round(time.Millisecond), mending.Round(time.Millisecond), f.Name, now().Round(time.Millisecond))
 	pause(ctx, time.Duration(r.Int64N(int64(2*calm))))
 	return ctx.Err()
 }

@@ -235,6 +235,27 @@ func (n *Node) Kill() {
 	n.ended(time.Minute)
 }
 
+// stopped waits until no thread of the process runs any more; one that is in the
+// midst of a write or an fsync comes no further than its end.
+func (n *Node) stopped() {
+	pid := n.PID()
+	for pid != 0 && n.PID() == pid {
+		running := 0
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			after := stat[bytes.LastIndexByte(stat, ')')+1:]
+			if err == nil && len(after) > 1 && !bytes.ContainsRune([]byte("TtD"), rune(after[1])) {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (n *Node) ended(within time.Duration) bool {
 	n.mu.Lock()
 	gone := n.gone
