@@ -161,6 +161,14 @@ func (c *Client) elsewhere() {
 // or by somebody else: with the event as it was recorded, if it is the same one.
 func (c *Client) sameOrError(ctx context.Context, r event.Recorded) (event.Recorded, error) {
 	m, err := c.message(ctx, r.Seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) && c.clustered {
+		// Or by a leader that is behind: what comes before a barrier is not empty.
+		var end event.Sequence
+		if end, err = c.Barrier(ctx); err == nil {
+			c.sawSequence(end)
+			m, err = c.message(ctx, r.Seq)
+		}
+	}
 	if errors.Is(err, jetstream.ErrMsgNotFound) { // a batch that begins like another one at the end of the Log
 		return event.Recorded{}, fmt.Errorf("client: append %s: %w (seq %d is empty)", r.ID, ErrDuplicateID, r.Seq)
 	}
@@ -175,11 +183,18 @@ func (c *Client) sameOrError(ctx context.Context, r event.Recorded) (event.Recor
 }
 
 // message reads one stored message.
+//
+// On a cluster, a leader that was cut off or just chosen may not have it yet: what is
+// not after what this client knows is asked for again, for a while.
 func (c *Client) message(ctx context.Context, seq event.Sequence) (*jetstream.RawStreamMsg, error) {
+	patience := time.Now().Add(logPatience)
 	var m *jetstream.RawStreamMsg
 	err := c.retry(ctx, func(ctx context.Context) error {
 		var err error
 		m, err = (*c.log.Load()).GetMsg(ctx, uint64(seq))
+		if c.clustered && errors.Is(err, jetstream.ErrMsgNotFound) && uint64(seq) <= c.known.Load() && time.Now().Before(patience) {
+			return fmt.Errorf("%d is not there, and %d is known: %w", seq, c.known.Load(), errStale)
+		}
 		return err
 	})
 	return m, err
@@ -187,6 +202,9 @@ func (c *Client) message(ctx context.Context, seq event.Sequence) (*jetstream.Ra
 
 // lastOn reads the last message on one literal subject; nil if there is none.
 func (c *Client) lastOn(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	if c.clustered {
+		return c.freshLast(ctx, subject)
+	}
 	var m *jetstream.RawStreamMsg
 	err := c.retry(ctx, func(ctx context.Context) error {
 		var err error

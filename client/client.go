@@ -57,9 +57,10 @@ type Client struct {
 	log      atomic.Pointer[jetstream.Stream] // a handle; set by New
 	known    atomic.Uint64                    // the highest Sequence that this client has seen
 	barrier  *barriers
-	handlers sync.Map      // *Handler → struct{}: those of On that run
-	setAside atomic.Uint64 // messages on events.> that are no events
-	moved    atomic.Int64  // when it last went to another server, Unix ns
+	anchor   atomic.Pointer[string] // see anchorSubject
+	handlers sync.Map               // *Handler → struct{}: those of On that run
+	setAside atomic.Uint64          // messages on events.> that are no events
+	moved    atomic.Int64           // when it last went to another server, Unix ns
 
 	// What is known of damage, as of the last answer about the Log.
 	begins  atomic.Uint64 // the first Sequence that the Log can hold

@@ -163,6 +163,15 @@ func IsRestoring(cfg jetstream.StreamConfig) bool { return cfg.Metadata[metaRest
 // Log's subjects: nothing of it is stored.
 const StatusSubject = "ds.host.status"
 
+// DirectSubject is where the Log takes direct reads, under the prefix of the engine's
+// API; "" is the engine's own.
+func DirectSubject(prefix string) string {
+	if prefix == "" {
+		prefix = jetstream.DefaultAPIPrefix
+	}
+	return strings.TrimSuffix(prefix, ".") + ".DIRECT.GET." + LogName
+}
+
 // NextSubject is where a consumer of the Log takes pull requests, under the prefix of
 // the engine's API; "" is the engine's own.
 func NextSubject(prefix, consumer string) string {

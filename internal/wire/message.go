@@ -22,6 +22,11 @@ const (
 	HeaderBatchID             = "Nats-Batch-Id"
 	HeaderBatchSequence       = "Nats-Batch-Sequence"
 	HeaderBatchCommit         = "Nats-Batch-Commit"
+
+	// Of the answers to a direct read.
+	HeaderUpTo     = "Nats-UpTo-Sequence" // how far the replica is that answers
+	HeaderOfStream = "Nats-Stream"        // in every stored message, and in nothing else
+	StatusEnd      = "204"
 )
 
 // What a consumer says to a pull request: its idle heartbeat tells where it is.
