@@ -89,11 +89,16 @@ func TestFaults(t *testing.T) {
 				System: systems[name](t, bin), Seed: seed, Length: length(t), Clients: 6, Pace: 2 * time.Millisecond, Say: t.Logf,
 			})
 			require.NoError(t, err)
+			t.Log("\n" + Table([]string{name}, []*Report{rep}))
+			t.Log(rep.Outcomes)
+			made := 0
+			for _, n := range rep.Faults {
+				made += n
+			}
 			for what, why := range rep.Skipped {
 				t.Logf("skipped: %s: %s", what, why)
 			}
-			t.Log("\n" + Table([]string{name}, []*Report{rep}))
-			t.Log(rep.Outcomes)
+			t.Logf("%s: %d faults of %d kinds were made, %d kinds were skipped", name, made, len(rep.Faults), len(rep.Skipped))
 			require.Empty(t, rep.Problems)
 		})
 	}
