@@ -193,7 +193,7 @@ func (c *Client) publishBatch(ctx context.Context, b batch) error {
 		}
 		verdict, _ := judge(err)
 		if verdict == duplicate || verdict == wrongLast && (!s.late || b.guarded()) {
-			stored, why := c.explain(ctx, b, verdict, s.late)
+			stored, why := c.explain(ctx, b, verdict, s)
 			if why != nil && ctx.Err() != nil {
 				s.unsure = true // something of ours, or of others, is there
 				return fmt.Errorf("client: append %s: %w", name, s.giveUp(why))
@@ -218,9 +218,9 @@ var errInFlight = &jetstream.APIError{Code: 400, ErrorCode: wire.CodeWrongLastIn
 // it has seen: because an earlier try of this very batch is stored (true), because
 // an id or a guard is somebody else's (an error), or neither any more. A late try
 // has looked for the batch itself.
-func (c *Client) explain(ctx context.Context, b batch, why verdict, late bool) (stored bool, err error) {
+func (c *Client) explain(ctx context.Context, b batch, why verdict, s *sending) (stored bool, err error) {
 	lead := b.firstEvent()
-	if !b[lead].isGuard && (why == duplicate || !late) {
+	if !b[lead].isGuard && (why == duplicate || !s.late) {
 		stored, err := c.findBatch(ctx, b, lead)
 		if stored || err != nil {
 			return stored, err
@@ -233,7 +233,7 @@ func (c *Client) explain(ctx context.Context, b batch, why verdict, late bool) (
 		if !e.isGuard || e.msg.Header.Get(wire.HeaderExpectedLastSubject) == "" {
 			continue
 		}
-		conflict, mine, err := c.conflict(ctx, e)
+		conflict, mine, err := c.conflict(ctx, e, s.unsure)
 		if err != nil {
 			return false, err
 		}
@@ -283,9 +283,10 @@ func (c *Client) sameBatchOrError(ctx context.Context, b batch, lead int, at eve
 	return nil
 }
 
-// conflict compares a guard of ours with the last one stored. mine is where it is
-// stored if that one is ours.
-func (c *Client) conflict(ctx context.Context, e entry) (_ *ConflictError, mine event.Sequence, _ error) {
+// conflict compares a guard of ours with the last one stored. mine is where ours is
+// stored, if it is. tried means that an earlier try may have been stored: others may
+// have moved the guard on from it, so that it is not the last one any more.
+func (c *Client) conflict(ctx context.Context, e entry, tried bool) (_ *ConflictError, mine event.Sequence, _ error) {
 	subject := e.msg.Subject
 	expected, err := event.ParseSequence(e.msg.Header.Get(wire.HeaderExpectedLastSubject))
 	if err != nil {
@@ -307,6 +308,16 @@ func (c *Client) conflict(ctx context.Context, e entry) (_ *ConflictError, mine 
 	}
 	if seq > expected && len(last.Data) > 0 && string(last.Data) == string(e.msg.Data) {
 		return nil, seq, nil // bodies name the event's id, which is ours alone
+	}
+	if tried && seq > expected {
+		for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{subject}, After: expected, Until: seq}) {
+			if err != nil {
+				return nil, 0, fmt.Errorf("client: %w", err)
+			}
+			if string(m.Data) == string(e.msg.Data) {
+				return nil, m.Seq, nil
+			}
+		}
 	}
 	conflict := &ConflictError{Guard: subject, Expected: expected, Seq: seq, Body: last.Data}
 	conflict.Winner, err = c.behind(ctx, seq, last.Data)
