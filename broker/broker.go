@@ -97,7 +97,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := b.takeLock(); err != nil {
 		return nil, err
 	}
-	err = cfg.claim()
+	err = b.notRepaired()
+	if err == nil {
+		err = cfg.claim()
+	}
 	if err == nil {
 		err = b.moveAccount()
 	}

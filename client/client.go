@@ -136,6 +136,22 @@ func (c *Client) Position(ctx context.Context) (event.Sequence, error) {
 	return c.position(ctx)
 }
 
+// Fence returns when what was published before it is stored, and nil then: the Log
+// takes messages in turn, and answers this one, which asks for a position that no Log
+// has, after those before it. Nothing is stored. A Log that is stuck does not answer.
+func (c *Client) Fence(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	m := wire.EncodeGuard(wire.GuardSubject(wire.GuardBarrier, "fence"), nil)
+	m.Header.Set(wire.HeaderExpectedLast, "9223372036854775807")
+	_, err := c.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
+	var refused *jetstream.APIError
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return err
+}
+
 // State is what the engine says of the Log.
 type State struct {
 	First, Last event.Sequence // Last is 0 for an empty Log

@@ -242,14 +242,26 @@ func (r *restorer) write(ctx context.Context) error {
 
 // message is what stood at seq, which is l's or in the gap before it.
 func (r *restorer) message(l Line, seq event.Sequence) *nats.Msg {
+	m := messageAt(l, seq)
+	switch {
+	case seq == l.Recorded.Seq:
+	case m.Subject == l.Recorded.Guard:
+		r.report.Guards++
+	default:
+		r.report.Voids++
+	}
+	return m
+}
+
+// messageAt is what stood at seq, which is l's or in the gap before it, as far as l
+// tells.
+func messageAt(l Line, seq event.Sequence) *nats.Msg {
 	if seq == l.Recorded.Seq {
 		return wire.EncodeBody(l.Recorded, l.Body)
 	}
 	if body, ok := guardOf(l); ok && seq == l.Recorded.Seq-1 {
-		r.report.Guards++
 		return wire.EncodeGuard(l.Recorded.Guard, body.Encode())
 	}
-	r.report.Voids++
 	// Not without a body: through the imports of another account, an empty message ends
 	// the answer to a reader's request, and it waits.
 	return wire.EncodeGuard(wire.GuardSubject(wire.GuardVoid, seq.String()), []byte("{}"))

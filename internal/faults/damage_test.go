@@ -1,10 +1,13 @@
 package faults
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -16,11 +19,12 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
 )
 
 // alone is one host with a log of n events of three streams.
-func alone(t *testing.T, n int) (*System, *Node, *client.Client) {
+func alone(t *testing.T, n, pad int) (*System, *Node, *client.Client) {
 	t.Helper()
 	bin, err := Build(t.Context(), t.TempDir())
 	require.NoError(t, err)
@@ -32,17 +36,17 @@ func alone(t *testing.T, n int) (*System, *Node, *client.Client) {
 	c, end, err := s.Client(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(end)
-	fill(t, c, n)
+	fill(t, c, n, pad)
 	return s, s.Nodes[0], c
 }
 
-func fill(t *testing.T, c *client.Client, n int) {
+func fill(t *testing.T, c *client.Client, n, pad int) {
 	t.Helper()
 	for i := 0; i < n; i += 100 {
 		var batch []event.Event
 		for k := i; k < min(n, i+100); k++ {
 			batch = append(batch, event.Event{Type: "task.created", Actor: "agent/a", StreamID: fmt.Sprintf("s%d", k%3),
-				Payload: fmt.Appendf(nil, `{"n":%d,"pad":%q}`, k, strings.Repeat("x", 300))})
+				Payload: fmt.Appendf(nil, `{"n":%d,"pad":%q}`, k, strings.Repeat("x", pad))})
 		}
 		_, err := c.AppendBatch(t.Context(), batch)
 		require.NoError(t, err)
@@ -76,7 +80,7 @@ func bare(t *testing.T, n *Node, want int) {
 // leaves it out in silence.
 func TestFlippedByteIsTold(t *testing.T) {
 	const n, at = 2000, 777
-	s, host, c := alone(t, n)
+	s, host, c := alone(t, n, 300)
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -161,4 +165,194 @@ func count(events func(func(event.Recorded, error) bool)) (n int, err error) {
 		n++
 	}
 	return n, nil
+}
+
+// What doctor --fix brings back is the log as it was: each event at its Sequence, byte for
+// byte.
+func TestDoctorMendsAHost(t *testing.T) {
+	const n, at = 3000, 777
+	for _, c := range []struct {
+		name string
+		kill bool // the host, before
+		do   func(t *testing.T, host *Node)
+		how  string
+	}{
+		{"a byte of an event, while the host runs", false, func(t *testing.T, host *Node) {
+			p, err := host.Find(at)
+			require.NoError(t, err)
+			require.NoError(t, p.Flip(p.Length/2))
+		}, "1 corrected"},
+		{"a byte of a length, after a crash", true, func(t *testing.T, host *Node) {
+			p, err := host.Find(at)
+			require.NoError(t, err)
+			require.NoError(t, p.Flip(1))
+		}, "1 corrected"},
+		{"a block that is cut off, while the host runs", false, func(t *testing.T, host *Node) {
+			p, err := host.Find(at)
+			require.NoError(t, err)
+			require.NoError(t, p.Cut())
+		}, "from the mirror"},
+		{"the newest block, after a crash", true, func(t *testing.T, host *Node) {
+			p, err := host.Find(n - 5)
+			require.NoError(t, err)
+			require.NoError(t, p.Flip(p.Length/2))
+		}, "1 corrected"},
+		{"the newest block cut off, after a crash", true, func(t *testing.T, host *Node) {
+			p, err := host.Find(n - 5)
+			require.NoError(t, err)
+			require.NoError(t, p.Cut())
+		}, "from the mirror"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, host, cl := alone(t, n, 4000)
+			was, err := ReadLog(t.Context(), cl)
+			require.NoError(t, err)
+			require.Len(t, was, n)
+			require.Eventually(t, func() bool { // the mirror has it all
+				out, code := host.Command(t.Context(), "mirror", "verify")
+				return code == 0 && strings.Contains(out, "3000")
+			}, time.Minute, 50*time.Millisecond)
+			if c.kill {
+				host.Kill()
+			}
+			c.do(t, host)
+			if !c.kill {
+				require.Eventually(t, func() bool {
+					out, _ := host.Command(t.Context(), "status", "--json")
+					return strings.Contains(out, `"store_damaged"`)
+				}, time.Minute, 100*time.Millisecond)
+			}
+			if strings.HasPrefix(c.name, "the newest") {
+				out, code := host.Command(t.Context(), "status")
+				require.Equal(t, 1, code, out) // and not a log that ends there
+				t.Log(out)
+			}
+			out, code := host.Command(t.Context(), "doctor")
+			require.Equal(t, 1, code, out)
+			require.Contains(t, out, "the store cannot read")
+			t.Log(out)
+			out, code = host.Command(t.Context(), "doctor", "--fix", "--yes")
+			t.Log(out)
+			require.Zero(t, code)
+			require.Contains(t, out, c.how)
+			out, code = host.Command(t.Context(), "doctor")
+			require.Zero(t, code, out)
+
+			require.NoError(t, s.Start())
+			require.NoError(t, s.ready(t.Context()))
+			now, end, err := s.Client(t.Context())
+			require.NoError(t, err)
+			defer end()
+			got, err := ReadLog(t.Context(), now)
+			require.NoError(t, err)
+			require.Equal(t, was, got)
+			out, code = host.Command(t.Context(), "status")
+			require.Zero(t, code, out)
+			_, err = now.Append(t.Context(), event.Event{Type: "task.created", Actor: "agent/a", StreamID: "s", Payload: []byte(`{}`)})
+			require.NoError(t, err)
+		})
+	}
+}
+
+// A node whose copy is damaged: readers are brought everything, by another node or by it
+// once it has copied the log from the others.
+func TestDoctorMendsANode(t *testing.T) {
+	const n, at = 3000, 777
+	bin, err := Build(t.Context(), t.TempDir())
+	require.NoError(t, err)
+	dir := t.TempDir()
+	s, err := NewCluster(bin, [3]string{filepath.Join(dir, "n1"), filepath.Join(dir, "n2"), filepath.Join(dir, "n3")})
+	require.NoError(t, err)
+	require.NoError(t, s.Start())
+	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	require.NoError(t, s.ready(t.Context()))
+	c, end, err := s.Client(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(end)
+	fill(t, c, n, 4000)
+	was, err := ReadLog(t.Context(), c)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+
+	for _, who := range []string{"a follower", "the leader"} {
+		st, err := c.State(ctx)
+		require.NoError(t, err)
+		var node *Node
+		for _, x := range s.Nodes {
+			if (x.Name == st.Leader) == (who == "the leader") {
+				node = x
+			}
+		}
+		t.Logf("%s: %s", who, node.Name)
+		p, err := node.Find(at)
+		require.NoError(t, err)
+		require.NoError(t, p.Flip(p.Length/2))
+		begun := time.Now()
+		told, refused := false, 0
+		for !told { // from the first moment, whichever node a reader gets
+			for _, f := range []event.Filter{{}, {StreamID: "s2"}} {
+				got, err := count(c.Query(ctx, f))
+				var damage *client.DamageError
+				if errors.As(err, &damage) {
+					refused++
+					continue
+				}
+				require.NoError(t, err)
+				require.Equal(t, map[string]int{"": n, "s2": n / 3}[f.StreamID], got, "left out in silence")
+			}
+			require.Less(t, time.Since(begun), time.Minute)
+			out, _ := node.Command(ctx, "status", "--json", "--server", strings.Join(s.servers, ","))
+			told = strings.Contains(out, `"store_damaged"`)
+		}
+		t.Logf("status tells of it after %v; %d queries were refused by then", time.Since(begun), refused)
+		for range 20 {
+			got, err := count(c.Query(ctx, event.Filter{}))
+			require.NoError(t, err)
+			require.Equal(t, n, got)
+		}
+
+		out, code := node.Command(ctx, "doctor", "--fix", "--yes")
+		require.Zero(t, code, out)
+		t.Log(out)
+		require.True(t, node.ended(time.Second))
+		require.NoError(t, node.Start())
+		require.Eventually(t, func() bool {
+			out, code := node.Command(ctx, "status", "--server", strings.Join(s.servers, ","))
+			if code != 0 {
+				t.Log(out)
+			}
+			return code == 0
+		}, 90*time.Second, time.Second)
+		t.Logf("whole again after %v", time.Since(begun))
+		got, err := ReadLog(ctx, c)
+		require.NoError(t, err)
+		require.Equal(t, was, got)
+		require.Eventually(t, func() bool { return same(t, s) }, time.Minute, time.Second)
+	}
+}
+
+// same tells whether all nodes hold the same records.
+func same(t *testing.T, s *System) bool {
+	t.Helper()
+	var all [][]blocks.Record
+	for _, n := range s.Nodes {
+		dir, err := n.Blocks()
+		require.NoError(t, err)
+		files, err := blocks.List(dir)
+		require.NoError(t, err)
+		var records []blocks.Record
+		for _, f := range files {
+			bad, err := blocks.Walk(f.Path, f.Index, func(_ int64, _ []byte, r blocks.Record) error {
+				r.Header, r.Data = bytes.Clone(r.Header), bytes.Clone(r.Data)
+				records = append(records, r)
+				return nil
+			})
+			if err != nil || len(bad) > 0 {
+				return false
+			}
+		}
+		all = append(all, records)
+	}
+	return reflect.DeepEqual(all[0], all[1]) && reflect.DeepEqual(all[0], all[2])
 }

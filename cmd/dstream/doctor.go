@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"durablestream"
+	"durablestream/broker"
+)
+
+// finding is one thing that the doctor has found to be wrong. docs/doctor.md has the
+// names.
+type finding struct {
+	Name    string `json:"finding"`
+	Sure    bool   `json:"sure"`
+	What    string `json:"what"`             // is wrong
+	Repair  string `json:"repair,omitempty"` // what --fix does; "": it can do nothing
+	Keeps   string `json:"keeps,omitempty"`  // what is kept of what was
+	Limits  string `json:"limits,omitempty"` // what the repair cannot do
+	Fixed   bool   `json:"fixed"`
+	Outcome string `json:"outcome,omitempty"` // of the repair
+
+	fix func(*doctor) (string, error)
+}
+
+type doctorAnswer struct {
+	Dir      string     `json:"dir"`
+	Findings []*finding `json:"findings"`
+	Checked  []string   `json:"checked"` // what was looked at
+}
+
+func doctorCommand(o *options) *cobra.Command {
+	var fix, yes, loss bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Find damage to the log, explain it, and repair it",
+		Long: `Looks for damage in --dir: in the store, whether or not a host runs, in the mirror, and
+in what a host that was killed left behind. It changes nothing without --fix, asks
+before each repair, and deletes nothing: what is replaced is kept in
+durable_stream/damaged. A host that runs is ended for a repair of its store.
+
+Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong.`,
+		Args: exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(o.servers) > 0 {
+				return usage(fmt.Errorf("doctor looks at the files of a host or a node: run it on that machine with --dir, without --server"))
+			}
+			if !logExists(o.dir) {
+				return fmt.Errorf("there is no log in %s", o.dir)
+			}
+			dir, err := filepath.Abs(o.dir)
+			if err != nil {
+				return err
+			}
+			d := &doctor{o: o, cmd: cmd, dir: dir, host: filepath.Join(dir, durablestream.HostDir), acceptLoss: loss}
+			if err := d.examine(); err != nil {
+				return err
+			}
+			if fix {
+				err = d.repair(yes)
+			}
+			if perr := d.print(); err == nil {
+				err = perr
+			}
+			if err != nil {
+				return err
+			}
+			for _, f := range d.found.Findings {
+				if !f.Fixed {
+					return &exitError{code: exitFailed}
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&fix, "fix", false, "repair what can be repaired, asking first")
+	cmd.Flags().BoolVar(&loss, "accept-loss", false, "with --fix: give up positions that are nowhere any more, and repair the rest")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with --fix: do not ask")
+	return cmd
+}
+
+// doctor examines one directory.
+type doctor struct {
+	o          *options
+	cmd        *cobra.Command
+	dir, host  string // the log's directory, and the host's in it
+	managed    *broker.Managed
+	running    int // the process that hosts; 0: none
+	acceptLoss bool
+	found      doctorAnswer
+}
+
+func (d *doctor) say(format string, args ...any) {
+	if !d.o.json {
+		fmt.Fprintf(d.cmd.ErrOrStderr(), format+"\n", args...)
+	}
+}
+
+func (d *doctor) add(f finding) { d.found.Findings = append(d.found.Findings, &f) }
+
+// repair fixes what was found, one after the other, in the order in which it was found.
+func (d *doctor) repair(yes bool) error {
+	in := bufio.NewReader(interruptible{d.cmd.Context(), d.cmd.InOrStdin()})
+	for _, f := range d.found.Findings {
+		if f.fix == nil || f.Fixed {
+			continue
+		}
+		if !yes {
+			ok, err := d.ask(in, f)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				f.Outcome = "not repaired: it was not wanted"
+				continue
+			}
+		}
+		outcome, err := f.fix(d)
+		f.Outcome, f.Fixed = outcome, err == nil
+		if err != nil {
+			f.Outcome = strings.TrimPrefix(outcome+"; ", "; ") + "the repair failed: " + err.Error()
+		}
+	}
+	return nil
+}
+
+func (d *doctor) ask(in *bufio.Reader, f *finding) (bool, error) {
+	out := d.cmd.ErrOrStderr()
+	fmt.Fprintf(out, "%s\n  repair: %s\n", f.What, f.Repair)
+	if f.Keeps != "" {
+		fmt.Fprintf(out, "  kept:   %s\n", f.Keeps)
+	}
+	if f.Limits != "" {
+		fmt.Fprintf(out, "  but:    %s\n", f.Limits)
+	}
+	fmt.Fprint(out, "Do it? [y/N] ")
+	answer, err := in.ReadString('\n')
+	if err != nil && err != io.EOF { //nolint:errorlint // bufio gives it bare
+		return false, err
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
+}
+
+func (d *doctor) print() error {
+	if d.o.json {
+		if d.found.Findings == nil {
+			d.found.Findings = []*finding{}
+		}
+		return printJSON(d.cmd.OutOrStdout(), d.found)
+	}
+	s := newSheet(d.cmd.OutOrStdout())
+	s.line("log of", "%s", d.dir)
+	s.line("checked", "%s", strings.Join(d.found.Checked, "; "))
+	for _, f := range d.found.Findings {
+		sure := ""
+		if !f.Sure {
+			sure = " (not sure)"
+		}
+		s.line("FOUND", "%s%s", oneLine(f.What, 2000), sure)
+		switch {
+		case f.Outcome != "" && f.Fixed:
+			s.line("", "repaired: %s", oneLine(f.Outcome, 2000))
+			continue
+		case f.Outcome != "":
+			s.line("", "%s", oneLine(f.Outcome, 2000))
+		case f.Repair != "":
+			s.line("", "--fix: %s", f.Repair)
+		}
+		for name, words := range map[string]string{"kept": f.Keeps, "but": f.Limits} {
+			if words != "" {
+				s.line("", "%s: %s", name, words)
+			}
+		}
+	}
+	if len(d.found.Findings) == 0 {
+		s.line("", "nothing is wrong")
+	}
+	return s.err
+}
+
+// aside gives a new directory for what is replaced.
+func (d *doctor) aside() (string, error) {
+	dir := filepath.Join(d.host, broker.DamagedDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(dir, "replaced-"+stamp()+"-")
+}

@@ -1,0 +1,149 @@
+package blocks
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream/event"
+)
+
+func stored(seq event.Sequence) Record {
+	r := Record{
+		Seq: seq, Time: int64(seq) * 1000, Subject: fmt.Sprintf("events.task.created.s%d", seq%3),
+		Header: fmt.Appendf(nil, "NATS/1.0\r\nDs-Actor: a\r\nNats-Msg-Id: id-%d\r\n\r\n", seq), Data: fmt.Appendf(nil, `{"id":"id-%d","n":%d}`, seq, seq*seq),
+	}
+	if seq%4 == 0 {
+		r.Subject, r.Header, r.Data = fmt.Sprintf("guards.user.g%d", seq), nil, []byte(`{"event":"x"}`)
+	}
+	return r
+}
+
+// write makes blocks of ten records each.
+func write(t testing.TB, dir string, n int) {
+	t.Helper()
+	for i := 0; i*10 < n; i++ {
+		var b []byte
+		for seq := i*10 + 1; seq <= min(n, i*10+10); seq++ {
+			b = append(b, stored(event.Sequence(seq)).encode(uint32(i+1))...)
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.blk", i+1)), b, 0o600))
+	}
+}
+
+func nothing(event.Sequence) (Record, bool) { return Record{}, false }
+
+func TestWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, 35)
+	rep, err := Check(dir, 1, 35)
+	require.NoError(t, err)
+	require.Empty(t, rep.Damage)
+	require.Nil(t, rep.Torn)
+	require.Equal(t, event.Sequence(35), rep.Last)
+	require.Equal(t, uint64(35), rep.Records)
+	rep, err = Check(dir, 1, 36)
+	require.NoError(t, err)
+	require.Equal(t, Range{From: 36, To: 36}, rep.Damage[0].Range)
+}
+
+// Every byte of a block, changed alone: it is found, no other position is missed, and
+// it is put right from the record itself.
+func TestEveryByte(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, 30)
+	path := filepath.Join(dir, "2.blk")
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for i := range whole {
+		bad := bytes.Clone(whole)
+		bad[i] ^= 1 << (i % 8)
+		require.NoError(t, os.WriteFile(path, bad, 0o600))
+		rep, err := Check(dir, 1, 30)
+		require.NoError(t, err)
+		require.Len(t, rep.Damage, 1, "byte %d", i)
+		require.Equal(t, uint64(1), rep.Damage[0].Count(), "byte %d: %v", i, rep.Damage)
+		done, lost, err := Repair(dir, "", t.TempDir(), 1, 30, nothing)
+		require.NoError(t, err)
+		require.Empty(t, lost, "byte %d", i)
+		require.Equal(t, []Repaired{{rep.Damage[0].From, Corrected}}, done)
+		now, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, whole, now, "byte %d", i)
+	}
+}
+
+// Blocks that are cut off, or gone: everything that was there is brought back from
+// elsewhere, in its place.
+func TestRepairFromElsewhere(t *testing.T) {
+	t.Parallel()
+	known := func(seq event.Sequence) (Record, bool) {
+		r := stored(seq)
+		r.Time, r.Seq = 0, 0
+		return r, true
+	}
+	for name, damage := range map[string]func(t *testing.T, dir string){
+		"cut off": func(t *testing.T, dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, "2.blk"), 333)) },
+		"the newest cut off": func(t *testing.T, dir string) {
+			require.NoError(t, os.Truncate(filepath.Join(dir, "4.blk"), 100))
+		},
+		"gone":           func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "2.blk"))) },
+		"the first gone": func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "1.blk"))) },
+		"all gone": func(t *testing.T, dir string) {
+			for i := range 4 {
+				require.NoError(t, os.Remove(filepath.Join(dir, fmt.Sprintf("%d.blk", i+1))))
+			}
+		},
+		"zeros": func(t *testing.T, dir string) {
+			f, err := os.OpenFile(filepath.Join(dir, "3.blk"), os.O_RDWR, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt(make([]byte, 500), 200)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write(t, dir, 35)
+			damage(t, dir)
+			rep, err := Check(dir, 1, 35)
+			require.NoError(t, err)
+			require.NotEmpty(t, rep.Damage)
+			_, lost, err := Repair(dir, "", t.TempDir(), 1, 35, nothing)
+			require.NoError(t, err)
+			require.NotEmpty(t, lost)
+			again, err := Check(dir, 1, 35)
+			require.NoError(t, err)
+			require.Equal(t, rep, again, "what cannot be repaired as a whole is left as it is")
+			_, lost, err = Repair(dir, "", t.TempDir(), 1, 35, known)
+			require.NoError(t, err)
+			require.Empty(t, lost)
+			rep, err = Check(dir, 1, 35)
+			require.NoError(t, err)
+			require.Empty(t, rep.Damage)
+			files, err := List(dir)
+			require.NoError(t, err)
+			var due event.Sequence
+			for _, f := range files {
+				bad, err := Walk(f.Path, f.Index, func(_ int64, _ []byte, r Record) error {
+					due++
+					want := stored(due)
+					require.Equal(t, want.Seq, r.Seq)
+					require.Equal(t, want.Subject, r.Subject)
+					require.True(t, bytes.Equal(want.Header, r.Header) && bytes.Equal(want.Data, r.Data))
+					return nil
+				})
+				require.NoError(t, err)
+				require.Empty(t, bad)
+			}
+			require.Equal(t, event.Sequence(35), due)
+		})
+	}
+}
