@@ -207,7 +207,13 @@ func checkWhole(ctx context.Context, cfg mirror.Config) error {
 // from a host that was there a moment ago lets nobody wait for that.
 func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
 	if !h.cfg.takingOver {
-		if _, err := sweeper.Sweep(ctx, cfg); err != nil {
+		_, err := sweeper.Sweep(ctx, cfg)
+		var damage *client.DamageError
+		if errors.As(err, &damage) { // an alarm: what can be appended and read goes on
+			h.sweepErr.Store(&err)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

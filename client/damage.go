@@ -156,7 +156,7 @@ func (f *feed) off(n, pending uint64, m jetstream.Msg) bool {
 	if n+pending < f.due {
 		return true
 	}
-	if n > f.due || f.made.IsZero() || len(f.cfg.Subjects) == 0 {
+	if n > f.due || f.made.IsZero() || len(f.cfg.Subjects) == 0 || f.c.clustered { // where each node has its clock
 		return false
 	}
 	meta, err := m.Metadata()
@@ -164,10 +164,9 @@ func (f *feed) off(n, pending uint64, m jetstream.Msg) bool {
 }
 
 // owed reports that a bounded feed that has reached its end still waits for messages
-// that were due: there are no more than are on their way already. On a cluster a
-// replica is asked where it is instead.
+// that were due: no more than are on their way already.
 func (f *feed) owed(n uint64) bool {
-	return !f.c.clustered && len(f.cfg.Subjects) > 0 && n < f.due && f.due-n <= feedMessages
+	return len(f.cfg.Subjects) > 0 && n < f.due && f.due-n <= feedMessages
 }
 
 // suspect looks for a gap where the present consumer has read. Where there is none,
@@ -182,6 +181,18 @@ func (f *feed) suspect(ctx context.Context) error {
 	}
 	f.patience = min(2*f.patience, 30*time.Second)
 	return errStalled
+}
+
+// leftOut is what a consumer has left out that has looked up to at and has nothing more,
+// although more was due.
+func (f *feed) leftOut(at event.Sequence) error {
+	switch {
+	case len(f.cfg.Subjects) > 0: // anywhere where it has read
+		return &DamageError{From: f.from + 1, To: at, Node: f.node}
+	case at > f.at:
+		return &DamageError{From: f.at + 1, To: at, Node: f.node}
+	}
+	return nil // it has not looked yet
 }
 
 var errStalled = errors.New("the server has more messages, and brings none")

@@ -199,7 +199,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 				if pending == 0 || len(msgs.Messages()) > 0 {
 					continue
 				}
-				if sure {
+				if sure && len(f.cfg.Subjects) > 0 {
 					return false, f.suspect(ctx)
 				}
 				if look == nil {
@@ -218,7 +218,9 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 					return false, err
 				case sent != delivered || at < f.at:
 				case pending > 0: // it had more, and has nothing more
-					return false, &DamageError{From: f.from + 1, To: at, Node: f.node}
+					if d := f.leftOut(at); d != nil {
+						return false, d
+					}
 				case ends && at >= f.cfg.Until:
 					return true, f.whole(f.cfg.Until)
 				}

@@ -69,8 +69,10 @@ func (d *doctor) mendStore() (outcome string, err error) {
 	if err = errors.Join(err, release()); err != nil {
 		return "", err
 	}
-	if err := d.verify(); err != nil {
-		return "", err
+	if d.managed == nil { // else only a host with its flags may have it
+		if err := d.verify(); err != nil {
+			return "", err
+		}
 	}
 	how := map[string]int{}
 	var voids []string
@@ -125,6 +127,9 @@ func (d *doctor) mendBlocks() ([]blocks.Repaired, error) {
 	again, err := blocks.Check(s.blocks, s.first, s.last)
 	if err == nil && len(again.Damage) > 0 {
 		err = fmt.Errorf("after the repair %s; the blocks as they were are in %s", again.Damage[0], keep)
+	}
+	if err == nil && s.mirror.Problem == nil {
+		err = d.compare(s)
 	}
 	return done, err
 }
