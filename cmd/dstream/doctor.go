@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -141,7 +142,7 @@ func (d *doctor) ask(in *bufio.Reader, f *finding) (bool, error) {
 	}
 	fmt.Fprint(out, "Do it? [y/N] ")
 	answer, err := in.ReadString('\n')
-	if err != nil && err != io.EOF { //nolint:errorlint // bufio gives it bare
+	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
 	answer = strings.ToLower(strings.TrimSpace(answer))
