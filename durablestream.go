@@ -228,6 +228,10 @@ func (d *DurableStream) Hosting() bool { return d.hosting.now() != nil }
 // Hosted is closed when this process begins to host.
 func (d *DurableStream) Hosted() <-chan struct{} { return d.hosting.begun }
 
+// Evicted is closed when this process hosted and the log's directory was removed or
+// replaced: it serves nobody any more, and does not host again.
+func (d *DurableStream) Evicted() <-chan struct{} { return d.hosting.lost }
+
 // Dir is the project's directory for the log, as an absolute path.
 func (d *DurableStream) Dir() string { return d.cfg.Dir }
 

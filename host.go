@@ -150,6 +150,15 @@ func (h *host) stop() error {
 	return errors.Join(err, h.broker.Stop(context.Background()))
 }
 
+// abandon stops everything without another line in the mirror, whose place is another
+// log's, or nobody's.
+func (h *host) abandon() error {
+	h.client.Close()
+	h.nc.Close() // so that the mirror cannot read on
+	err := errors.Join(h.endSweeper(), h.endMirror())
+	return errors.Join(err, h.broker.Stop(context.Background()))
+}
+
 const isolateTime = 5 * time.Second
 
 // catchUp waits until the mirror has written what the Log holds now, or has ended.

@@ -27,6 +27,9 @@ import (
 type hosting struct {
 	cfg   Config
 	begun chan struct{} // closed when this process begins to host
+	lost  chan struct{} // closed when its directory was taken away; it never hosts again
+	over  chan struct{} // closed by end
+	watch sync.WaitGroup
 
 	mu      sync.Mutex // guards these: the process hosts, or may begin to, until it is ended
 	current *host      // nil while this process does not host
@@ -38,7 +41,7 @@ type hosting struct {
 }
 
 func newHosting(cfg Config) *hosting {
-	return &hosting{cfg: cfg, begun: make(chan struct{})}
+	return &hosting{cfg: cfg, begun: make(chan struct{}), lost: make(chan struct{}), over: make(chan struct{})}
 }
 
 func (h *hosting) addressFile() string {
@@ -77,8 +80,28 @@ func (h *hosting) host(ctx context.Context, cfg Config) error {
 	default:
 		h.current, h.failed = now, nil
 		close(h.begun)
+		h.watch.Go(func() {
+			select {
+			case <-h.over:
+			case <-now.broker.Evicted():
+				h.evicted(now)
+			}
+		})
 	}
 	return err
+}
+
+// evicted gives up a log whose directory is no longer there. This process does not
+// begin another one in its place: that is for somebody who knows.
+func (h *hosting) evicted(now *host) {
+	h.mu.Lock()
+	h.current, h.failed = nil, &broker.EvictedError{Dir: filepath.Join(h.cfg.Dir, HostDir)}
+	h.ended = true
+	h.mu.Unlock()
+	if err := now.abandon(); err != nil {
+		h.cfg.Logger.Warn("a host that was cut off did not end well", "err", err)
+	}
+	close(h.lost)
 }
 
 // standBy takes over whenever the connection is lost and nobody else has, until
@@ -172,6 +195,10 @@ func (h *hosting) end() error {
 	h.mu.Lock()
 	h.ended = true
 	h.mu.Unlock()
+	if h.over != nil {
+		close(h.over)
+		h.watch.Wait()
+	}
 	if h.quit != nil {
 		h.quit()
 		<-h.done

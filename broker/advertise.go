@@ -47,6 +47,10 @@ func (b *Broker) keepAdvertised(path string) {
 			return
 		case <-tick.C:
 		}
+		if !b.present() {
+			b.evict()
+			return
+		}
 		if a, err := address.Read(path); err == nil && a == mine {
 			continue
 		}

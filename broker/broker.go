@@ -64,6 +64,10 @@ type Broker struct {
 	scrub  *scrub
 	ads    advertiser
 
+	store     *os.File // the store's directory
+	storeInfo os.FileInfo
+	evicted   chan struct{}
+
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -88,7 +92,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := makeDir(cfg.Dir); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now()}
+	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now(), evicted: make(chan struct{})}
 	if len(cfg.Keys) > 0 {
 		b.token = secret
 	} else if b.token != "" {
@@ -100,6 +104,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	err = b.notRepaired()
 	if err == nil {
 		err = cfg.claim()
+	}
+	if err == nil {
+		err = b.openStore()
 	}
 	if err == nil {
 		err = b.moveAccount()
@@ -187,10 +194,10 @@ func (b *Broker) startServer(opts *server.Options) error {
 	b.server = s
 	s.Start()
 	if why := log.fatal(); why != "" {
-		return fmt.Errorf("broker: the server did not start (listen %s, store %s): %s", b.cfg.Listen, opts.StoreDir, why)
+		return fmt.Errorf("broker: the server did not start (listen %s, store %s): %s", b.cfg.Listen, b.cfg.Dir, why)
 	}
 	if !s.ReadyForConnections(30 * time.Second) {
-		return fmt.Errorf("broker: the server was not ready within 30 s (listen %s, store %s) %s", b.cfg.Listen, opts.StoreDir, log.fatal())
+		return fmt.Errorf("broker: the server was not ready within 30 s (listen %s, store %s) %s", b.cfg.Listen, b.cfg.Dir, log.fatal())
 	}
 	b.admin, err = b.Connect(nats.Name("dstream host"))
 	if err != nil {
@@ -272,6 +279,9 @@ func (b *Broker) Stop(context.Context) error {
 		if b.server != nil {
 			b.server.Shutdown()
 			b.server.WaitForShutdown()
+		}
+		if b.store != nil {
+			_ = b.store.Close() // it was only looked at
 		}
 		b.stopErr = errors.Join(b.stopErr, b.unlock())
 	})

@@ -35,6 +35,14 @@ func (b *Broker) Isolate(ctx context.Context, keep ...*nats.Conn) error {
 	if err := b.withdraw(); err != nil {
 		return err
 	}
+	if err := b.cutOff(ctx, keep...); err != nil {
+		return err
+	}
+	return b.fence(ctx)
+}
+
+// cutOff ends all connections but our own and keep, and lets nobody in any more.
+func (b *Broker) cutOff(ctx context.Context, keep ...*nats.Conn) error {
 	// Who dialled before and was let in is on the list below; who is not yet let in,
 	// never is. (With keys the server itself lets in, and a late one may slip through.)
 	if door, ok := b.opts.CustomClientAuthentication.(*door); ok {
@@ -62,7 +70,7 @@ func (b *Broker) Isolate(ctx context.Context, keep ...*nats.Conn) error {
 		case <-tick.C:
 		}
 	}
-	return b.fence(ctx)
+	return nil
 }
 
 // disconnect ends all connections but our own, and tells how many there were.

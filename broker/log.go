@@ -31,7 +31,7 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 }
 
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.log.Info(fmt.Sprintf(format, v...)) } // it warns of what it mends, too
 
 func (l *serverLog) Errorf(format string, v ...any) {
 	if strings.HasPrefix(format, "Error trying to connect to route") {

@@ -253,7 +253,7 @@ type sending struct {
 	unsure bool           // a try may have been stored, or may be yet
 	found  event.Sequence // where an earlier try was found
 	last   error          // of the last try
-	told   bool           // why there is no answer
+	told   telling        // that it waits
 	wait   backoff
 }
 
@@ -270,7 +270,7 @@ func (s *sending) ended(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return s.giveUp(ctx.Err())
 	case s.c.nc.IsClosed():
-		return s.giveUp(ErrClosed)
+		return s.giveUp(s.c.closed())
 	}
 	return nil
 }
@@ -347,7 +347,7 @@ func (s *sending) failed(ctx context.Context, err error) error {
 		// Never left this process, or nobody was there to take it.
 	} else if s.c.nc.IsClosed() {
 		s.unsure = true
-		return s.giveUp(ErrClosed)
+		return s.giveUp(s.c.closed())
 	} else {
 		v, err := judge(err)
 		switch {
@@ -371,12 +371,7 @@ func (s *sending) failed(ctx context.Context, err error) error {
 		return s.giveUp(ctx.Err())
 	}
 	s.c.cfg.Logger.Debug("append: trying again", "err", s.last)
-	if !s.told && s.c.cfg.Why != nil {
-		if why := s.c.cfg.Why(); why != nil {
-			s.told = true
-			s.c.cfg.Logger.Error("an append waits", "err", why)
-		}
-	}
+	s.told.wait(s.c, "an append", s.last)
 	return nil
 }
 

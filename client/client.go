@@ -234,6 +234,7 @@ func (c *Client) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 // answer would not change.
 func (c *Client) retry(ctx context.Context, f func(context.Context) error) error {
 	var wait backoff
+	var told telling
 	patience := time.Now().Add(logPatience)
 	if c.window == 0 { // New asks for the first time
 		patience = time.Time{}
@@ -248,7 +249,7 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 		case ctx.Err() != nil:
 			return c.inVain(ctx.Err(), err)
 		case c.nc.IsClosed():
-			return ErrClosed
+			return c.closed()
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			if time.Now().After(patience) {
 				return ErrNoLog
@@ -256,6 +257,7 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 		case final(err):
 			return err
 		}
+		told.wait(c, "a read", err)
 		if !c.pause(ctx, &wait) {
 			return c.inVain(ctx.Err(), err)
 		}
@@ -274,6 +276,33 @@ func (c *Client) inVain(ended, last error) error {
 		}
 	}
 	return ended
+}
+
+// telling tells once, in the log, that a call waits for an answer, and why: at once
+// where the owner knows, else after a while.
+type telling struct {
+	since time.Time
+	told  bool
+}
+
+const tellAfter = 3 * time.Second
+
+func (t *telling) wait(c *Client, what string, last error) {
+	if t.since.IsZero() {
+		t.since = time.Now()
+	}
+	if t.told {
+		return
+	}
+	if c.cfg.Why != nil {
+		if why := c.cfg.Why(); why != nil {
+			last = why
+			t.told = true
+		}
+	}
+	if t.told = t.told || time.Since(t.since) > tellAfter; t.told {
+		c.cfg.Logger.Warn(what+" waits for an answer", "err", last)
+	}
 }
 
 // pause waits before the next try: a while, and as long as there is no connection.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -49,6 +50,9 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 	url := strings.Join(t.Servers, ",")
 	base := []nats.Option{
 		nats.Name(t.Name),
+		// Or the library writes every lost connection on standard error; those who wait
+		// are told why, by their calls.
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 		// Nothing is kept for later: a publish that could not be sent fails at
 		// once and is tried again by who still waits for it.
 		nats.ReconnectBufSize(-1),
@@ -73,11 +77,43 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 		return nil, err
 	}
 	base = append(base, who...)
+	if t.NKey != "" {
+		base = append(base, endRevoked()...)
+	}
 	nc, err := nats.Connect(url, append(base, opts...)...)
 	if err != nil {
 		return nil, t.refusal(err, public, d)
 	}
 	return nc, nil
+}
+
+// revokedAfter is how long the servers may refuse a key that they have let in before:
+// those of a cluster do not read their lists at one time.
+const revokedAfter = 5 * time.Second
+
+// endRevoked closes a connection whose key is refused for good.
+func endRevoked() []nats.Option {
+	var since atomic.Int64 // Unix ns of the first refusal in a row; 0: none
+	return []nats.Option{
+		nats.ReconnectHandler(func(*nats.Conn) { since.Store(0) }),
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) {
+			now := time.Now().UnixNano()
+			switch {
+			case !errors.Is(err, nats.ErrAuthorization):
+			case since.CompareAndSwap(0, now):
+			case now-since.Load() > int64(revokedAfter):
+				go nc.Close() // it waits for what has called this
+			}
+		}),
+	}
+}
+
+// closed tells why there is no connection any more.
+func (c *Client) closed() error {
+	if errors.Is(c.nc.LastError(), nats.ErrAuthorization) {
+		return fmt.Errorf("%w: the server does not let this key in any more", ErrClosed)
+	}
+	return ErrClosed
 }
 
 // String names the target for messages.

@@ -56,6 +56,7 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 	return func(yield func(Message, error) bool) {
 		f := &feed{c: c, cfg: cfg, at: cfg.After, counting: counting{patience: stallTime}}
 		var wait backoff
+		var told telling
 		var missing time.Time // since when the Log was not there
 		tries := 0            // of replicas that are damaged
 		for {
@@ -81,7 +82,7 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", ctx.Err()))
 				return
 			case c.nc.IsClosed():
-				yield(Message{}, fmt.Errorf("client: read the Log: %w", ErrClosed))
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", c.closed()))
 				return
 			case errors.Is(err, ErrOtherLog), errors.Is(err, ErrNoLog):
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
@@ -101,8 +102,9 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 				missing = time.Time{}
 			}
 			if f.at > before {
-				wait = backoff{}
+				wait, told = backoff{}, telling{}
 			}
+			told.wait(c, "a reader", err)
 			c.cfg.Logger.Debug("feed: making the consumer anew", "seq", f.at, "err", err)
 			c.pause(ctx, &wait)
 		}

@@ -124,7 +124,11 @@ See events live:
 	if isTerminal(words) {
 		liveLine(cmd.Context(), words, d)
 	}
-	<-cmd.Context().Done()
+	select {
+	case <-cmd.Context().Done():
+	case <-d.Evicted():
+		return &exitError{code: exitFailed} // the broker has said why
+	}
 	return nil
 }
 
@@ -196,6 +200,8 @@ func liveLine(ctx context.Context, w io.Writer, d *durablestream.DurableStream) 
 		select {
 		case <-ctx.Done():
 			fmt.Fprintln(w)
+			return
+		case <-d.Evicted():
 			return
 		case <-tick.C:
 		}

@@ -15,8 +15,8 @@ type wordsHandler struct {
 	attrs []slog.Attr
 }
 
-// Enabled lets errors through; -v shows everything, in slog's own form.
-func (h wordsHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+// Enabled lets warnings and errors through; -v shows everything, in slog's own form.
+func (h wordsHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
 
 func (h wordsHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	h.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)

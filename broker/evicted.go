@@ -1,0 +1,56 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// EvictedError says that the directory of a host was removed, moved, or replaced
+// while it hosted. What is there now, if anything, is another log.
+type EvictedError struct{ Dir string }
+
+func (e *EvictedError) Error() string {
+	return fmt.Sprintf("the host's directory %s was removed or replaced while this process hosted its log: it takes no more appends, and what it took since cannot be found there", e.Dir)
+}
+
+// Evicted is closed when this broker's directory is no longer at its path. Nobody but
+// the owner of its in-process connections can append any more then; the broker is to be
+// stopped.
+func (b *Broker) Evicted() <-chan struct{} { return b.evicted }
+
+// openStore keeps the store's directory open, and leads the server to it by what is
+// open and not by its path: should somebody remove the directory and another host make
+// a new one in its place, this server must not write a byte there, as it does when it
+// stops. (Where the system has no such way, as outside of Linux, the path must do.)
+func (b *Broker) openStore() error {
+	dir, err := os.Open(filepath.Join(b.cfg.Dir, StoreDir))
+	if err == nil {
+		b.store = dir
+		b.storeInfo, err = dir.Stat()
+	}
+	if err != nil {
+		return fmt.Errorf("broker: cannot open the store: %w", err)
+	}
+	b.opts.StoreDir = pathOf(dir)
+	return nil
+}
+
+// present reports whether the store is still at its path.
+func (b *Broker) present() bool {
+	now, err := os.Stat(filepath.Join(b.cfg.Dir, StoreDir))
+	return err == nil && os.SameFile(now, b.storeInfo)
+}
+
+// evict cuts everybody off.
+func (b *Broker) evict() {
+	b.cfg.Logger.Error("this process hosts no longer", "err", &EvictedError{b.cfg.Dir})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := b.cutOff(ctx); err != nil {
+		b.cfg.Logger.Warn("some are still connected", "err", err)
+	}
+	close(b.evicted)
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The directory of a running host is removed, and another host begins a new log in its
+// place: the first one says so and ends, and never touches what is the other's.
+func TestDirectoryTakenAway(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	first, _, words := background(t, dir, "serve")
+	says(t, words, "Ctrl-C stops it")
+	for range 30 {
+		command(t, dir, "append", "task.created", "--stream", "s", "--actor", "a")
+	}
+	require.NoError(t, os.RemoveAll(dir))
+	second, _, others := background(t, dir, "serve")
+	says(t, others, "Ctrl-C stops it")
+	for range 10 {
+		command(t, dir, "append", "task.created", "--stream", "new", "--actor", "a")
+	}
+	require.Error(t, first.Wait(), "it ends by itself, and not well")
+	says(t, words, "was removed or replaced while this process hosted its log")
+	for range 10 {
+		command(t, dir, "append", "task.created", "--stream", "new", "--actor", "a")
+	}
+	require.NoError(t, second.Process.Signal(syscall.SIGKILL))
+	_ = second.Wait()
+	require.Contains(t, command(t, dir, "append", "task.created", "--stream", "new", "--actor", "a"), `{"seq":21,`)
+	require.Contains(t, command(t, dir, "mirror", "verify"), "clean: 21 lines")
+	require.Contains(t, command(t, dir, "status"), "none\n")
+}
