@@ -67,7 +67,7 @@ func serversFromEnv() []string {
 
 // creators are the commands that make the log of --server where there is none; the
 // others say that there is none.
-var creators = []string{"append", "import", "restore", "request", "create"}
+var creators = []string{"append", "import", "restore", "request", "create", "rpc"}
 
 // openWait is how long a command waits for a host that is starting or stuck.
 const openWait = 10 * time.Second

@@ -1,0 +1,146 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/projection"
+)
+
+func (s *server) checkpointRequest(k *call) (any, error) {
+	var p struct {
+		ID            string          `json:"id"`
+		StreamID      string          `json:"stream_id"`
+		RequestedBy   string          `json:"requested_by"`
+		DecisionPoint string          `json:"decision_point"`
+		Options       []event.Option  `json:"options"`
+		Schema        json.RawMessage `json:"schema"`
+		ExpiresMS     int64           `json:"expires_ms"`
+		Action        json.RawMessage `json:"action"`
+		CorrelationID string          `json:"correlation_id"`
+		CausationID   string          `json:"causation_id"`
+		Metadata      json.RawMessage `json:"metadata"`
+	}
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	e := event.Event{StreamID: p.StreamID, CorrelationID: p.CorrelationID}
+	s.fill(&e)
+	return s.c.RequestCheckpoint(k.ctx, client.CheckpointRequest{
+		ID: p.ID, StreamID: e.StreamID, RequestedBy: p.RequestedBy, DecisionPoint: p.DecisionPoint,
+		Options: p.Options, Schema: p.Schema, ExpiresIn: time.Duration(p.ExpiresMS) * time.Millisecond, Action: p.Action,
+		CorrelationID: e.CorrelationID, CausationID: p.CausationID, Metadata: p.Metadata,
+	})
+}
+
+type idParams struct {
+	ID        string `json:"id"`
+	TimeoutMS int64  `json:"timeout_ms"`
+}
+
+func (s *server) checkpointGet(k *call) (any, error) {
+	var p struct {
+		ID string `json:"id"`
+	}
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	cp, err := s.c.Checkpoint(k.ctx, p.ID)
+	cp.Late = err == nil && cp.Overdue(time.Now())
+	return cp, err
+}
+
+type listParams struct {
+	All bool `json:"all"`
+}
+
+func (s *server) checkpointList(k *call) (any, error) {
+	var p listParams
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	list, err := s.c.Checkpoints(k.ctx, !p.All)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		list[i].Late = list[i].Overdue(time.Now())
+	}
+	if list == nil {
+		list = []projection.Checkpoint{}
+	}
+	return map[string]any{"checkpoints": list}, nil
+}
+
+func (s *server) checkpointWait(k *call) (any, error) {
+	var p idParams
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	ctx, cancel, err := k.within(p.TimeoutMS)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	return s.c.WaitCheckpoint(ctx, p.ID)
+}
+
+func (s *server) checkpointApprove(k *call) (any, error) {
+	var p struct {
+		ID      string          `json:"id"`
+		By      string          `json:"by"`
+		Option  string          `json:"option"`
+		Answer  json.RawMessage `json:"answer"`
+		Comment string          `json:"comment"`
+		EventID string          `json:"event_id"`
+	}
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	return s.decide(k.ctx, p.ID, p.By, p.EventID, event.CheckpointApproved, event.Approved{
+		CheckpointID: p.ID, ApprovedBy: p.By, SelectedOption: p.Option, Answer: p.Answer, Comment: p.Comment,
+	})
+}
+
+type withdrawParams struct {
+	ID      string `json:"id"`
+	By      string `json:"by"`
+	Reason  string `json:"reason"`
+	EventID string `json:"event_id"`
+}
+
+func (s *server) checkpointReject(k *call) (any, error) {
+	var p withdrawParams
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	return s.decide(k.ctx, p.ID, p.By, p.EventID, event.CheckpointRejected, event.Rejected{CheckpointID: p.ID, RejectedBy: p.By, Reason: p.Reason})
+}
+
+// decide appends a decision under the caller's id for it, which makes it one that can
+// be sent again: Append applies the rules, and knows its own event.
+func (s *server) decide(ctx context.Context, id, by, eventID, typ string, payload any) (any, error) {
+	cp, err := s.c.Checkpoint(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.c.Append(ctx, event.Event{
+		ID: eventID, Type: typ, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, CausationID: cp.EventID,
+		Actor: by, Payload: encode(payload),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return decisionOf(cp, r)
+}
+
+func (s *server) checkpointCancel(k *call) (any, error) {
+	var p withdrawParams
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	return s.c.Cancel(k.ctx, p.ID, p.By, p.Reason)
+}

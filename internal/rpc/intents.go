@@ -1,0 +1,185 @@
+package rpc
+
+import (
+	"errors"
+	"time"
+
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/projection"
+)
+
+func (s *server) intentCreate(k *call) (any, error) {
+	var p struct {
+		ID            string `json:"id"`
+		StreamID      string `json:"stream_id"`
+		Actor         string `json:"actor"`
+		Description   string `json:"description"`
+		Agent         string `json:"agent"`
+		Prompt        string `json:"prompt"`
+		TimeoutMS     int64  `json:"timeout_ms"`
+		CorrelationID string `json:"correlation_id"`
+		CausationID   string `json:"causation_id"`
+		EventID       string `json:"event_id"`
+	}
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	if p.TimeoutMS < 0 {
+		return nil, &event.InvalidError{Field: "timeout_ms", Value: time.Duration(p.TimeoutMS).String(), Rule: "must be 0 (never) or more"}
+	}
+	if p.ID == "" {
+		p.ID = "intent_" + event.NewID()
+	}
+	if p.Actor == "" {
+		p.Actor = "orchestrator" // as the original
+	}
+	e := event.Event{
+		ID: p.EventID, Type: event.AgentSpawned, StreamID: p.StreamID, Actor: p.Actor,
+		CorrelationID: p.CorrelationID, CausationID: p.CausationID,
+	}
+	s.fill(&e)
+	if p.EventID != "" { // sent again, it must be the same to the byte
+		i, err := s.c.Intent(k.ctx, p.ID)
+		if err == nil && i.EventID == p.EventID {
+			return i, nil
+		}
+	}
+	e.Payload = encode(event.Intent{
+		ID: p.ID, Description: p.Description, Agent: p.Agent, Prompt: p.Prompt, ParentSessionID: e.StreamID,
+		TimeoutMS: p.TimeoutMS, Status: event.IntentPending, CreatedAt: event.Now(),
+	})
+	if _, err := s.c.Append(k.ctx, e); err != nil {
+		return nil, err
+	}
+	return s.c.Intent(k.ctx, p.ID)
+}
+
+func (s *server) intentGet(k *call) (any, error) {
+	var p struct {
+		ID string `json:"id"`
+	}
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	i, err := s.c.Intent(k.ctx, p.ID)
+	i.Late = err == nil && i.Overdue(time.Now())
+	return i, err
+}
+
+func (s *server) intentList(k *call) (any, error) {
+	var p listParams
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	list, err := s.c.Intents(k.ctx, !p.All)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		list[i].Late = list[i].Overdue(time.Now())
+	}
+	if list == nil {
+		list = []projection.Intent{}
+	}
+	return map[string]any{"intents": list}, nil
+}
+
+type leaseParams struct {
+	ID      string         `json:"id"`
+	By      string         `json:"by"`
+	LeaseMS int64          `json:"lease_ms"`
+	Token   event.Sequence `json:"token"`
+}
+
+// lease is the answer of intent.claim.
+type lease struct {
+	Intent string         `json:"intent"`
+	Holder string         `json:"holder"`
+	Token  event.Sequence `json:"token"`
+	Until  int64          `json:"until"` // Unix ms, by this process's clock
+}
+
+// intentClaim takes a lease, or renews that of Token.
+func (s *server) intentClaim(k *call) (any, error) {
+	p := leaseParams{LeaseMS: time.Minute.Milliseconds()}
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	length := time.Duration(p.LeaseMS) * time.Millisecond
+	var l client.Lease
+	var err error
+	if p.Token != 0 {
+		l, err = s.c.RenewIntent(k.ctx, client.Lease{Intent: p.ID, Holder: p.By, Token: p.Token, Length: length})
+	} else {
+		l, err = s.c.ClaimIntent(k.ctx, p.ID, p.By, length)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return lease{l.Intent, l.Holder, l.Token, l.Until.UnixMilli()}, nil
+}
+
+func (s *server) intentRelease(k *call) (any, error) {
+	var p leaseParams
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	if err := s.c.ReleaseIntent(k.ctx, client.Lease{Intent: p.ID, Holder: p.By, Token: p.Token}); err != nil {
+		return nil, err
+	}
+	return s.c.Intent(k.ctx, p.ID)
+}
+
+func (s *server) intentComplete(k *call) (any, error) { return s.endIntent(k, event.AgentCompleted) }
+func (s *server) intentFail(k *call) (any, error)     { return s.endIntent(k, event.AgentFailed) }
+func (s *server) intentAbort(k *call) (any, error)    { return s.endIntent(k, event.AgentAborted) }
+
+func (s *server) endIntent(k *call, typ string) (any, error) {
+	var p struct {
+		ID      string         `json:"id"`
+		By      string         `json:"by"`
+		Token   event.Sequence `json:"token"`
+		Result  string         `json:"result"`
+		Error   string         `json:"error"`
+		Reason  string         `json:"reason"`
+		EventID string         `json:"event_id"`
+	}
+	if err := decode(k.params, &p); err != nil {
+		return nil, err
+	}
+	if p.By == "" {
+		p.By = "orchestrator"
+	}
+	if p.Token != 0 { // the work was done under a lease, which must still stand
+		end := client.End{By: p.By, Token: p.Token, Result: p.Result, Error: p.Error, Reason: p.Reason}
+		switch typ {
+		case event.AgentCompleted:
+			return s.c.CompleteIntent(k.ctx, p.ID, end)
+		case event.AgentFailed:
+			return s.c.FailIntent(k.ctx, p.ID, end)
+		}
+		return s.c.AbortIntent(k.ctx, p.ID, end)
+	}
+	for {
+		i, err := s.c.Intent(k.ctx, p.ID)
+		if err != nil {
+			return nil, err
+		}
+		if p.EventID != "" && i.EndID == p.EventID { // sent again
+			return i, nil
+		}
+		r, err := s.c.Append(k.ctx, event.Event{
+			ID: p.EventID, Type: typ, StreamID: i.StreamID, CorrelationID: i.CorrelationID, CausationID: i.EventID, Actor: p.By,
+			Payload: encode(event.IntentEnd{IntentID: p.ID, Result: p.Result, Error: p.Error, Reason: p.Reason}),
+		})
+		var moved *client.ConflictError
+		if errors.As(err, &moved) && !errors.Is(err, client.ErrIntentEnded) {
+			continue // as by a renewal, and no state was insisted on
+		}
+		if err != nil {
+			return nil, err
+		}
+		return i, i.End(r)
+	}
+}
