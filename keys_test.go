@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -51,6 +52,20 @@ func TestReloadKeys(t *testing.T) {
 	require.ErrorContains(t, host.ReloadKeys(), list)
 	_, err = d2.Position(t.Context())
 	require.NoError(t, err)
+
+	// The last key that is taken off is cut off as well; the host goes on, and lets
+	// keys in again.
+	require.NoError(t, host.RevokeKeys())
+	require.Eventually(t, func() bool { return !d.Conn().IsConnected() && !d2.Conn().IsConnected() }, 5*time.Second, time.Millisecond)
+	_, err = join("one")
+	require.ErrorIs(t, err, client.ErrKeyUnknown)
+	_, err = host.Position(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, roles.Write(list, []roles.Key{two}))
+	require.NoError(t, host.ReloadKeys())
+	_, err = d2.Position(t.Context())
+	require.NoError(t, err)
+	require.False(t, d.Conn().IsConnected(), "its key stays revoked")
 	require.NoError(t, d2.Close())
 	require.NoError(t, d.Close())
 }

@@ -23,6 +23,12 @@ func (c Config) applyKeys(opts *server.Options, secret string) error {
 	if len(c.Keys) == 0 {
 		return nil
 	}
+	return c.exchangeKeys(opts, secret)
+}
+
+// exchangeKeys is applyKeys that also takes no keys at all: then only our own
+// connections are let in.
+func (c Config) exchangeKeys(opts *server.Options, secret string) error {
 	if err := roles.Check("(broker.Config.Keys)", c.Keys); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
@@ -155,15 +161,16 @@ func (b *Broker) logAccount() (*server.Account, error) {
 }
 
 // SetKeys lets in other keys than before, without a restart: who is connected with a
-// key that is gone, or has another role now, is cut off.
+// key that is gone, or has another role now, is cut off. With none, everybody is but
+// the host itself.
 func (b *Broker) SetKeys(keys []roles.Key) error {
-	if len(keys) == 0 || len(b.cfg.Keys) == 0 {
+	if len(b.cfg.Keys) == 0 {
 		return errors.New("broker: keys are exchanged for keys: a host has some from its start, or none")
 	}
 	cfg := b.cfg
 	cfg.Keys = keys
 	opts := b.opts.Clone()
-	if err := cfg.applyKeys(opts, b.token); err != nil {
+	if err := cfg.exchangeKeys(opts, b.token); err != nil {
 		return err
 	}
 	if a, ok := b.server.Addr().(*net.TCPAddr); ok {

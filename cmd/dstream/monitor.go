@@ -21,6 +21,8 @@ type watched struct {
 	log     atomic.Pointer[durablestream.DurableStream]
 	waiting atomic.Pointer[string] // what it said last that it waits for
 	serve   durablestream.Serve
+	// replicas are the names of the nodes that had a copy of the Log at the last look.
+	replicas atomic.Pointer[[]string]
 	// alone is the mirror of a process that does nothing else; nil in one that serves.
 	alone *atomic.Pointer[mirror.Progress]
 }
@@ -109,15 +111,7 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 	if w.alone != nil {
 		s.State, s.Mirror, alarms = aloneMirror(w.alone.Load())
 	}
-	state, err := d.State(ctx)
-	if err != nil {
-		alarms = append(alarms, alarm{Name: alarmUnreadable, Message: err.Error()})
-	} else {
-		s.Log = &monitor.Log{Position: state.Last, Messages: state.Messages, Missing: state.Missing, Bytes: state.Bytes, Consumers: state.Consumers}
-		for _, r := range state.Replicas {
-			s.Log.Replicas = append(s.Log.Replicas, monitor.Replica{Name: r.Name, Leader: r.Leader, Current: r.Current, Offline: r.Offline, Lag: r.Lag})
-		}
-	}
+	alarms = append(alarms, w.lookAtLog(ctx, d, &s)...)
 	for _, a := range alarms {
 		if a.Name == alarmDamaged {
 			continue // a restart mends nothing, and may make it worse

@@ -15,6 +15,7 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/internal/roles"
 )
 
 func serveCommand(o *options) *cobra.Command {
@@ -77,7 +78,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 		return err
 	}
 	watched.opened(d)
-	defer reloadKeys(cmd.Context(), d, cmd.ErrOrStderr())()
+	defer reloadKeys(cmd.Context(), d, flags.Serve.KeyFile, cmd.ErrOrStderr())()
 	words := cmd.ErrOrStderr()
 	hosting := d.Hosting()
 	defer func() {
@@ -133,8 +134,8 @@ See events live:
 }
 
 // reloadKeys reads the key list again at each SIGHUP, until the function that it
-// returns is called.
-func reloadKeys(ctx context.Context, d *durablestream.DurableStream, words io.Writer) (stop func()) {
+// returns is called. A list from which the last key was taken lets nobody in.
+func reloadKeys(ctx context.Context, d *durablestream.DurableStream, list string, words io.Writer) (stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(ctx)
@@ -147,11 +148,16 @@ func reloadKeys(ctx context.Context, d *durablestream.DurableStream, words io.Wr
 				return
 			case <-hup:
 			}
-			if err := d.ReloadKeys(); err != nil {
-				fmt.Fprintf(words, "the keys stay as they are: %s\n", printable(err.Error()))
-			} else {
-				fmt.Fprintln(words, "the key list was read again")
+			said := "the key list was read again"
+			reload := d.ReloadKeys
+			if keys, err := roles.Read(list); err == nil && len(keys) == 0 {
+				reload = d.RevokeKeys
+				said = fmt.Sprintf("the key list %s holds no key any more: everybody is cut off, and nobody is let in until it has one (dstream keys make) and is read again (SIGHUP)", list)
 			}
+			if err := reload(); err != nil {
+				said = "the keys stay as they are: " + err.Error()
+			}
+			fmt.Fprintln(words, printable(said))
 		}
 	}()
 	return func() { signal.Stop(hup); cancel(); <-done }

@@ -24,14 +24,14 @@ var (
 	buildInfo   = desc("build_info", "Always 1; the labels say what runs.", "version", "format", "nats_server", "go_version")
 	healthy     = desc("healthy", "1 where /healthz answers 200.")
 	hosting     = desc("hosting", "1 where the broker runs in this process.")
-	logReadable = desc("log_readable", "1 where this process could read the Log just now.")
+	logReadable = desc("log_readable", "1 where this process could read the Log just now, and the Log has a leader with a majority.")
 
 	position   = desc("position", "Last Sequence of the Log.")
 	messages   = desc("messages", "Messages in the Log: events and guards.")
 	logBytes   = desc("log_bytes", "Size of the Log on disk.")
 	consumers  = desc("consumers", "Consumers of the Log on the server: one for each reader.")
 	missing    = desc("missing_positions", "Positions of the Log that hold nothing: damage.")
-	replicaOn  = desc("replica_online", "1 where the leader hears the replica.", "replica")
+	replicaOn  = desc("replica_online", "1 where the leader hears the replica; without a leader, where the node answers.", "replica")
 	replicaNow = desc("replica_current", "1 where the replica has what the leader has.", "replica")
 	replicaLag = desc("replica_lag_positions", "Positions by which the replica is behind.", "replica")
 	leader     = desc("replica_leader", "1 for the replica that leads.", "replica")
@@ -99,11 +99,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(logBytes, float64(l.Bytes))
 		gauge(consumers, float64(l.Consumers))
 		gauge(missing, float64(l.Missing))
-		for _, r := range l.Replicas {
-			gauge(replicaOn, is(!r.Offline), r.Name)
+	}
+	for _, r := range s.Replicas {
+		gauge(replicaOn, is(!r.Offline), r.Name)
+		gauge(leader, is(r.Leader), r.Name)
+		if !r.Unknown {
 			gauge(replicaNow, is(r.Current), r.Name)
 			gauge(replicaLag, float64(r.Lag), r.Name)
-			gauge(leader, is(r.Leader), r.Name)
 		}
 	}
 	if h := s.Host; h != nil {

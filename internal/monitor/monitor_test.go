@@ -26,9 +26,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func whole() Snapshot {
 	return Snapshot{
 		State: Hosting, Version: "1.2.3", Format: 1, Engine: "v2", Node: "n1", Cluster: "ds",
-		Log: &Log{Position: 12, Messages: 11, Missing: 1, Bytes: 345, Replicas: []Replica{
+		Log: &Log{Position: 12, Messages: 11, Missing: 1, Bytes: 345},
+		Replicas: []Replica{
 			{Name: "n1", Leader: true, Current: true}, {Name: "n2", Offline: true, Lag: 7},
-		}},
+		},
 		Host:    &Host{Since: time.UnixMilli(1500), DiskFree: 10, DiskFloor: 20, DiskFull: true, Damaged: 3, Checked: time.UnixMilli(2500)},
 		Mirror:  &Mirror{Running: true, Position: 10, Lines: 9, SetAside: 2},
 		Sweeper: &Sweeper{Running: true},
@@ -132,13 +133,14 @@ func TestMetrics(t *testing.T) {
 func TestMetricsOfAStandby(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(context.Context) Snapshot {
-		return Snapshot{State: Standby, Reasons: []Reason{{"log_unreadable", "no answer"}}}
+		return Snapshot{State: Standby, Reasons: []Reason{{"log_unreadable", "no answer"}}, Replicas: []Replica{{Name: "n1", Unknown: true}}}
 	})
 	_, body := get(t, s.URL()+"/metrics")
 	f := families(t, bytes.NewReader(body))
-	for _, name := range []string{"position", "mirror_lag_positions", "disk_free_bytes", "sweeper_running", "missing_positions"} {
+	for _, name := range []string{"position", "mirror_lag_positions", "disk_free_bytes", "sweeper_running", "missing_positions", "replica_current", "replica_lag_positions"} {
 		require.NotContains(t, f, "durable_stream_"+name)
 	}
+	require.InDelta(t, 1, f["durable_stream_replica_online"].Metric[0].GetGauge().GetValue(), 0, "it answered")
 	for _, name := range []string{"healthy", "hosting", "log_readable"} {
 		require.InDelta(t, 0, f["durable_stream_"+name].Metric[0].GetGauge().GetValue(), 0, name)
 	}

@@ -28,8 +28,10 @@ type Snapshot struct {
 	Engine  string // version of nats-server
 	Node    string // name of the server; "" where it has none of its own
 	Cluster string // "" outside of a cluster
-	// Log is nil where the Log could not be read; Reasons then says why.
+	// Log is nil where the Log cannot be used; Reasons then says why.
 	Log *Log
+	// Replicas are the copies of the Log in a cluster.
+	Replicas []Replica
 	// Host is nil unless the broker runs in this process.
 	Host *Host
 	// Mirror is nil unless this process writes the mirror.
@@ -53,7 +55,6 @@ type Log struct {
 	Missing   uint64 // positions that should hold something and do not
 	Bytes     uint64 // on disk
 	Consumers int    // readers' places on the server
-	Replicas  []Replica
 }
 
 // Replica is one copy of the Log.
@@ -63,6 +64,9 @@ type Replica struct {
 	Current bool
 	Offline bool
 	Lag     uint64 // positions
+	// Unknown: there is no leader to tell of Current and Lag. Offline then says that
+	// the node did not answer.
+	Unknown bool
 }
 
 // Host is the state of the broker in this process.
