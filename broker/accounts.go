@@ -39,6 +39,7 @@ func (c Config) exchangeKeys(opts *server.Options, secret string) error {
 	opts.Authorization = "" // the secret is now a password of LOG's
 	opts.Accounts, opts.SystemAccount = made.Accounts, made.SystemAccount
 	opts.Users, opts.Nkeys = made.Users, made.Nkeys
+	opts.AlwaysEnableNonce = true // or a list without keys looks like no list to who shows one
 	return nil
 }
 

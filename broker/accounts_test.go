@@ -62,6 +62,20 @@ func connectAs(t *testing.T, target client.Target, seed string) *client.Client {
 	return c
 }
 
+// A key that is shown where nobody asks for one is a mistake that is told.
+func TestKeyForAHostWithoutKeys(t *testing.T) {
+	t.Parallel()
+	_, seeds := keyring(t)
+	dir := t.TempDir()
+	b, err := start(t, broker.Config{Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, b.Advertise())
+	_, err = client.Connect(t.Context(), client.Target{AddressFile: broker.AddressPath(dir), NKey: filepath.Join(seeds, "agent")})
+	require.ErrorContains(t, err, "hosted without keys: leave --nkey")
+	require.True(t, client.Hopeless(err))
+	require.ErrorContains(t, b.SetKeys(nil), "keys are exchanged for keys")
+}
+
 func TestKeysSayWhoMayConnect(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -230,7 +244,6 @@ func TestKeysAreExchanged(t *testing.T) {
 	defer cancel()
 	_, err = operator.Append(ctx, newEvent("4"))
 	require.Error(t, err, "its key is gone")
-	require.ErrorContains(t, b.SetKeys(nil), "keys are exchanged for keys")
 	require.Error(t, b.SetKeys([]roles.Key{{Name: "x"}}))
 	close(quit)
 	require.NoError(t, <-done)

@@ -124,6 +124,8 @@ func (t Target) refusal(err error, public string, d *fileDialer) error {
 			t, ErrKeyUnknown, public, t.NKey)
 	case errors.Is(err, nats.ErrAuthorization) && (d == nil || d.now().token == ""):
 		return fmt.Errorf("client: %s: %w: give its seed file (--nkey, DSTREAM_NKEY); dstream keys make makes one", t, ErrKeyNeeded)
+	case errors.Is(err, nats.ErrNkeysNotSupported):
+		return fmt.Errorf("client: %s: this log is hosted without keys: leave --nkey (DSTREAM_NKEY, Target.NKey) out%w", t, errSetup)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("client: cannot connect to %s: %w: name the authority that made the server's certificate (--tls-ca, DSTREAM_TLS_CA)", t, err)
 	}

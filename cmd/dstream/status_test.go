@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/internal/address"
+	"durablestream/internal/monitor"
 )
 
 var hostPID = regexp.MustCompile(`pid (\d+)\)`)
@@ -122,6 +124,17 @@ func TestStatusOfACluster(t *testing.T) {
 	ofNode, _ := statusOf(t, "--dir", n.dirOf(1))
 	require.Len(t, ofNode.Nodes, 3, "from a node's own directory as well")
 
+	monitored := &watched{}
+	monitored.opened(n.open(t))
+	look := func() monitor.Snapshot {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		return monitored.look(ctx)
+	}
+	s := look()
+	require.Empty(t, s.Reasons)
+	require.Len(t, s.Replicas, 3)
+
 	// One that the leader does not hear is an alarm.
 	lost := (slices.IndexFunc(a.Nodes, func(x nodeAnswer) bool { return x.Name == a.Leader }) + 1) % 3
 	require.NoError(t, n.procs[lost].Process.Kill())
@@ -133,6 +146,8 @@ func TestStatusOfACluster(t *testing.T) {
 	require.Nil(t, a.Nodes[lost].Host)
 	require.Len(t, a.Alarms, 1, "once, not in two ways")
 
+	require.Eventually(t, func() bool { return len(look().Reasons) == 0 }, 10*time.Second, 10*time.Millisecond, "a majority is there")
+
 	// Nobody can read the log any more, and the last node still answers.
 	other := (lost + 1) % 3
 	require.NoError(t, n.procs[other].Process.Kill())
@@ -141,6 +156,11 @@ func TestStatusOfACluster(t *testing.T) {
 		a, status = statusOf(t, servers)
 		return status == exitFailed && a.Unreadable
 	}, 60*time.Second, 100*time.Millisecond)
+	require.Eventually(t, func() bool {
+		s = look()
+		return s.Log == nil && len(s.Reasons) == 1 && strings.Contains(s.Reasons[0].Message, fmt.Sprintf(
+			"n%d and n%d do not answer", min(lost, other)+1, max(lost, other)+1))
+	}, 30*time.Second, 100*time.Millisecond, "%v", s.Reasons)
 	require.True(t, a.has(alarmUnreadable, ""))
 	require.Len(t, a.Nodes, 1)
 	require.Equal(t, n.procs[3-lost-other].Process.Pid, a.Nodes[0].Host.PID)
