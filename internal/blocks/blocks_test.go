@@ -3,9 +3,11 @@ package blocks
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -145,5 +147,57 @@ func TestRepairFromElsewhere(t *testing.T) {
 			}
 			require.Equal(t, event.Sequence(35), due)
 		})
+	}
+}
+
+func BenchmarkCheckFile(b *testing.B) {
+	dir := b.TempDir()
+	var data []byte
+	for seq := event.Sequence(1); len(data) < 8<<20; seq++ {
+		r := stored(seq)
+		r.Data = append(r.Data, bytes.Repeat([]byte(" "), 400)...)
+		data = append(data, r.encode(1)...)
+	}
+	f := File{Index: 1, Path: filepath.Join(dir, "1.blk"), Size: int64(len(data))}
+	require.NoError(b, os.WriteFile(f.Path, data, 0o600))
+	b.SetBytes(f.Size)
+	for b.Loop() {
+		found, err := CheckFile(f)
+		require.NoError(b, err)
+		require.Empty(b, found.Bad)
+	}
+}
+
+// Whatever becomes of a file, it is read to its end, and what is left of it is found.
+func TestDamagedAtRandom(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	var whole []byte
+	for seq := event.Sequence(1); seq <= 5; seq++ {
+		whole = append(whole, stored(seq).encode(1)...)
+	}
+	path := filepath.Join(t.TempDir(), "1.blk")
+	for range 5000 {
+		data := bytes.Clone(whole)
+		for range r.IntN(6) {
+			data[r.IntN(len(data))] = byte(r.Int())
+		}
+		data = data[r.IntN(3)*r.IntN(len(data))/2:]
+		if r.IntN(3) == 0 {
+			data = data[:r.IntN(len(data)+1)]
+		}
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		b, err := CheckFile(File{1, path, int64(len(data))})
+		require.NoError(t, err)
+		at := int64(0)
+		for _, s := range b.Bad {
+			require.True(t, at <= s.Off && s.Off < s.End && s.End <= int64(len(data)), "%+v", b.Bad)
+			at = s.End
+		}
+		if b.Records == 0 && len(data) > 0 {
+			require.NotEmpty(t, b.Bad)
+		}
 	}
 }

@@ -52,17 +52,16 @@ func walkWhole(f *os.File, index uint32, record func(int64, []byte, Record) erro
 		}
 		at := 0
 		for at < len(buf) {
-			if need := int(binary.LittleEndian.Uint32(append(buf[at:len(buf):len(buf)], 0, 0, 0, 0)) &^ headerBit); need > len(buf)-at && need <= mostLen && !end {
-				break // it goes on behind the window
+			if left := len(buf) - at; !end { // does it go on behind the window?
+				if left < leastLen {
+					break
+				}
+				if need := int(binary.LittleEndian.Uint32(buf[at:]) &^ headerBit); need > left && need <= mostLen {
+					break
+				}
 			}
 			r, n, why := parse(sum, buf[at:])
 			if why != "" {
-				if end || len(buf)-at >= mostLen {
-					return off + int64(at), nil
-				}
-				if len(buf)-at < leastLen {
-					break
-				}
 				return off + int64(at), nil
 			}
 			if !r.tombstone() {
