@@ -60,18 +60,18 @@ const (
 )
 
 func watchDisk(b *Broker) *diskWatch {
-	return startWatch(b, func() (int64, error) { return freeSpace(b.cfg.Dir) })
+	return startWatch(b, b.cfg.DiskFloor, func() (int64, error) { return freeSpace(b.cfg.Dir) })
 }
 
-func startWatch(b *Broker, free func() (int64, error)) *diskWatch {
+func startWatch(b *Broker, floor int64, free func() (int64, error)) *diskWatch {
 	w := &diskWatch{
 		b:    b,
 		free: free,
 		quit: make(chan struct{}),
 		done: make(chan struct{}),
 	}
-	w.state.Store(&DiskState{Free: -1, Floor: b.cfg.DiskFloor})
-	if b.cfg.DiskFloor < 0 {
+	w.state.Store(&DiskState{Free: -1, Floor: floor})
+	if floor < 0 {
 		close(w.done)
 		return w
 	}

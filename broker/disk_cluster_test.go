@@ -58,8 +58,7 @@ func TestClusterNodeWithFullDisk(t *testing.T) {
 	full := nodes[leader]
 	var free atomic.Int64
 	free.Store(1 << 40)
-	full.cfg.DiskFloor = 1 << 30
-	full.disk = startWatch(full, func() (int64, error) { return free.Load(), nil })
+	full.disk = startWatch(full, 1<<30, func() (int64, error) { return free.Load(), nil })
 
 	seqs := map[uint64]bool{}
 	n := 0

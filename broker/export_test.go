@@ -12,8 +12,7 @@ func (b *Broker) Varz() (*server.Varz, error) { return b.server.Varz(nil) }
 // WatchDisk replaces the watch over the real disk by one that asks free.
 func (b *Broker) WatchDisk(floor int64, free func() (int64, error)) {
 	b.disk.stop()
-	b.cfg.DiskFloor = floor
-	b.disk = startWatch(b, free)
+	b.disk = startWatch(b, floor, free)
 }
 
 // Healthy is what the engine says of the Log.

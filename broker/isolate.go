@@ -38,7 +38,59 @@ func (b *Broker) Isolate(ctx context.Context, keep ...*nats.Conn) error {
 	if err := b.cutOff(ctx, keep...); err != nil {
 		return err
 	}
-	return b.fence(ctx)
+	if err := b.divert(); err != nil {
+		return err
+	}
+	return b.settle(ctx)
+}
+
+const (
+	settleLook  = 10 * time.Millisecond
+	settleLooks = 5 // in a row that find the same
+)
+
+// settle returns when the Log stands still. A publish that the server had in hand
+// when it was diverted is stored behind a fence all the same: nothing tells when the
+// server has let go of a connection, but it takes no longer than it takes to run.
+func (b *Broker) settle(ctx context.Context) error {
+	var was uint64
+	for same := 0; same < settleLooks; {
+		if err := b.fence(ctx); err != nil {
+			return err
+		}
+		s, err := b.js.Stream(ctx, wire.LogName)
+		if err != nil {
+			return fmt.Errorf("broker: %w", err)
+		}
+		if now := s.CachedInfo().State.LastSeq; now != was {
+			was, same = now, 0
+		} else {
+			same++
+		}
+		time.Sleep(settleLook)
+	}
+	return nil
+}
+
+// fenceSubject is where fence publishes.
+var fenceSubject = wire.GuardSubject(wire.GuardBarrier, "fence")
+
+// divert leads everything that is published to the Log nowhere, but for the fence: the
+// server may still be reading what a connection sent before it was ended.
+func (b *Broker) divert() error {
+	acc, err := b.logAccount()
+	if err == nil {
+		err = acc.AddMapping(fenceSubject, fenceSubject) // before the wildcards: the first that fits counts
+	}
+	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
+		if err == nil {
+			err = acc.AddMapping(subject, refused+subject)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("broker: cannot end the taking of appends: %w", err)
+	}
+	return nil
 }
 
 // cutOff ends all connections but our own and keep, and lets nobody in any more.
@@ -92,12 +144,12 @@ func (b *Broker) disconnect(own map[uint64]bool) (others int, err error) {
 // in turn, and answers this one, which asks for a position that no Log has, after
 // those before it. Nothing is stored.
 func (b *Broker) fence(ctx context.Context) error {
-	m := nats.NewMsg(wire.GuardSubject(wire.GuardBarrier, "fence"))
+	m := nats.NewMsg(fenceSubject)
 	m.Header.Set(wire.HeaderExpectedLast, "9223372036854775807")
 	_, err := b.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) {
-		return nil
+		return nil // or diverted, by the disk watch: then nothing is stored either
 	}
 	return fmt.Errorf("broker: a fence was not answered with a refusal: %w", err)
 }
