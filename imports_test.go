@@ -27,6 +27,7 @@ var imports = map[string]struct {
 	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"legacy":           {ours: []string{"event"}},
+	"opencode":         {ours: []string{"event"}},
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 }

@@ -1,0 +1,371 @@
+package opencode
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+
+	"durablestream/event"
+)
+
+// Recovery is what a log tells about the sessions of OpenCode.
+//
+// A session that is at work right now looks the same as one that was interrupted:
+// Session.Instance says which run of OpenCode it was last seen in, and the caller
+// knows which runs are alive.
+type Recovery struct {
+	// Sessions are those with something left over: interrupted, or with calls of
+	// unknown outcome, or with open questions; in the order of their last events.
+	Sessions []Session `json:"sessions"`
+}
+
+// Session is what is known of a session.
+type Session struct {
+	ID          string `json:"id"`
+	ParentID    string `json:"parent_id,omitempty"`
+	Title       string `json:"title,omitempty"`
+	Agent       string `json:"agent,omitempty"`
+	Directory   string `json:"directory,omitempty"`
+	Instance    string `json:"instance,omitempty"` // Config.Instance of its last event
+	Interrupted bool   `json:"interrupted"`        // was at work, and nothing says that it stopped
+	Deleted     bool   `json:"deleted,omitempty"`
+
+	LastSeq event.Sequence `json:"last_seq"`
+	LastAt  int64          `json:"last_at"` // Unix ms
+
+	Prompt    string        `json:"prompt,omitempty"`    // what the user said last
+	Text      string        `json:"text,omitempty"`      // what the agent said last
+	Reasoning string        `json:"reasoning,omitempty"` // what it thought last
+	TextAt    int64         `json:"text_at,omitempty"`   // Unix ms
+	Partial   bool          `json:"partial,omitempty"`   // Text was still streaming
+	Retry     *event.Retry  `json:"retry,omitempty"`     // it was waiting to call the model again
+	Error     string        `json:"error,omitempty"`     // the name of its last error in this turn
+	Tools     []UnknownTool `json:"tools,omitempty"`     // began and did not end
+	Agents    []string      `json:"agents,omitempty"`    // sessions of sub-agents that did not end
+	Questions []Question    `json:"questions,omitempty"` // nobody answered
+}
+
+// UnknownTool is a call that began and of which no end is known: it may have done
+// its work, some of it, or nothing; a shell's child may still run.
+type UnknownTool struct {
+	event.Tool
+	Seq       event.Sequence `json:"seq"`
+	StartedAt int64          `json:"started_at"` // Unix ms
+	Instance  string         `json:"instance,omitempty"`
+
+	intent, child string
+}
+
+// Question is an open checkpoint that OpenCode asked for.
+type Question struct {
+	event.Checkpoint
+	Seq      event.Sequence `json:"seq"`
+	CallID   string         `json:"call_id,omitempty"` // that it belongs to
+	Instance string         `json:"instance,omitempty"`
+
+	session, event string
+}
+
+// Fold gathers a Recovery from events in the order of the log. The zero value is
+// ready. It keeps a few hundred bytes a session, and the last texts of those at work.
+type Fold struct {
+	sessions  map[string]*Session
+	idle      map[string]bool // the session's last turn ended
+	questions map[string]*Question
+	intents   map[string]agent // those that did not end
+}
+
+// agent is a sub-agent: who started it, and the session of its own.
+type agent struct{ parent, child string }
+
+// Recover folds all events.
+func Recover(events iter.Seq[event.Recorded]) Recovery {
+	var f Fold
+	for r := range events {
+		f.Apply(r)
+	}
+	return f.Recovery()
+}
+
+// Types are the types of event that Apply looks at, for a query's filter.
+func (*Fold) Types() []string {
+	return []string{"lifecycle.session.*", "execution.>", "agent.*", "checkpoint.*", "opencode.session.*"}
+}
+
+// Apply takes one event. What it cannot read changes nothing.
+func (f *Fold) Apply(r event.Recorded) {
+	if f.sessions == nil {
+		f.sessions, f.idle = map[string]*Session{}, map[string]bool{}
+		f.questions, f.intents = map[string]*Question{}, map[string]agent{}
+	}
+	if f.checkpoint(r) {
+		return
+	}
+	apply, ok := folds[r.Type]
+	if !ok {
+		return
+	}
+	s := f.sessions[r.StreamID]
+	if s == nil {
+		s = &Session{ID: r.StreamID}
+		f.sessions[r.StreamID] = s
+	}
+	s.LastSeq, s.LastAt = r.Seq, r.Timestamp
+	s.Instance = cmp.Or(instance(r), s.Instance)
+	apply(f, s, r)
+}
+
+func instance(r event.Recorded) string {
+	var m struct {
+		Instance string `json:"opencode_instance"`
+	}
+	if len(r.Metadata) > 0 {
+		read(r.Metadata, &m)
+	}
+	return m.Instance
+}
+
+var folds = map[string]func(*Fold, *Session, event.Recorded){
+	event.LifecycleSessionCreated:    (*Fold).info,
+	prefix + "session.updated":       (*Fold).info,
+	prefix + "session.status":        (*Fold).status,
+	event.LifecycleSessionIdle:       (*Fold).ended,
+	event.LifecycleSessionAborted:    (*Fold).ended,
+	event.LifecycleSessionDeleted:    (*Fold).deleted,
+	event.LifecycleSessionError:      (*Fold).failed,
+	event.ExecutionRetry:             (*Fold).retry,
+	event.ExecutionTextSnapshot:      (*Fold).text,
+	event.ExecutionReasoningSnapshot: (*Fold).text,
+	event.ExecutionToolStart:         (*Fold).tool,
+	ToolProgress:                     (*Fold).tool,
+	event.ExecutionToolFinish:        (*Fold).toolEnded,
+	event.AgentSpawned:               (*Fold).spawned,
+	event.AgentCompleted:             (*Fold).agentEnded,
+	event.AgentFailed:                (*Fold).agentEnded,
+	event.AgentAborted:               (*Fold).agentEnded,
+}
+
+func (f *Fold) info(s *Session, r event.Recorded) {
+	var p struct {
+		event.Session
+		Info *event.Session `json:"info"`
+	}
+	if !read(r.Payload, &p) {
+		return
+	}
+	if p.Info == nil {
+		p.Info = &p.Session
+	}
+	s.ParentID, s.Title = cmp.Or(p.Info.ParentID, s.ParentID), cmp.Or(p.Info.Title, s.Title)
+	s.Agent, s.Directory = cmp.Or(p.Info.Agent, s.Agent), cmp.Or(p.Info.Directory, s.Directory)
+}
+
+func (f *Fold) busy(s *Session, _ event.Recorded) {
+	s.Interrupted, s.Error, s.Retry = true, "", nil
+	f.idle[s.ID] = false
+}
+
+func (f *Fold) status(s *Session, r event.Recorded) {
+	var p struct {
+		Status struct {
+			Type string `json:"type"`
+		} `json:"status"`
+	}
+	if read(r.Payload, &p) && p.Status.Type == "busy" {
+		f.busy(s, r)
+	}
+}
+
+func (f *Fold) ended(s *Session, _ event.Recorded) {
+	s.Interrupted, s.Partial, s.Retry = false, false, nil
+	f.idle[s.ID] = true
+}
+
+func (f *Fold) deleted(s *Session, r event.Recorded) {
+	f.ended(s, r)
+	*s = Session{ID: s.ID, Title: s.Title, Deleted: true, LastSeq: s.LastSeq, LastAt: s.LastAt, Instance: s.Instance}
+}
+
+func (f *Fold) failed(s *Session, r event.Recorded) {
+	var p event.SessionError
+	if read(r.Payload, &p) && p.Error != nil {
+		s.Error = p.Error.Name
+	}
+}
+
+func (f *Fold) retry(s *Session, r event.Recorded) {
+	var p event.Retry
+	if read(r.Payload, &p) {
+		f.busy(s, r)
+		s.Retry = &p
+	}
+}
+
+func (f *Fold) text(s *Session, r event.Recorded) {
+	var p struct {
+		Text      string `json:"text"`
+		Partial   bool   `json:"partial"`
+		Synthetic bool   `json:"synthetic"`
+	}
+	if !read(r.Payload, &p) {
+		return
+	}
+	switch {
+	case r.Actor == "user":
+		if !p.Synthetic {
+			s.Prompt = p.Text
+		}
+	case r.Type == event.ExecutionReasoningSnapshot:
+		s.Reasoning = p.Text
+	default:
+		s.Text, s.TextAt, s.Partial, s.Retry = p.Text, r.Timestamp, p.Partial, nil
+	}
+}
+
+// tool takes a call that began, or its progress.
+func (f *Fold) tool(s *Session, r event.Recorded) {
+	u := UnknownTool{Seq: r.Seq, StartedAt: r.Timestamp, Instance: instance(r)}
+	if !read(r.Payload, &u.Tool) {
+		return
+	}
+	if i := slices.IndexFunc(s.Tools, func(o UnknownTool) bool { return o.ID == u.ID }); i >= 0 {
+		s.Tools[i].Tool = u.Tool
+		return
+	}
+	if r.Type == event.ExecutionToolStart {
+		f.busy(s, r)
+		s.Tools = append(s.Tools, u)
+	}
+}
+
+func (f *Fold) toolEnded(s *Session, r event.Recorded) {
+	var p event.Part
+	if read(r.Payload, &p) {
+		s.Tools = slices.DeleteFunc(s.Tools, func(u UnknownTool) bool { return u.ID == p.ID })
+	}
+}
+
+func (f *Fold) spawned(s *Session, r event.Recorded) {
+	var p struct {
+		ID      string `json:"id"`
+		Session string `json:"session_id"`
+	}
+	if !read(r.Payload, &p) || p.Session == "" {
+		return
+	}
+	f.intents[p.ID] = agent{s.ID, p.Session}
+	s.Agents = append(s.Agents, p.Session)
+	for i := range s.Tools {
+		if s.Tools[i].ID == p.ID {
+			s.Tools[i].intent, s.Tools[i].child = p.ID, p.Session
+		}
+	}
+	child := f.sessions[p.Session]
+	if child == nil {
+		child = &Session{ID: p.Session, LastSeq: r.Seq, LastAt: r.Timestamp}
+		f.sessions[p.Session] = child
+	}
+	child.ParentID = s.ID
+}
+
+func (f *Fold) agentEnded(_ *Session, r event.Recorded) {
+	var p event.IntentEnd
+	if !read(r.Payload, &p) {
+		return
+	}
+	a := f.intents[p.IntentID]
+	delete(f.intents, p.IntentID)
+	if s := f.sessions[a.parent]; s != nil {
+		if i := slices.Index(s.Agents, a.child); i >= 0 {
+			s.Agents = slices.Delete(s.Agents, i, i+1)
+		}
+	}
+}
+
+// checkpoint takes a request of OpenCode's, and any decision that stands behind its
+// guard (none other counts).
+func (f *Fold) checkpoint(r event.Recorded) bool {
+	switch r.Type {
+	case event.CheckpointRequested:
+		var p event.Checkpoint
+		var a struct {
+			Kind string  `json:"opencode"`
+			Tool request `json:"-"`
+		}
+		if !read(r.Payload, &p) || !isObject(p.Action) || !read(p.Action, &a) || a.Kind == "" {
+			return true
+		}
+		read(p.Action, &a.Tool)
+		if _, ok := f.questions[p.ID]; !ok {
+			f.questions[p.ID] = &Question{Checkpoint: p, Seq: r.Seq, CallID: a.Tool.Tool.CallID, Instance: instance(r), session: r.StreamID, event: r.ID}
+		}
+	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+		var p struct {
+			ID string `json:"checkpoint_id"`
+		}
+		if r.Guard != "" && read(r.Payload, &p) {
+			delete(f.questions, p.ID)
+		}
+	default:
+		return r.Type == event.CheckpointCancelRequested
+	}
+	return true
+}
+
+// Recovery returns what is left over as of the events applied so far.
+func (f *Fold) Recovery() Recovery {
+	out := Recovery{Sessions: []Session{}}
+	open := map[string][]Question{}
+	for _, q := range f.questions {
+		open[q.session] = append(open[q.session], *q)
+	}
+	for id := range open {
+		if f.sessions[id] == nil {
+			f.sessions[id] = &Session{ID: id}
+		}
+		slices.SortFunc(open[id], func(a, b Question) int { return cmp.Compare(a.Seq, b.Seq) })
+	}
+	for _, s := range f.sessions {
+		c := *s
+		c.Tools, c.Agents, c.Questions = slices.Clone(s.Tools), slices.Clone(s.Agents), open[s.ID]
+		if c.Interrupted || len(c.Tools) > 0 || len(c.Questions) > 0 {
+			out.Sessions = append(out.Sessions, c)
+		}
+	}
+	slices.SortFunc(out.Sessions, func(a, b Session) int {
+		return cmp.Or(cmp.Compare(a.LastSeq, b.LastSeq), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// Seed gives a new Translator what the log knows, when the process that translates
+// was started again beside an OpenCode that goes on: families and agents of all
+// sessions, and what was open in this very instance (Config.Instance). What another
+// run left open stays as it is.
+func (t *Translator) Seed(f *Fold) {
+	for _, s := range f.sessions {
+		if s.Deleted {
+			continue
+		}
+		n := t.session(s.ID)
+		n.learn(info{ParentID: s.ParentID, Agent: s.Agent, Directory: s.Directory})
+		if t.cfg.Instance == "" || s.Instance != t.cfg.Instance {
+			continue
+		}
+		n.busy, n.idle = s.Interrupted, f.idle[s.ID]
+		n.aborted = s.Error == "MessageAbortedError"
+		for _, u := range s.Tools {
+			if u.Instance != t.cfg.Instance {
+				continue
+			}
+			c := &call{session: n, partID: u.ID, callID: u.CallID, message: u.MessageID, tool: u.Tool.Tool, started: true, intent: u.intent, child: u.child}
+			c.paths, c.scripts = mentions(u.State.Input)
+			n.calls[u.ID] = c
+		}
+	}
+	for _, q := range f.questions {
+		if t.cfg.Instance != "" && q.Instance == t.cfg.Instance {
+			t.asks[q.ID] = &ask{id: q.ID, session: q.session, call: q.CallID, event: q.event, options: q.Options}
+		}
+	}
+}
