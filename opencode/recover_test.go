@@ -105,6 +105,7 @@ func TestRecoverAfterAKill(t *testing.T) {
 		require.NotEqual(t, opencode.Withdraw, i.Kind, "what another run asked is not withdrawn")
 		require.NotEqual(t, event.ExecutionToolFinish, i.Event.Type)
 	}
+	require.Equal(t, 3, byType(more)["opencode.session.status"], "another run's sessions are not busy in this one")
 	all := record(append(items, more...))
 	got = titles(opencode.Recover(slices.Values(all)))
 	require.False(t, got["C bash"].Interrupted)
