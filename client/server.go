@@ -89,6 +89,25 @@ func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string)
 	return r, nil
 }
 
+// LogNodes names the servers that have a copy of the Log, also while it has no leader.
+// Its errors are those of JetStream, and the context's where nobody answers.
+func LogNodes(ctx context.Context, nc *nats.Conn) (names []string, err error) {
+	js, err := JetStream(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	s, err := js.Stream(ctx, wire.LogName)
+	if err != nil {
+		return nil, err
+	}
+	if c := s.CachedInfo().Cluster; c != nil {
+		for _, r := range replicas(c) {
+			names = append(names, r.Name)
+		}
+	}
+	return names, nil
+}
+
 func newEnough(version string) bool {
 	parts := strings.SplitN(version, ".", 3)
 	if len(parts) < 2 {

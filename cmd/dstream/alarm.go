@@ -93,7 +93,7 @@ func replicaAlarms(gone func(node string) bool, looks ...client.State) []alarm {
 		switch {
 		case offline(r, gone(r.Name)):
 			alarms = append(alarms, alarm{Name: alarmOffline, Node: r.Name, Message: fmt.Sprintf(
-				"the replica is offline%s: start the node again; while a majority of the nodes is there, nothing is lost and appends go on", heard(r.Seen))})
+				"the replica is offline%s: the node is down, stopped by a signal (kill -CONT) or cut off: start it again, or mend its network; while a majority of the nodes is there, nothing is lost and appends go on", heard(r.Seen))})
 		case gone(r.Name):
 			alarms = append(alarms, alarm{Name: alarmSilent, Node: r.Name, Message: "the node has a replica and does not tell its status: is 'dstream serve' stopped there, or starting?"})
 		case behindAt(r.Name, looks):

@@ -31,31 +31,34 @@ type statusAnswer struct {
 	Running bool     `json:"running"`           // somebody hosted before this command
 	Stopped bool     `json:"stopped,omitempty"` // by a signal: nothing else is known then
 	// Unreadable: the Log does not answer, and only what hosts say of themselves is known.
-	Unreadable bool                      `json:"unreadable,omitempty"`
-	Role       client.Role               `json:"role,omitempty"` // of the key that asked; absent without roles
-	Host       *durablestream.HostStatus `json:"host,omitempty"`
-	Cluster    string                    `json:"cluster,omitempty"`
-	Leader     string                    `json:"leader,omitempty"`
-	Nodes      []nodeAnswer              `json:"nodes,omitempty"` // of a cluster
-	Position   event.Sequence            `json:"position"`
-	First      event.Sequence            `json:"first"`
-	Messages   uint64                    `json:"messages"`
-	Missing    uint64                    `json:"missing"`
-	Bytes      uint64                    `json:"bytes"`
-	Barriers   uint64                    `json:"barriers"` // linearizable reads that were stored
-	Mirror     string                    `json:"mirror,omitempty"`
-	Lag        uint64                    `json:"mirror_lag"` // Sequences that the mirror has not dealt with
-	Alarms     []alarm                   `json:"alarms"`
-	SetAside   []projection.Aside        `json:"set_aside,omitempty"` // what no projection can read
+	Unreadable bool         `json:"unreadable,omitempty"`
+	Role       client.Role  `json:"role,omitempty"` // of the key that asked; absent without roles
+	Host       *hostAnswer  `json:"host,omitempty"`
+	Cluster    string       `json:"cluster,omitempty"`
+	Leader     string       `json:"leader,omitempty"`
+	Nodes      []nodeAnswer `json:"nodes,omitempty"`  // of a cluster
+	Silent     []string     `json:"silent,omitempty"` // of Servers: they do not answer
+	// These are nil where they are not known.
+	Position *event.Sequence    `json:"position,omitempty"`
+	First    *event.Sequence    `json:"first,omitempty"`
+	Messages *uint64            `json:"messages,omitempty"`
+	Missing  *uint64            `json:"missing,omitempty"`
+	Bytes    *uint64            `json:"bytes,omitempty"`
+	Barriers *uint64            `json:"barriers,omitempty"`   // linearizable reads that were stored
+	Lag      *uint64            `json:"mirror_lag,omitempty"` // Sequences that the mirror has not dealt with
+	Mirror   string             `json:"mirror,omitempty"`
+	Alarms   []alarm            `json:"alarms"`
+	SetAside []projection.Aside `json:"set_aside,omitempty"` // what no projection can read
 }
 
 // nodeAnswer is a node of a cluster: what the Log's leader says of its replica, and
 // what it says of itself.
 type nodeAnswer struct {
-	Name    string                    `json:"name"`
-	Replica *client.Replica           `json:"replica,omitempty"` // absent: it has none
-	Host    *durablestream.HostStatus `json:"host,omitempty"`    // absent: it does not answer
-	Lag     uint64                    `json:"mirror_lag"`        // of its own mirror
+	Name    string          `json:"name"`
+	Replica *client.Replica `json:"replica,omitempty"`    // absent: it has none
+	Host    *hostAnswer     `json:"host,omitempty"`       // absent: it tells nothing of itself
+	Silent  bool            `json:"silent,omitempty"`     // it does not answer at all
+	Lag     *uint64         `json:"mirror_lag,omitempty"` // of its own mirror; nil: not known
 }
 
 func statusCommand(o *options) *cobra.Command {
@@ -120,35 +123,10 @@ func (a *statusAnswer) stopped() bool {
 		return false
 	}
 	a.Running, a.Stopped = true, true
-	a.Host = &durablestream.HostStatus{PID: host.PID, Since: host.Since, Version: host.Version, Endpoint: host.URL, DiskFree: -1}
+	a.Host = &hostAnswer{stopped: true, HostStatus: durablestream.HostStatus{PID: host.PID, Since: host.Since, Version: host.Version, Endpoint: host.URL}}
 	_, err = os.Stat(filepath.Join(a.Dir, durablestream.HostDir, broker.ManagedFile))
 	a.Alarms = append(a.Alarms, stoppedAlarm(host.PID, err == nil))
 	return true
-}
-
-// unreadable tells what is known although the Log could not be read. Where that is
-// nothing, it returns why.
-func (a *statusAnswer) unreadable(ctx context.Context, o *options, why error) error {
-	if len(o.servers) == 0 && a.stopped() {
-		return nil // it was stopped meanwhile
-	}
-	target := client.Target{Servers: o.servers, NKey: o.nkey, TLS: o.tls}
-	if len(o.servers) == 0 {
-		target.AddressFile = broker.AddressPath(filepath.Join(a.Dir, durablestream.HostDir))
-	}
-	nc, err := client.Connect(ctx, target)
-	if err != nil {
-		return why
-	}
-	defer nc.Close()
-	hosts, err := askHosts(ctx, nc, maxNodes)
-	if err != nil || len(hosts) == 0 {
-		return why
-	}
-	*a = statusAnswer{Dir: a.Dir, Servers: a.Servers, Running: true, Unreadable: true}
-	a.Alarms = []alarm{{Name: alarmUnreadable, Message: why.Error()}}
-	a.hosts(client.State{Cluster: hosts[0].Cluster}, hosts)
-	return nil
 }
 
 // maxNodes is more than any cluster has.
@@ -180,9 +158,11 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 			a.Alarms = append(a.Alarms, alarm{Name: alarmMismatch, Message: "no host can start: " + err.Error()})
 		}
 	}
-	if a.Barriers, err = d.CountBarriers(ctx); err != nil {
+	barriers, err := d.CountBarriers(ctx)
+	if err != nil {
 		return err
 	}
+	a.Barriers = &barriers
 	resume, err := d.Resume(ctx)
 	if err != nil {
 		return err
@@ -193,7 +173,7 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 }
 
 func (a *statusAnswer) log(s client.State) {
-	a.Position, a.First, a.Messages, a.Missing, a.Bytes = s.Last, s.First, s.Messages, s.Missing, s.Bytes
+	a.Position, a.First, a.Messages, a.Missing, a.Bytes = &s.Last, &s.First, &s.Messages, &s.Missing, &s.Bytes
 }
 
 // askRunning asks the host, or the nodes of the cluster. It returns the state as of
@@ -247,7 +227,7 @@ func (a *statusAnswer) hosts(state client.State, hosts []durablestream.HostStatu
 	}
 	if state.Cluster == "" {
 		if len(hosts) > 0 {
-			a.Host, a.Lag = &hosts[0], behind(a.Position, hosts[0])
+			a.Host, a.Lag = &hostAnswer{HostStatus: hosts[0]}, behind(a.Position, hosts[0])
 		}
 		return
 	}
@@ -261,7 +241,7 @@ func (a *statusAnswer) hosts(state client.State, hosts []durablestream.HostStatu
 			at = len(a.Nodes)
 			a.Nodes = append(a.Nodes, nodeAnswer{Name: h.Name})
 		}
-		a.Nodes[at].Host, a.Nodes[at].Lag = &h, behind(a.Position, h)
+		a.Nodes[at].Host, a.Nodes[at].Lag = &hostAnswer{HostStatus: h}, behind(a.Position, h)
 	}
 	slices.SortFunc(a.Nodes, func(a, b nodeAnswer) int { return strings.Compare(a.Name, b.Name) })
 }
@@ -274,9 +254,13 @@ func (a *statusAnswer) gone(node string) bool {
 		!slices.ContainsFunc(a.Nodes, func(n nodeAnswer) bool { return n.Name == node && tells(n) })
 }
 
-// behind is how many positions a host's mirror has not dealt with.
-func behind(position event.Sequence, h durablestream.HostStatus) uint64 {
-	return uint64(position - min(h.MirrorSeq, position))
+// behind is how many positions a host's mirror has not dealt with; nil where that is
+// not known, or it writes none.
+func behind(position *event.Sequence, h durablestream.HostStatus) *uint64 {
+	if position == nil || h.MirrorOff {
+		return nil
+	}
+	return new(uint64(*position - min(h.MirrorSeq, *position)))
 }
 
 // moreAnswers is how long further hosts have after the first answer.
@@ -319,10 +303,6 @@ func askHosts(ctx context.Context, nc *nats.Conn, want int) ([]durablestream.Hos
 	}
 	return hosts, nil
 }
-
-// firstAnswer is how long a host has for its answer; one that is there takes a
-// millisecond.
-const firstAnswer = 2 * time.Second
 
 // logExists reports whether a directory has a store or a mirror.
 func logExists(dir string) bool {

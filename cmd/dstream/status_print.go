@@ -61,29 +61,36 @@ func (a *statusAnswer) print(out io.Writer) error {
 	case a.Cluster != "":
 		s.line("cluster", "%s: %s, leader %s", a.Cluster, a.nodesWords(), a.leaderWords())
 	case a.Host != nil:
-		s.line("host", "%s", hostWords(*a.Host))
+		s.line("host", "%s", hostWords(a.Host.HostStatus))
 		s.line("endpoint", "%s", a.Host.Endpoint)
+	case a.Running && len(a.Servers) == 0:
+		s.line("host", "a process has this log and does not answer")
 	case len(a.Servers) == 0:
 		s.line("host", "none is running; 'dstream serve' starts one")
+	case !a.Running:
+		s.line("host", "none answers")
 	default:
 		s.line("host", "these servers are not run by dstream: they tell nothing of disk and mirror")
 	}
 	if words, ok := roleWords[a.Role]; ok {
 		s.line("your key", "%s: may %s", a.Role, words)
 	}
-	if !a.Stopped && !a.Unreadable {
-		s.line("position", "%d (%s, %s)", a.Position, count(a.Messages, "message"), size(int64(a.Bytes)))
+	if a.Position != nil {
+		s.line("position", "%d (%s, %s)", *a.Position, count(*a.Messages, "message"), size(int64(*a.Bytes)))
 	}
-	if a.Barriers > 0 {
-		s.line("barriers", "%d stored, for linearizable reads", a.Barriers)
+	if a.Barriers != nil && *a.Barriers > 0 {
+		s.line("barriers", "%d stored, for linearizable reads", *a.Barriers)
+	}
+	if a.Unreadable && len(a.Silent) > 0 {
+		s.line("no answer", "%s", strings.Join(a.Silent, ", "))
 	}
 	for _, n := range a.Nodes {
 		n.print(s, a.gone(n.Name), a.Unreadable)
 	}
 	if a.Host != nil && !a.Stopped {
-		s.line("mirror", "%s", mirrorWords(*a.Host, a.Lag))
-		s.line("sweeper", "%s", sweeperWords(*a.Host))
-		s.line("disk", "%s", diskWords(*a.Host))
+		s.line("mirror", "%s", mirrorWords(a.Host.HostStatus, a.Lag))
+		s.line("sweeper", "%s", sweeperWords(a.Host.HostStatus))
+		s.line("disk", "%s", diskWords(a.Host.HostStatus))
 		if a.Host.SetAside > 0 {
 			s.line("set aside", "%s that are no events", count(a.Host.SetAside, "message"))
 		}
@@ -102,11 +109,16 @@ var roleWords = map[client.Role]string{
 }
 
 func (a *statusAnswer) nodesWords() string {
-	words := count(len(a.Nodes), "node")
-	if a.Unreadable {
-		words += " answering"
+	if !a.Unreadable {
+		return count(len(a.Nodes), "node")
 	}
-	return words
+	answering := 0
+	for _, n := range a.Nodes {
+		if !n.Silent {
+			answering++
+		}
+	}
+	return count(answering, "node") + " answering"
 }
 
 func (a *statusAnswer) leaderWords() string {
@@ -120,6 +132,10 @@ func (a *statusAnswer) leaderWords() string {
 func (n nodeAnswer) print(s *sheet, gone, unreadable bool) {
 	replica := "no replica"
 	if r := n.Replica; r == nil && unreadable {
+		if n.Silent {
+			s.line(n.Name, "does NOT ANSWER")
+			return
+		}
 		replica = "answers"
 	} else if r != nil {
 		switch {
@@ -137,7 +153,7 @@ func (n nodeAnswer) print(s *sheet, gone, unreadable bool) {
 		s.line(n.Name, "%s, tells nothing of itself", replica)
 		return
 	}
-	h := *n.Host
+	h := n.Host.HostStatus
 	s.line(n.Name, "%s, %s, pid %d, %s, up %s", replica, h.Endpoint, h.PID, h.Version, uptime(h))
 	s.line("", "mirror %s, sweeper %s, disk %s", mirrorBrief(h, n.Lag), sweeperWords(h), diskBrief(h))
 }
@@ -164,14 +180,16 @@ func uptime(h durablestream.HostStatus) time.Duration {
 	return time.Since(time.UnixMilli(h.Since)).Round(time.Second)
 }
 
-func mirrorBrief(h durablestream.HostStatus, lag uint64) string {
+func mirrorBrief(h durablestream.HostStatus, lag *uint64) string {
 	switch {
 	case h.MirrorOff:
 		return "off"
 	case h.MirrorError != "":
 		return "STOPPED"
-	case lag > 0:
-		return fmt.Sprintf("%d behind", lag)
+	case lag == nil:
+		return fmt.Sprintf("at position %d", h.MirrorSeq)
+	case *lag > 0:
+		return fmt.Sprintf("%d behind", *lag)
 	}
 	return "up to date"
 }
@@ -186,14 +204,18 @@ func diskBrief(h durablestream.HostStatus) string {
 	return size(h.DiskFree) + " free"
 }
 
-func mirrorWords(h durablestream.HostStatus, lag uint64) string {
+func mirrorWords(h durablestream.HostStatus, lag *uint64) string {
 	switch {
 	case h.MirrorOff:
 		return "off"
+	case lag == nil && h.MirrorError != "":
+		return "STOPPED"
+	case lag == nil:
+		return fmt.Sprintf("%s, at position %d", durablestream.MirrorFile, h.MirrorSeq)
 	case h.MirrorError != "":
-		return fmt.Sprintf("STOPPED, %s behind", count(lag, "position"))
-	case lag > 0:
-		return fmt.Sprintf("%s, %s behind, %s written", durablestream.MirrorFile, count(lag, "position"), count(h.MirrorLines, "line"))
+		return fmt.Sprintf("STOPPED, %s behind", count(*lag, "position"))
+	case *lag > 0:
+		return fmt.Sprintf("%s, %s behind, %s written", durablestream.MirrorFile, count(*lag, "position"), count(h.MirrorLines, "line"))
 	}
 	return fmt.Sprintf("%s, up to date, %s written", durablestream.MirrorFile, count(h.MirrorLines, "line"))
 }

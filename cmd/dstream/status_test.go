@@ -54,6 +54,9 @@ func TestStatusOfAStoppedHost(t *testing.T) {
 	require.True(t, a.Running)
 	require.Equal(t, alarmStopped, a.Alarms[0].Name)
 	require.Equal(t, cmd.Process.Pid, a.Host.PID)
+	for _, unknown := range []string{"position", "messages", "missing", "mirror_lag", "disk_full", "disk_free", "mirror_seq", "checked"} {
+		require.NotContains(t, out, `"`+unknown+`"`)
+	}
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
 	require.Eventually(t, func() bool {
@@ -162,8 +165,19 @@ func TestStatusOfACluster(t *testing.T) {
 			"n%d and n%d do not answer", min(lost, other)+1, max(lost, other)+1))
 	}, 30*time.Second, 100*time.Millisecond, "%v", s.Reasons)
 	require.True(t, a.has(alarmUnreadable, ""))
-	require.Len(t, a.Nodes, 1)
-	require.Equal(t, n.procs[3-lost-other].Process.Pid, a.Nodes[0].Host.PID)
+	require.Nil(t, a.Position, "what is not known is left out")
+	require.Equal(t, n.procs[3-lost-other].Process.Pid, a.Nodes[slices.IndexFunc(a.Nodes, func(x nodeAnswer) bool { return !x.Silent })].Host.PID)
+	require.Len(t, a.Silent, 2)
+
+	// Nobody is there any more.
+	require.NoError(t, n.procs[3-lost-other].Process.Kill())
+	<-n.exit[3-lost-other]
+	status, out, words := dstream(t, servers, "status", "--json")
+	require.Equal(t, exitFailed, status)
+	require.Empty(t, words)
+	require.Contains(t, out, "none of the servers answers: start the nodes")
+	require.NotContains(t, out, `"position"`)
+	require.NotContains(t, out, `"mirror_lag"`)
 }
 
 // A replica that is behind for a moment is no alarm; one that stays behind is.

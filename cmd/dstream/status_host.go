@@ -1,0 +1,40 @@
+package main
+
+import (
+	"encoding/json"
+
+	"durablestream"
+	"durablestream/event"
+)
+
+// hostAnswer is a host's status, of which only what is known is printed.
+type hostAnswer struct {
+	durablestream.HostStatus
+	stopped bool // only what its address file says is known
+}
+
+// MarshalJSON leaves out what is not known.
+func (h hostAnswer) MarshalJSON() ([]byte, error) {
+	// These hide the fields of the same names; a nil one is left out.
+	v := struct {
+		durablestream.HostStatus
+		SyncAlways  *bool           `json:"sync_always,omitempty"`
+		DiskFree    *int64          `json:"disk_free,omitempty"`
+		DiskFloor   *int64          `json:"disk_floor,omitempty"`
+		DiskFull    *bool           `json:"disk_full,omitempty"`
+		MirrorSeq   *event.Sequence `json:"mirror_seq,omitempty"`
+		MirrorLines *uint64         `json:"mirror_lines,omitempty"`
+		Checked     *int64          `json:"checked,omitempty"`
+	}{HostStatus: h.HostStatus}
+	if h.stopped {
+		return json.Marshal(v)
+	}
+	v.SyncAlways, v.DiskFree, v.DiskFloor, v.Checked = &h.SyncAlways, &h.DiskFree, &h.DiskFloor, &h.Checked
+	if h.DiskFloor >= 0 {
+		v.DiskFull = &h.DiskFull
+	}
+	if !h.MirrorOff {
+		v.MirrorSeq, v.MirrorLines = &h.MirrorSeq, &h.MirrorLines
+	}
+	return json.Marshal(v)
+}
