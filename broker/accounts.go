@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -60,11 +61,14 @@ func (c Config) applyTLS(opts *server.Options) error {
 // load reads the files. The result is for a server's side of clients and of routes.
 func (t TLSConfig) load() (*tls.Config, error) {
 	if t.Cert == "" || t.Key == "" {
-		return nil, errors.New("broker: TLS needs a certificate and its key: give both")
+		return nil, asConfig(errors.New("broker: TLS needs a certificate and its key: give both"))
 	}
 	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	if err != nil {
 		return nil, fmt.Errorf("broker: the TLS certificate %s and key %s cannot be used: %w", t.Cert, t.Key, err)
+	}
+	if err := inTime(t.Cert, cert.Leaf, time.Now()); err != nil {
+		return nil, err
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	if t.CA == "" {
@@ -80,6 +84,21 @@ func (t TLSConfig) load() (*tls.Config, error) {
 	}
 	cfg.ClientCAs, cfg.ClientAuth = cfg.RootCAs, tls.VerifyClientCertIfGiven
 	return cfg, nil
+}
+
+// inTime refuses a certificate that nobody would take today.
+func inTime(path string, cert *x509.Certificate, now time.Time) error {
+	var word string
+	switch {
+	case now.Before(cert.NotBefore):
+		word = "is not valid yet"
+	case now.After(cert.NotAfter):
+		word = "has expired"
+	default:
+		return nil
+	}
+	return fmt.Errorf("broker: the TLS certificate %s %s: it is valid from %s to %s, and it is %s now: make another one (dstream keys tls), or set this machine's clock",
+		path, word, cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
 // checkListen refuses to let other machines in unless it is known who they are and

@@ -71,12 +71,12 @@ func (c Config) clusterOptions(opts *server.Options) error {
 		return err
 	}
 	if port <= 0 {
-		return fmt.Errorf("broker: cluster listen address %q: must have a port, which the other nodes' routes name", c.Cluster.Listen)
+		return asConfig(fmt.Errorf("broker: cluster listen address %q: must have a port, which the other nodes' routes name", c.Cluster.Listen))
 	}
 	for _, r := range c.Cluster.Routes {
 		u, err := url.Parse(r)
 		if err != nil || u.Scheme != "nats" || u.Port() == "" {
-			return fmt.Errorf("broker: route %q: must be nats://host:port", r)
+			return asConfig(fmt.Errorf("broker: route %q: must be nats://host:port", r))
 		}
 		opts.Routes = append(opts.Routes, u)
 	}
@@ -90,7 +90,7 @@ func (c Config) clusterOptions(opts *server.Options) error {
 	// Both ends of a route show a certificate of the same authority.
 	tc, err := c.TLS.load()
 	if err == nil && tc.ClientCAs == nil {
-		err = errors.New("broker: TLS between nodes needs the authorities, too: each verifies the other")
+		err = asConfig(errors.New("broker: TLS between nodes needs the authorities, too: each verifies the other"))
 	}
 	if err != nil {
 		return err

@@ -106,7 +106,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Cluster != nil {
 		cluster, err := c.Cluster.withDefaults(c.Name)
 		if err != nil {
-			return c, err
+			return c, asConfig(err)
 		}
 		c.Cluster = &cluster
 	}
@@ -159,11 +159,11 @@ func (c Config) options(token string) (*server.Options, error) {
 func (c Config) listenAddress(what, address string) (host string, port int, err error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", 0, fmt.Errorf("broker: %s address %q: must be host:port, such as %s", what, address, defaultListen)
+		return "", 0, asConfig(fmt.Errorf("broker: %s address %q: must be host:port, such as %s", what, address, defaultListen))
 	}
 	port, err = strconv.Atoi(portText)
 	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("broker: %s address %q: the port must be 0 (any free one) to 65535", what, address)
+		return "", 0, asConfig(fmt.Errorf("broker: %s address %q: the port must be 0 (any free one) to 65535", what, address))
 	}
-	return host, port, c.checkListen(what+" address", address, host)
+	return host, port, asConfig(c.checkListen(what+" address", address, host))
 }

@@ -207,6 +207,9 @@ func (r *restorer) mark(ctx context.Context, on bool) error {
 	if err == nil && wire.IsRestoring(s.CachedInfo().Config) != on {
 		_, err = r.js.UpdateStream(ctx, wire.MarkRestoring(s.CachedInfo().Config, on))
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the host does not answer: another restore of this log is perhaps under way, or has just ended: wait for its end, and look with 'dstream status' before you begin again: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot mark the Log as being restored (%v): %w", on, err)
 	}

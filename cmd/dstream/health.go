@@ -96,9 +96,16 @@ func askHealth(ctx context.Context, addr, ca string) (monitor.Health, error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within %s", healthWait)
 		}
+		if errors.Is(err, http.ErrSchemeMismatch) {
+			return h, fmt.Errorf("no health from %s: it does not speak https: ask http://%s", addr, req.URL.Host)
+		}
 		return h, fmt.Errorf("no health from %s: %w; is 'dstream serve --monitor' running there?", addr, err)
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if r.StatusCode == http.StatusBadRequest && strings.Contains(string(body), "HTTPS server") {
+		_ = r.Body.Close() // it was only read
+		return h, fmt.Errorf("no health from %s: it speaks https there: ask https://%s, with --tls-ca for an authority of your own", addr, req.URL.Host)
+	}
 	if err = errors.Join(err, r.Body.Close()); err == nil {
 		err = json.Unmarshal(body, &h)
 	}

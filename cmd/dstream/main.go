@@ -95,6 +95,15 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 		return usage(fmt.Errorf("%w: see '%s --help'", err, cmd.CommandPath()))
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case o.dir == "":
+			return usage(errors.New("--dir (DSTREAM_DIR) is empty: it names the directory of the log, .opencode if it is left out"))
+		case (o.tls.Cert == "") != (o.tls.Key == ""):
+			return usage(errors.New("--tls-cert and --tls-key go together: a certificate, and its own key"))
+		}
+		return nil
+	}
 	f := root.PersistentFlags()
 	f.StringVar(&o.dir, "dir", fromEnv("DSTREAM_DIR", ".opencode"), "directory of the log and its mirror ($DSTREAM_DIR)")
 	f.StringSliceVar(&o.servers, "server", serversFromEnv(), "NATS server that holds the log, instead of a host in --dir (repeatable, $DSTREAM_SERVER)")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -52,6 +53,10 @@ func (w *watched) listen(address string, logger *slog.Logger) (err error) {
 		Look:   w.look,
 		Logger: logger,
 	})
+	var wrong *monitor.ListenError
+	if errors.As(err, &wrong) {
+		return usage(err)
+	}
 	return err
 }
 

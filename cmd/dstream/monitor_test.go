@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -154,12 +155,25 @@ func TestHealthOfSomethingElse(t *testing.T) {
 	require.Contains(t, words, "does not answer as a monitor of dstream does")
 }
 
+// Who asks in the wrong scheme is told the right one.
+func TestHealthOfTheOtherScheme(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(secure.Close)
+	_, _, words := dstream(t, "health", secure.Listener.Addr().String())
+	require.Contains(t, words, "ask https://"+secure.Listener.Addr().String())
+	open := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(open.Close)
+	_, _, words = dstream(t, "health", "https://"+open.Listener.Addr().String())
+	require.Contains(t, words, "ask http://"+open.Listener.Addr().String())
+}
+
 // The monitor is not shown to others by mistake.
 func TestMonitorStaysOnTheLoopback(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), ".opencode")
 	status, _, words := dstream(t, "--dir", dir, "serve", "--monitor", "0.0.0.0:0")
-	require.Equal(t, exitFailed, status)
+	require.Equal(t, exitUsage, status)
 	require.Contains(t, words, "can be reached by others: it needs keys and TLS")
 	require.NoDirExists(t, dir)
 }

@@ -74,6 +74,10 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 		fmt.Fprintln(cmd.ErrOrStderr(), "stopped")
 		return nil
 	}
+	var wrong *broker.ConfigError
+	if errors.As(err, &wrong) {
+		return usage(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -181,11 +185,14 @@ func standBy(ctx context.Context, words io.Writer, d *durablestream.DurableStrea
 }
 
 // dirFlag is what others must add to reach the same log.
-func dirFlag(o *options) string {
-	if o.dir == ".opencode" {
-		return ""
+func dirFlag(o *options) (flags string) {
+	if o.dir != ".opencode" {
+		flags = " --dir " + o.dir
 	}
-	return " --dir " + o.dir
+	if o.tls.Cert != "" && o.tls.CA != "" {
+		flags += " --tls-ca " + o.tls.CA
+	}
+	return flags
 }
 
 // liveLine rewrites one line with counts until ctx ends.

@@ -115,16 +115,23 @@ func (s *Server) Stop() error {
 	return s.err
 }
 
-// CheckListen says whether an address is one to listen on. open allows those that
+// ListenError is a Config.Listen that is none, or must not be used.
+type ListenError struct{ Listen, Rule string }
+
+func (e *ListenError) Error() string {
+	return fmt.Sprintf("monitor: listen address %q%s", e.Listen, e.Rule)
+}
+
+// CheckListen says with a *ListenError whether an address is one to listen on. open allows those that
 // others can reach.
 func CheckListen(listen string, open bool) error {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
-		return fmt.Errorf("monitor: listen address %q: must be host:port, such as 127.0.0.1:8222", listen)
+		return &ListenError{listen, ": must be host:port, such as 127.0.0.1:8222"}
 	}
 	ip := net.ParseIP(host)
 	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && !open {
-		return fmt.Errorf("monitor: listen address %q can be reached by others: it needs keys and TLS, or --insecure", listen)
+		return &ListenError{listen, " can be reached by others: it needs keys and TLS, or --insecure"}
 	}
 	return nil
 }
