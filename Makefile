@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cluster test test-servers lint vuln bench figures fuzz kill races faults soak clean
+.PHONY: run build image cluster test test-servers sdk sdk-test lint vuln bench figures fuzz kill races faults soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -31,6 +31,13 @@ test: ## all tests
 test-servers: ## the tests that any server must pass, with a plain nats-server and with three
 	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./sweeper ./mirror
 	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./sweeper ./mirror
+
+SDK := plugin/opencode/sdk
+sdk: ## the TypeScript SDK for Node, as JavaScript in plugin/opencode/sdk/dist (npm and Node 20)
+	cd $(SDK) && npm ci --no-fund --no-audit && npm run build
+
+sdk-test: build ## the SDK's tests under Node 20, and with BUN=… its Quick Start under that Bun
+	cd $(SDK) && npm ci --no-fund --no-audit && DSTREAM_BIN=$(CURDIR)/$(BIN) npm test
 
 kill: ## 200 rounds of kill -9 of a host under load, with serve and with eight agents that host
 	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run "TestKill|TestManyWorkers" -v ./cmd/dstream
