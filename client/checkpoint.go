@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"durablestream/event"
 	"durablestream/internal/wire"
 	"durablestream/projection"
@@ -225,6 +227,9 @@ func (c *Client) decision(ctx context.Context, id string) (*projection.Decision,
 // that is written once. nil if the guard was never written.
 func (c *Client) firstBehind(ctx context.Context, guard string) (*event.Recorded, error) {
 	m, err := c.lastOn(ctx, guard)
+	if err == nil && m == nil {
+		err = c.neverWritten(ctx, guard)
+	}
 	if err != nil || m == nil {
 		return nil, err
 	}
@@ -233,6 +238,29 @@ func (c *Client) firstBehind(ctx context.Context, guard string) (*event.Recorded
 		err = fmt.Errorf("%s (seq %d) stands without its event: somebody wrote it by hand, or the store is damaged", guard, m.Sequence)
 	}
 	return r, err
+}
+
+// neverWritten makes sure that a guard that cannot be read was never written: the
+// engine leaves out a message that is damaged as if it were not there, and lets the
+// same be written again, but its count of the subject's messages still has it.
+func (c *Client) neverWritten(ctx context.Context, guard string) error {
+	var written uint64
+	err := c.retry(ctx, func(ctx context.Context) error {
+		info, err := (*c.log.Load()).Info(ctx, jetstream.WithSubjectFilter(guard))
+		if err == nil {
+			written = info.State.Subjects[guard]
+		}
+		return err
+	})
+	if err == nil && written > 0 {
+		// Perhaps it was written between the two looks.
+		m, again := c.lastOn(ctx, guard)
+		if again == nil && m != nil {
+			return nil
+		}
+		err = errors.Join(again, fmt.Errorf("%s was written and cannot be read: the log is damaged; 'dstream doctor' says what is wrong and repairs it", guard))
+	}
+	return err
 }
 
 // Checkpoints lists the checkpoints in the order of their requests; with pending
