@@ -61,7 +61,7 @@ figures: ## figures of this machine, each beside its neighbour
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME
-	@set -e; for pkg in ./event ./internal/wire ./legacy ./mirror; do \
+	@set -e; for pkg in ./event ./internal/rpc ./internal/wire ./legacy ./mirror; do \
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done

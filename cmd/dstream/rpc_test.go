@@ -363,3 +363,31 @@ func TestRPCWithAnotherClient(t *testing.T) {
 	p.waitEnd()
 	c.Close()
 }
+
+// A log that does not answer any more does not keep the process for ever, and what was
+// not carried out is said.
+func TestRPCGivesUp(t *testing.T) {
+	t.Parallel()
+	dir := rpcDir(t)
+	host := as(t, "dstream", &syncBuffer{}, nil, "--dir", dir, "serve")
+	require.NoError(t, host.Start())
+	require.Eventually(t, func() bool {
+		return exec.Command("test", "-e", filepath.Join(dir, "durable_stream", "address")).Run() == nil
+	}, 20*time.Second, 10*time.Millisecond)
+	p := startRPC(t, dir, "--drain", "500ms")
+	p.ask("initialize", map[string]any{})
+	require.NoError(t, host.Process.Signal(syscall.SIGSTOP))
+	for i := range 10 {
+		p.send(i, "append", numbered("ses", i))
+	}
+	require.NoError(t, p.in.Close())
+	m := p.read()
+	require.Equal(t, "unknown_outcome", m.Error.Data["error"])
+	select {
+	case err := <-p.ended:
+		require.ErrorContains(t, err, "exit status 1")
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "dstream rpc did not end", p.words.String())
+	}
+	require.Eventually(t, func() bool { return strings.Contains(p.words.String(), "9 requests were not carried out") }, 5*time.Second, 10*time.Millisecond, "%v", p.words)
+}

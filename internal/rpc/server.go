@@ -54,6 +54,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 // quiet is how long the input may bring nothing before it counts as ended, once the
 // process was asked to end: what the caller wrote before that is in the pipe.
 const quiet = 100 * time.Millisecond
@@ -90,7 +92,7 @@ func Serve(ctx context.Context, cfg Config) error {
 		cfg.Flush = 2 * time.Second
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+		cfg.Logger = discard
 	}
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
