@@ -28,6 +28,9 @@ cluster: build ## three nodes and a mirror on the loopback, until Ctrl-C; ARGS=-
 test: ## all tests
 	$(GO) test $(RACE) -timeout 20m ./...
 
+test-plain: ## the tests that any server must pass, with a plain nats-server
+	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./sweeper ./mirror
+
 test-servers: ## the tests that any server must pass, with a plain nats-server and with three
 	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./sweeper ./mirror
 	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./sweeper ./mirror

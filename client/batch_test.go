@@ -93,11 +93,12 @@ func TestBatchWithAUsedID(t *testing.T) {
 	twice[0].ID, twice[2].ID = "x", "x"
 	_, err = h.Client.AppendBatch(t.Context(), twice)
 	require.ErrorIs(t, err, client.ErrDuplicateID, "twice in one batch")
-	require.EqualValues(t, 1, position(t, h.Client), "none was stored")
+	require.Len(t, query(t, h.Client, event.Filter{}), 1, "none was stored")
 
+	before := position(t, h.Client) // on a cluster a barrier was, to make sure of it
 	rs, err := h.Client.AppendBatch(t.Context(), numbered(3))
 	require.NoError(t, err, "nothing is left in the way")
-	require.EqualValues(t, 4, rs[2].Seq)
+	require.Equal(t, before+3, rs[2].Seq)
 }
 
 // A batch that was begun and not committed leaves nothing, whether its sender goes,
