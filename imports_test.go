@@ -29,7 +29,7 @@ var imports = map[string]struct {
 	"legacy":           {ours: []string{"event"}},
 	"opencode":         {ours: []string{"event"}},
 	"internal/monitor": {ours: []string{"event"}},
-	"internal/rpc":     {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/rpc":     {ours: []string{"event", "projection", "opencode", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 }
 
 func TestImportTable(t *testing.T) {

@@ -80,6 +80,10 @@ func (c *Client) prepare(e event.Event) (event.Recorded, error) {
 // restore adds to its headers, so that an event that is taken once always fits.
 const headerRoom = 256
 
+// MaxPayload is the most bytes that the server takes in one message now, headers
+// included.
+func (c *Client) MaxPayload() int { return int(c.nc.MaxPayload()) }
+
 // checkSize refuses what the server would not take: also what the role of this key
 // does not allow.
 func (c *Client) checkSize(msgs ...*nats.Msg) error {

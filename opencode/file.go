@@ -11,7 +11,7 @@ import (
 // edit is a file that OpenCode said it wrote, until the watcher says so too.
 type edit struct {
 	session string
-	at      time.Time
+	at      int64 // by OpenCode, Unix ms
 }
 
 func (t *Translator) file() (path string, ok bool) {
@@ -29,7 +29,7 @@ func (t *Translator) fileEdited() bool {
 		return false
 	}
 	c := t.caller(path, true)
-	e := edit{at: t.now}
+	e := edit{at: t.at}
 	if c != nil {
 		e.session = c.session.id
 	}
@@ -48,8 +48,8 @@ func (t *Translator) fileWatched() bool {
 	if !ok {
 		return false
 	}
-	const soon = 5 * time.Second
-	if e, ok := t.edits[path]; ok && t.now.Sub(e.at) <= soon {
+	const soon = 5 * int64(time.Second/time.Millisecond)
+	if e, ok := t.edits[path]; ok && t.at-e.at <= soon {
 		delete(t.edits, path)
 		t.plain(draft{typ: typeName(t.bus.Type), session: e.session, payload: t.bus.Properties})
 		return true

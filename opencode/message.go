@@ -42,21 +42,37 @@ func (s *session) actor(messageID string) string {
 	return "agent/" + agent
 }
 
+// messageInfo is what matters here of a message.
+type messageInfo struct {
+	ID        string `json:"id"`
+	SessionID string `json:"sessionID"`
+	Role      string `json:"role"`
+	Agent     string `json:"agent"`
+	Time      struct {
+		Completed json.RawMessage `json:"completed"`
+	} `json:"time"`
+}
+
+func readMessage(raw json.RawMessage) (i messageInfo, ok bool) {
+	ok = isObject(raw) && read(raw, &i) && i.ID != ""
+	return i, ok
+}
+
+func (m *message) learn(i messageInfo) {
+	m.role, m.agent = cmp.Or(i.Role, m.role), cmp.Or(i.Agent, m.agent)
+	m.completed = m.completed || len(i.Time.Completed) > 0 && string(i.Time.Completed) != "null"
+}
+
 func (t *Translator) messageUpdated() bool {
 	var p struct {
 		SessionID string          `json:"sessionID"`
 		Info      json.RawMessage `json:"info"`
 	}
-	var i struct {
-		ID        string `json:"id"`
-		SessionID string `json:"sessionID"`
-		Role      string `json:"role"`
-		Agent     string `json:"agent"`
-		Time      struct {
-			Completed json.RawMessage `json:"completed"`
-		} `json:"time"`
+	if !read(t.bus.Properties, &p) {
+		return false
 	}
-	if !read(t.bus.Properties, &p) || !isObject(p.Info) || !read(p.Info, &i) || i.ID == "" {
+	i, ok := readMessage(p.Info)
+	if !ok {
 		return false
 	}
 	session := cmp.Or(p.SessionID, i.SessionID)
@@ -72,11 +88,10 @@ func (t *Translator) messageUpdated() bool {
 		}
 		s.messages = append(s.messages, m)
 	}
-	m.role, m.agent = cmp.Or(i.Role, m.role), cmp.Or(i.Agent, m.agent)
+	m.learn(i)
 	if m.role == "assistant" {
 		s.agent = cmp.Or(i.Agent, s.agent)
 	}
-	m.completed = m.completed || len(i.Time.Completed) > 0 && string(i.Time.Completed) != "null"
 	if m.completed && m.role == "assistant" {
 		for _, key := range sortedKeys(s.texts) {
 			if x := s.texts[key]; x.messageID == m.id {
@@ -169,7 +184,7 @@ func (s *session) bound(t *Translator) {
 	clear(s.texts)
 	for key, c := range s.calls {
 		if c.done || len(s.calls) >= keepParts {
-			c.lag.dirty = false
+			t.saved(&c.lag)
 			delete(s.calls, key)
 		}
 	}

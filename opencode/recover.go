@@ -54,6 +54,7 @@ type UnknownTool struct {
 	Instance  string         `json:"instance,omitempty"`
 
 	intent, child string
+	sum           [32]byte // of the part as it was stored last
 }
 
 // Question is an open checkpoint that OpenCode asked for.
@@ -69,6 +70,11 @@ type Question struct {
 // Fold gathers a Recovery from events in the order of the log. The zero value is
 // ready. It keeps a few hundred bytes a session, and the last texts of those at work.
 type Fold struct {
+	// Instance is a run of OpenCode that goes on: what its Translator had in memory is
+	// gathered too, for Seed. Default: none.
+	Instance string
+
+	memory    *memory
 	sessions  map[string]*Session
 	idle      map[string]bool // the session's last turn ended
 	questions map[string]*Question
@@ -76,7 +82,7 @@ type Fold struct {
 }
 
 // agent is a sub-agent: who started it, and the session of its own.
-type agent struct{ parent, child string }
+type agent struct{ parent, child, instance string }
 
 // Recover folds all events.
 func Recover(events iter.Seq[event.Recorded]) Recovery {
@@ -97,6 +103,9 @@ func (f *Fold) Apply(r event.Recorded) {
 	if f.sessions == nil {
 		f.sessions, f.idle = map[string]*Session{}, map[string]bool{}
 		f.questions, f.intents = map[string]*Question{}, map[string]agent{}
+	}
+	if f.Instance != "" && f.Instance == instance(r) {
+		f.remember(r)
 	}
 	if f.checkpoint(r) {
 		return
@@ -228,8 +237,9 @@ func (f *Fold) tool(s *Session, r event.Recorded) {
 	if !read(r.Payload, &u.Tool) {
 		return
 	}
+	u.sum = sum(r.Payload)
 	if i := slices.IndexFunc(s.Tools, func(o UnknownTool) bool { return o.ID == u.ID }); i >= 0 {
-		s.Tools[i].Tool = u.Tool
+		s.Tools[i].Tool, s.Tools[i].sum = u.Tool, u.sum
 		return
 	}
 	if r.Type == event.ExecutionToolStart {
@@ -253,7 +263,7 @@ func (f *Fold) spawned(s *Session, r event.Recorded) {
 	if !read(r.Payload, &p) || p.Session == "" {
 		return
 	}
-	f.intents[p.ID] = agent{s.ID, p.Session}
+	f.intents[p.ID] = agent{s.ID, p.Session, instance(r)}
 	s.Agents = append(s.Agents, p.Session)
 	for i := range s.Tools {
 		if s.Tools[i].ID == p.ID {
@@ -336,36 +346,4 @@ func (f *Fold) Recovery() Recovery {
 		return cmp.Or(cmp.Compare(a.LastSeq, b.LastSeq), cmp.Compare(a.ID, b.ID))
 	})
 	return out
-}
-
-// Seed gives a new Translator what the log knows, when the process that translates
-// was started again beside an OpenCode that goes on: families and agents of all
-// sessions, and what was open in this very instance (Config.Instance). What another
-// run left open stays as it is.
-func (t *Translator) Seed(f *Fold) {
-	for _, s := range f.sessions {
-		if s.Deleted {
-			continue
-		}
-		n := t.session(s.ID)
-		n.learn(info{ParentID: s.ParentID, Agent: s.Agent, Directory: s.Directory})
-		if t.cfg.Instance == "" || s.Instance != t.cfg.Instance {
-			continue
-		}
-		n.busy, n.idle = s.Interrupted, f.idle[s.ID]
-		n.aborted = s.Error == "MessageAbortedError"
-		for _, u := range s.Tools {
-			if u.Instance != t.cfg.Instance {
-				continue
-			}
-			c := &call{session: n, partID: u.ID, callID: u.CallID, message: u.MessageID, tool: u.Tool.Tool, started: true, intent: u.intent, child: u.child}
-			c.paths, c.scripts = mentions(u.State.Input)
-			n.calls[u.ID] = c
-		}
-	}
-	for _, q := range f.questions {
-		if t.cfg.Instance != "" && q.Instance == t.cfg.Instance {
-			t.asks[q.ID] = &ask{id: q.ID, session: q.session, call: q.CallID, event: q.event, options: q.Options}
-		}
-	}
 }

@@ -219,8 +219,9 @@ func (t *Translator) settle(s *session, why string) {
 		t.finish(s.texts[key])
 	}
 	t.withdraw(why, func(a *ask) bool { return a.session == s.id })
-	for key, c := range s.calls {
-		c.lag.dirty = false
+	for _, key := range sortedKeys(s.calls) {
+		c := s.calls[key]
+		t.saved(&c.lag)
 		if c.done || c.intent == "" { // a sub-agent may work on behind the session's back
 			delete(s.calls, key)
 		}
@@ -262,8 +263,8 @@ func (t *Translator) evict() {
 		if s.busy {
 			t.stats.Evictions++
 		}
-		for _, c := range s.calls {
-			c.lag.dirty = false
+		for _, key := range sortedKeys(s.calls) {
+			t.saved(&s.calls[key].lag)
 		}
 		delete(t.sessions, s.id)
 	}

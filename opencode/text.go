@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"hash"
 	"strconv"
+	"strings"
 	"time"
 
 	"durablestream/event"
@@ -31,6 +32,7 @@ type stream struct {
 	done   bool      // stored to its end
 	last   string    // the hash of what was stored last
 	stored time.Time // when
+	upTo   string    // the last bus event that is in it
 	fields textFields
 }
 
@@ -77,10 +79,20 @@ func (t *Translator) partDelta() bool {
 		t.stats.Late++
 		return true
 	}
+	if !after(t.bus.ID, x.upTo) {
+		return t.covered() // sent again: it is in the snapshot that Seed found
+	}
+	x.upTo = t.bus.ID
 	t.stats.Joined++
 	x.add(*p.Delta, t.cfg.Limit)
 	t.changed(x)
 	return true
+}
+
+// after reports whether one bus event came after another. Of ids that are not
+// OpenCode's nothing is known.
+func after(id, than string) bool {
+	return than == "" || len(id) != len(than) || !strings.HasPrefix(than, "evt_") || id > than
 }
 
 // add joins a piece. Memory ends at limit; size and hash go on.
@@ -120,9 +132,13 @@ func (t *Translator) textUpdated(s *session, p part) bool {
 	if !ended {
 		if x.size == 0 || len(p.Text) > x.size {
 			x.set(p.Text)
+			x.upTo = t.bus.ID
 		}
 		switch {
 		case len(p.Text) == 0: // begins
+			if x.last == "" {
+				t.hold(&x.lag) // what kind of text it is, nothing else tells
+			}
 			return t.covered()
 		case x.last != "" && t.now.Sub(x.stored) < t.cfg.Interval:
 			t.changed(x)
@@ -134,7 +150,8 @@ func (t *Translator) textUpdated(s *session, p part) bool {
 		return true
 	}
 	x.set(p.Text)
-	x.lag.dirty = false
+	x.upTo = t.bus.ID
+	t.saved(&x.lag)
 	if x.done && x.last == x.digest() {
 		return t.covered()
 	}
@@ -161,13 +178,15 @@ func (t *Translator) finish(x *stream) {
 	if !x.done && x.size > 0 {
 		t.textEvent(x, "final."+x.digest()[:16], false)
 	}
-	x.done, x.lag.dirty, x.buf = true, false, nil
+	t.saved(&x.lag)
+	x.done, x.buf = true, nil
 }
 
 // textEvent gives out what x has; rest tells its id, and "" is the bus event's.
 func (t *Translator) textEvent(x *stream, rest string, partial bool) {
 	text := string(x.buf)
-	x.last, x.stored, x.lag.dirty = x.digest(), t.now, false
+	x.last, x.stored = x.digest(), t.now
+	t.saved(&x.lag)
 	cuts := 0
 	if x.over != nil {
 		text, cuts = prefixOf(text, t.cfg.Limit/4)+cutMarker(x.size, x.last), 1
@@ -179,7 +198,7 @@ func (t *Translator) textEvent(x *stream, rest string, partial bool) {
 		Middle  bool   `json:"from_middle,omitempty"` // its beginning was not seen
 		textFields
 	}{event.Text{SessionID: x.session.id, MessageID: x.messageID, PartID: x.partID, Text: text}, x.field, partial, x.middle && len(x.buf) > 0, x.fields})
-	d := draft{typ: event.ExecutionTextSnapshot, session: x.session.id, actor: x.session.actor(x.messageID), payload: payload, cuts: cuts}
+	d := draft{typ: event.ExecutionTextSnapshot, session: x.session.id, actor: x.session.actor(x.messageID), payload: payload, cuts: cuts, upTo: x.upTo}
 	switch {
 	case x.field != "":
 		d.typ = prefix + "message.part.delta"

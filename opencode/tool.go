@@ -109,7 +109,8 @@ func (c *call) snapshot(t *Translator) {
 }
 
 func (t *Translator) toolEnded(c *call, p part, state toolState) {
-	c.lag.dirty, c.latest = false, nil
+	t.saved(&c.lag)
+	c.latest = nil
 	t.spawn(c, state)
 	c.done, c.paths, c.scripts = true, nil, nil
 	t.withdraw("the call ended without an answer", func(a *ask) bool {

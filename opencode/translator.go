@@ -72,10 +72,14 @@ type Translator struct {
 	clock    int64 // grows with each event: which session was used last
 
 	// of the event that is being taken
-	bus BusEvent
-	now time.Time
-	at  int64
-	out []Item
+	bus  BusEvent
+	now  time.Time
+	at   int64
+	out  []Item
+	held bool
+
+	released []int64
+	seed     *memory // of the process before
 }
 
 // New returns a Translator that knows nothing yet; see Seed.
@@ -104,6 +108,10 @@ func (t *Translator) Take(e BusEvent, now time.Time) []Item {
 		return nil
 	}
 	t.begin(e, now)
+	if t.seed != nil && t.told() {
+		t.stats.Repeated++
+		return t.end()
+	}
 	for _, s := range t.cfg.Skip {
 		if s == e.Type {
 			t.stats.Skipped++
@@ -216,7 +224,7 @@ func (t *Translator) isNew(id string) bool {
 }
 
 func (t *Translator) begin(e BusEvent, now time.Time) {
-	t.bus, t.now, t.at, t.out = e, now, busTime(e.ID, now), nil
+	t.bus, t.now, t.at, t.out, t.held = e, now, busTime(e.ID, now), nil, false
 	t.clock++
 }
 
@@ -235,6 +243,7 @@ type draft struct {
 	cause   string
 	payload json.RawMessage
 	cuts    int             // made in it already
+	upTo    string          // the last bus event that it holds; default: the one being taken
 	more    json.RawMessage // of the bus event, for metadata
 }
 
@@ -252,7 +261,7 @@ func (t *Translator) event(d draft) event.Event {
 		More     json.RawMessage `json:"opencode_properties,omitempty"`
 	}{Instance: t.cfg.Instance, Cut: cuts, More: d.more}
 	if d.id != "" && d.id != t.bus.ID {
-		meta.Event = t.bus.ID
+		meta.Event = cmp.Or(d.upTo, t.bus.ID)
 	}
 	if name, ok := cutPrefix(d.typ); ok && t.bus.Type != name {
 		meta.Type = clip(t.bus.Type, 1024)
@@ -330,6 +339,19 @@ func (t *Translator) sessionOf(properties json.RawMessage) string {
 	return ""
 }
 
+// Held says that the last event that was taken is not in the log with the items given
+// out so far, but will be: a piece of a text waits for its snapshot. The ticket comes
+// back from Released. So who is asked to make an event durable can tell when it is.
+func (t *Translator) Held() (ticket int64, held bool) { return t.clock, t.held }
+
+// Released gives the tickets of events that were held and are in the log with the items
+// given out by now; each once.
+func (t *Translator) Released() []int64 {
+	out := t.released
+	t.released = nil
+	return out
+}
+
 // lag is something that changes faster than it is stored.
 type lag interface {
 	behind() *lagState
@@ -340,11 +362,25 @@ type lagState struct {
 	dirty  bool
 	since  time.Time // the first change that is not stored
 	listed bool
+	held   []int64 // the tickets of what is not stored
+}
+
+// hold keeps a ticket for the event that is being taken until g is stored.
+func (t *Translator) hold(g *lagState) {
+	g.held, t.held = append(g.held, t.clock), true
+}
+
+// saved notes that nothing of g is to be stored any more.
+func (t *Translator) saved(g *lagState) {
+	g.dirty = false
+	t.released = append(t.released, g.held...)
+	g.held = nil
 }
 
 // changed notes that l is to be stored, at the latest after the interval.
 func (t *Translator) changed(l lag) {
 	g := l.behind()
+	t.hold(g)
 	if !g.dirty {
 		g.dirty, g.since = true, t.now
 	}
@@ -361,7 +397,7 @@ func (t *Translator) snapshots(all bool) {
 		g := l.behind()
 		if g.dirty && (all || t.now.Sub(g.since) >= t.cfg.Interval || t.now.Before(g.since)) {
 			l.snapshot(t)
-			g.dirty = false
+			t.saved(g)
 		}
 		if g.listed = g.dirty; g.dirty {
 			rest = append(rest, l)

@@ -19,6 +19,8 @@ type method struct {
 	waits bool
 	// reads: its answer may be large, and changes nothing if it is refused.
 	reads bool
+	// opencode: it does not wait for what came from OpenCode before it.
+	opencode bool
 }
 
 // methods are all there are. Filled by init, since rpc's own functions refer to it.
@@ -50,6 +52,7 @@ func init() {
 		"intent.abort":       {do: (*server).intentAbort},
 		"session.abort":      {do: (*server).sessionAbort},
 		"session.delete":     {do: (*server).sessionDelete},
+		"opencode.event":     {do: (*server).opencodeEvent, opencode: true},
 		"shutdown":           {do: (*server).shutDown},
 	}
 }
@@ -249,6 +252,11 @@ func endSession(k *call, end func(ctx context.Context, id, by, reason string) (c
 func (s *server) shutDown(k *call) (any, error) {
 	if err := decode(k.params, &struct{}{}); err != nil {
 		return nil, err
+	}
+	if s.bridge != nil {
+		if err := s.bridge.end(k.ctx); err != nil {
+			return nil, err
+		}
 	}
 	s.shutdown = true
 	return struct{}{}, nil

@@ -72,6 +72,10 @@ type server struct {
 	apart    sync.WaitGroup  // what holds nobody up
 	shutdown bool            // shutdown was called
 
+	bridge  *bridge // from OpenCode, once its first event has come
+	bridges sync.WaitGroup
+	fail    context.CancelCauseFunc // ends this session: the next one goes on
+
 	// Given to events that have none.
 	streamID, correlationID string
 
@@ -104,6 +108,9 @@ func Serve(ctx context.Context, cfg Config) error {
 	}
 	s.streamID = s.correlationID
 
+	ctx, s.fail = context.WithCancelCause(ctx)
+	defer s.fail(nil)
+
 	ended := make(chan struct{}) // the input has, or is as good as
 	read := make(chan error, 1)
 	go func() {
@@ -134,8 +141,16 @@ func Serve(ctx context.Context, cfg Config) error {
 	}()
 
 	err := s.serve(ctx)
+	if why := context.Cause(ctx); s.bridge == nil && why != nil && !errors.Is(why, context.Canceled) {
+		err = errors.Join(err, why)
+	}
+	if s.bridge != nil {
+		err = errors.Join(err, s.bridge.end(work))
+	}
 	endWaits()
 	s.apart.Wait()
+	giveUp()
+	s.bridges.Wait()
 	s.out.end()
 	select {
 	case <-written:
@@ -212,6 +227,9 @@ type call struct {
 	ctx    context.Context
 	params json.RawMessage
 	then   func() // done once the answer is on its way
+
+	later  bool             // the answer comes by finish
+	finish func(any, error) // may be called from anywhere, once
 }
 
 func (s *server) request(r *jrpc2.ParsedRequest) {
@@ -244,9 +262,7 @@ func (s *server) request(r *jrpc2.ParsedRequest) {
 	if m.waits {
 		ctx = s.waits
 	}
-	do := func() {
-		k := &call{ctx: ctx, params: r.Params}
-		result, err := m.do(s, k)
+	finish := func(result any, err error) {
 		switch {
 		case err != nil && m.waits && ctx.Err() != nil:
 			refuse(fault("shutting_down", "the input has ended: ask again in a new session", nil))
@@ -255,9 +271,20 @@ func (s *server) request(r *jrpc2.ParsedRequest) {
 		case len(id) > 0:
 			s.answer(id, result)
 		}
+	}
+	do := func() {
+		k := &call{ctx: ctx, params: r.Params, finish: finish}
+		result, err := m.do(s, k)
+		if k.later {
+			return
+		}
+		finish(result, err)
 		if k.then != nil && err == nil {
 			k.then()
 		}
+	}
+	if s.bridge != nil && !m.opencode {
+		s.bridge.drain(s.work)
 	}
 	if m.apart {
 		s.apart.Go(do)
