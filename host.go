@@ -220,7 +220,7 @@ func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
 		var damage *client.DamageError
 		if errors.As(err, &damage) { // an alarm: what can be appended and read goes on
 			h.sweepErr.Store(&err)
-			return nil
+			err = nil
 		}
 		if err != nil {
 			return err
@@ -228,14 +228,41 @@ func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
 	}
 	run, cancel := context.WithCancel(context.Background())
 	h.stopSweep, h.swept = cancel, make(chan error, 1)
-	go func() {
-		err := sweeper.Run(run, cfg)
-		if err != nil {
-			h.sweepErr.Store(&err)
-		}
-		h.swept <- err
-	}()
+	go func() { h.swept <- h.sweep(run, cfg) }()
 	return nil
+}
+
+// sweepAgain is how long the sweeper waits that met damage in the log, which somebody
+// repairs, perhaps on another node.
+const sweepAgain = 10 * time.Second
+
+// sweep runs the sweeper until ctx ends. What stops it is an alarm, until it goes on.
+func (h *host) sweep(ctx context.Context, cfg sweeper.Config) error {
+	for {
+		err := h.sweepErr.Load()
+		if err == nil {
+			fault := sweeper.Run(ctx, cfg)
+			if fault == nil {
+				return nil
+			}
+			h.sweepErr.Store(&fault)
+			err = &fault
+		}
+		var damage *client.DamageError
+		if !errors.As(*err, &damage) {
+			return *err
+		}
+		again := time.NewTimer(sweepAgain)
+		select {
+		case <-ctx.Done():
+			again.Stop()
+			return nil
+		case <-again.C:
+		}
+		if _, fault := sweeper.Sweep(ctx, cfg); fault == nil {
+			h.sweepErr.Store(nil)
+		}
+	}
 }
 
 func (h *host) endSweeper() error {

@@ -26,6 +26,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/internal/address"
+	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
 )
 
@@ -62,6 +63,8 @@ type Broker struct {
 	since  time.Time
 	disk   *diskWatch
 	scrub  *scrub
+	known  map[uint32]*scrubbed // blocks, as checkStore left them
+	found  []blocks.Damage      // by checkStore
 	ads    advertiser
 
 	store     *os.File // the store's directory
@@ -131,7 +134,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	b.disk = watchDisk(b)
-	b.scrub = startScrub(b)
+	if b.scrub, err = startScrub(ctx, b); err != nil {
+		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
+	}
 	return b, nil
 }
 
@@ -279,6 +284,11 @@ func (b *Broker) Stop(context.Context) error {
 		if b.server != nil {
 			b.server.Shutdown()
 			b.server.WaitForShutdown()
+		}
+		if b.scrub != nil && b.present() {
+			if err := b.keepChecked(b.scrub.known); err != nil {
+				b.cfg.Logger.Warn("what was checked of the store is checked again at the next start", "err", err)
+			}
 		}
 		if b.store != nil {
 			_ = b.store.Close() // it was only looked at

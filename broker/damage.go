@@ -1,11 +1,15 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"durablestream/internal/blocks"
+	"durablestream/internal/wire"
 )
 
 // DamagedError is a store that must not be hosted as it is: the end of its Log is
@@ -26,36 +30,94 @@ func (e *DamagedError) Error() string {
 }
 
 // checkStore looks at the store before the engine does, which cuts off a block at the
-// first record that it cannot read, with all that is whole behind it. It does so
-// only where it does not trust its index, after a crash for example; then it reads all
-// blocks itself, so that this costs no more than it does. Damaged blocks are copied
-// first. What a crash leaves at the end of the newest block was acknowledged to
-// nobody, and is no damage.
+// first record whose length it cannot believe, with all that is whole behind it: at
+// its start where it does not trust its index, after a crash for example, and later when
+// it reads the block. Where the engine reads all blocks at its start, so does this, and
+// costs no more than that; else it reads those that are not as they were when they
+// were last found whole. Damaged blocks are copied first. What a crash leaves at the
+// end of the newest block was acknowledged to nobody, and is no damage.
+//
+// It leaves what it learnt to the scrub.
 func (b *Broker) checkStore() error {
-	dir := blocks.Dir(filepath.Join(b.cfg.Dir, StoreDir), b.cfg.account())
-	last, current := blocks.LastWritten(dir)
-	if current {
-		return nil
+	dir := b.blocksDir()
+	if cfg, _, err := blocks.Stream(dir); err == nil && wire.CheckLog(cfg, 0) != nil {
+		b.known = map[uint32]*scrubbed{}
+		return nil // it is none of ours, and is refused
 	}
-	rep, err := blocks.Check(dir, blocks.Begins(dir), last)
+	files, err := blocks.List(dir)
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	files, err := blocks.List(dir)
-	if err != nil || len(files) == 0 {
-		return err
+	known, kept := b.readChecked(dir)
+	last, current := blocks.LastWritten(dir)
+	last = max(last, kept)
+	if b.known, _, err = readBlocks(files, known, !current); err != nil {
+		return fmt.Errorf("broker: %w", err)
 	}
-	newest := files[len(files)-1].Path
-	atEnd := rep.Last < last
+	rep := blocks.Join(inOrder(files, b.known), blocks.Begins(dir), last)
+	b.found = rep.Damage
+	if len(rep.Damage) == 0 {
+		return nil
+	}
+	newest, atEnd := "", rep.Last < last
+	if n := len(files); n > 0 {
+		newest = files[n-1].Path
+		for _, s := range b.known[files[n-1].Index].Bad { // it would be cut off when it is read
+			atEnd = atEnd || !s.Framed && s.End < files[n-1].Size
+		}
+	}
 	for _, d := range rep.Damage {
 		b.cfg.Logger.Error("the store is damaged: 'dstream doctor' repairs it", "seq", d.Range.String(), "file", d.File, "offset", d.Off, "err", d.Why)
-		if err := keepBlock(b.cfg.Dir, d.File); err != nil {
-			return fmt.Errorf("broker: cannot keep a copy of the damaged block %s: %w", d.File, err)
+		if d.File != "" {
+			if err := keepBlock(b.cfg.Dir, d.File); err != nil {
+				return fmt.Errorf("broker: cannot keep a copy of the damaged block %s: %w", d.File, err)
+			}
 		}
-		atEnd = atEnd || d.File == newest && d.Off > 0
+		atEnd = atEnd || !current && d.File == newest && d.Off > 0
 	}
 	if atEnd {
 		return &DamagedError{b.cfg.Dir, rep.Damage}
 	}
 	return nil
+}
+
+// keep copies a damaged block.
+func (s *scrub) keep(path string) {
+	if err := keepBlock(s.b.cfg.Dir, path); err != nil {
+		s.b.cfg.Logger.Warn("cannot keep a copy of a damaged block", "file", path, "err", err)
+	}
+}
+
+// mostKept bounds the copies of damaged blocks, each of some 8 MB.
+const mostKept = 32
+
+// keepBlock copies a block file to the directory of the damaged ones, under a name that
+// tells its state.
+func keepBlock(dir, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	aside := filepath.Join(dir, DamagedDir)
+	to := filepath.Join(aside, fmt.Sprintf("%s.%s", filepath.Base(path), info.ModTime().UTC().Format("20060102T150405.000")))
+	if _, err := os.Stat(to); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(aside, 0o700); err != nil {
+		return err
+	}
+	if kept, err := os.ReadDir(aside); err != nil || len(kept) >= mostKept {
+		return errors.Join(err, fmt.Errorf("%s holds %d already", aside, len(kept)))
+	}
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	copied, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(copied, from)
+	return errors.Join(err, copied.Sync(), copied.Close())
 }

@@ -2,17 +2,18 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"durablestream/event"
 	"durablestream/internal/blocks"
@@ -31,16 +32,23 @@ import (
 // the Log's configuration, where every reader sees it (see package client). A damaged
 // block is copied to the directory "damaged" while it is as it was found: the engine
 // may cut it off at any time.
+//
+// A reader that could not see by itself that something was left out asks, on
+// wire.CheckSubject, when it has read: then what has changed is read at once, and what
+// is damaged is the answer. Until the answer nobody rests.
 type scrub struct {
-	b     *Broker
-	dir   string // of the blocks
-	known map[uint32]*scrubbed
-	state atomic.Pointer[Damage]
-	marks []wire.Range // that this process has written
-	told  string
-	asked time.Time // when the mark was last looked at
-	quit  chan struct{}
-	done  chan struct{}
+	b      *Broker
+	dir    string // of the blocks
+	known  map[uint32]*scrubbed
+	state  atomic.Pointer[Damage]
+	marks  []wire.Range // that this process has written
+	told   string
+	marked time.Time // when the mark was last looked at
+	kept   time.Time // when what is known was last written to CheckedFile
+	fresh  bool      // a file was read since
+	asking chan *nats.Msg
+	quit   chan struct{}
+	done   chan struct{}
 }
 
 // scrubbed is a file as it was when it was read.
@@ -62,20 +70,39 @@ const (
 	scrubEvery = 30 * time.Second
 	scrubShare = 50 // one part in so many of a core
 	scrubAgain = 10 * time.Second
-	scrubGrown = 5 * time.Second // how often the newest file is read while it grows
+	scrubGrown = 5 * time.Second        // how often the newest file is read while it grows
+	askedGrown = 250 * time.Millisecond // the same, where a reader asks
+	scrubKeep  = 30 * time.Second
+	// racy is how long after a change of a file another one may have the same time.
+	racy = 20 * time.Millisecond
 )
 
 // DamagedDir is inside Config.Dir and keeps copies of damaged blocks.
 const DamagedDir = "damaged"
 
-func startScrub(b *Broker) *scrub {
+// startScrub goes on from what checkStore has found, and on a lone host marks it before
+// anybody reads.
+func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
 	s := &scrub{
-		b: b, known: map[uint32]*scrubbed{}, quit: make(chan struct{}), done: make(chan struct{}),
-		dir: blocks.Dir(filepath.Join(b.cfg.Dir, StoreDir), b.cfg.account()),
+		b: b, known: b.known, asking: make(chan *nats.Msg, 256), quit: make(chan struct{}), done: make(chan struct{}),
+		dir: b.blocksDir(), kept: time.Now(),
 	}
-	s.state.Store(&Damage{})
+	s.state.Store(&Damage{Found: b.found})
+	if b.cfg.Cluster == nil && len(b.found) > 0 {
+		s.told = fmt.Sprint(b.found)
+		if err := b.mark(ctx, rangesOf(b.found)); err != nil { // it is tried again
+			b.cfg.Logger.Warn("cannot mark the Log as damaged", "err", err)
+		}
+	}
+	subject := wire.CheckSubject("")
+	if b.cfg.Cluster != nil {
+		subject = wire.CheckSubject(b.cfg.Name)
+	}
+	if _, err := b.admin.ChanSubscribe(subject, s.asking); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
 	go s.run()
-	return s
+	return s, nil
 }
 
 // Damage is what is known of damage in the store.
@@ -98,37 +125,100 @@ func (s *scrub) run() {
 		}
 	}()
 	for ctx.Err() == nil {
-		found, err := s.round(ctx)
-		if err == nil && len(found.Damage) > 0 {
-			// The engine may have been exchanging files at that moment.
-			for _, k := range s.known {
-				k.mod = time.Time{}
-			}
-			found, err = s.round(ctx)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			s.b.cfg.Logger.Warn("cannot check the store for damage", "err", err)
-		default:
-			s.tell(ctx, found)
-		}
-		s.sleep(ctx, scrubTick)
+		s.look(ctx, false)
+		s.rest(ctx, scrubTick)
 	}
 }
 
-func (s *scrub) sleep(ctx context.Context, d time.Duration) {
+// look makes one round, and tells what it found. Where a reader has asked it reads
+// only what has changed, and does not rest.
+func (s *scrub) look(ctx context.Context, asked bool) (err error) {
+	found, err := s.round(ctx, asked)
+	if err == nil && len(found.Damage) > 0 && fmt.Sprint(found.Damage) != s.told {
+		// The engine may have been exchanging files at that moment.
+		for _, k := range s.known {
+			k.mod = time.Time{}
+		}
+		found, err = s.round(ctx, asked)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		s.b.cfg.Logger.Warn("cannot check the store for damage", "err", err)
+		return err
+	}
+	s.tell(ctx, found)
+	s.keepKnown()
+	return nil
+}
+
+// rest waits, and answers meanwhile who asks.
+func (s *scrub) rest(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			return
+		case m := <-s.asking:
+			s.answer(ctx, m)
+		}
 	}
 }
 
-// round reads what is due, files that have changed first.
-func (s *scrub) round(ctx context.Context) (blocks.Report, error) {
+// answer looks, for all who have asked by now.
+func (s *scrub) answer(ctx context.Context, first *nats.Msg) {
+	all := []*nats.Msg{first}
+	for more := true; more; {
+		select {
+		case m := <-s.asking:
+			all = append(all, m)
+		default:
+			more = false
+		}
+	}
+	if err := s.look(ctx, true); err != nil {
+		return // they ask again
+	}
+	b, err := json.Marshal(rangesOf(s.state.Load().Found))
+	for _, m := range all {
+		if err == nil {
+			_ = m.Respond(b) // whoever asked has gone, or asks again
+		}
+	}
+}
+
+// keepKnown writes what is known to CheckedFile now and then.
+func (s *scrub) keepKnown() {
+	if !s.fresh || time.Since(s.kept) < scrubKeep {
+		return
+	}
+	s.fresh, s.kept = false, time.Now()
+	still := maps.Clone(s.known)
+	newest := uint32(0)
+	for i := range still {
+		newest = max(newest, i)
+	}
+	delete(still, newest) // which is being written
+	if err := s.b.writeChecked(s.dir, still, 0); err != nil {
+		s.b.cfg.Logger.Debug("what was checked of the store is checked again at the next start", "err", err)
+	}
+}
+
+func rangesOf(found []blocks.Damage) []wire.Range {
+	out := make([]wire.Range, 0, len(found))
+	for _, d := range found {
+		out = append(out, d.Range)
+	}
+	return out
+}
+
+// round reads what is due, files that have changed first; where a reader asked, only
+// those.
+func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 	first, last, err := s.b.bounds()
 	if err != nil {
 		return blocks.Report{}, err
@@ -138,7 +228,11 @@ func (s *scrub) round(ctx context.Context) (blocks.Report, error) {
 		return blocks.Report{}, err
 	}
 	now := time.Now()
-	var old []blocks.File
+	rest, often := scrubTick/5, scrubGrown
+	if asked {
+		rest, often = 0, askedGrown
+	}
+	var old []*scrubbed
 	newest, grown := uint32(0), false
 	if len(files) > 0 {
 		newest = files[len(files)-1].Index
@@ -153,44 +247,43 @@ func (s *scrub) round(ctx context.Context) (blocks.Report, error) {
 		}
 		k := s.known[f.Index]
 		switch {
-		case k != nil && info.Size() > k.Size && f.Index == newest && now.Sub(k.at) < scrubGrown:
+		case k != nil && info.Size() > k.Size && f.Index == newest && now.Sub(k.at) < often:
 			grown = true // by appends
 		case k == nil || !k.mod.Equal(info.ModTime()) || k.Size != info.Size():
-			if err := s.read(ctx, f, info.ModTime(), scrubTick/5); err != nil {
+			if err := s.read(ctx, f, info.ModTime(), rest); err != nil {
 				return blocks.Report{}, err
 			}
-		case now.Sub(k.at) > scrubEvery:
-			old = append(old, f)
+		case now.Sub(k.at) > scrubEvery && !asked:
+			old = append(old, k)
 		}
 	}
-	slices.SortFunc(old, func(a, b blocks.File) int { return s.known[a.Index].at.Compare(s.known[b.Index].at) })
-	for _, f := range old {
+	slices.SortFunc(old, func(a, b *scrubbed) int { return a.at.Compare(b.at) })
+	for _, k := range old {
 		if time.Since(now) > scrubTick {
 			break // what has changed comes first
 		}
-		if err := s.read(ctx, f, s.known[f.Index].mod, scrubEvery); err != nil {
+		if err := s.read(ctx, k.File, k.mod, scrubEvery); err != nil {
 			return blocks.Report{}, err
 		}
 	}
-	all := make([]blocks.Block, 0, len(files))
 	oldest := now
+	here := make(map[uint32]*scrubbed, len(files))
 	for _, f := range files {
 		k := s.known[f.Index]
-		all = append(all, k.Block)
+		if k == nil { // a reader asked meanwhile, and it was not there then
+			return blocks.Report{}, fmt.Errorf("%s was away", f.Path)
+		}
+		here[f.Index] = k
 		if k.at.Before(oldest) {
 			oldest = k.at
 		}
 	}
-	for i := range s.known {
-		if !slices.ContainsFunc(files, func(f blocks.File) bool { return f.Index == i }) {
-			delete(s.known, i)
-		}
-	}
+	s.known = here
 	was := s.state.Load()
 	if grown {
 		last = min(last, was.Up)
 	}
-	rep := blocks.Join(all, first, last)
+	rep := blocks.Join(inOrder(files, here), first, last)
 	s.state.Store(&Damage{Found: was.Found, Checked: oldest, Up: last})
 	return rep, nil
 }
@@ -202,8 +295,14 @@ func (s *scrub) read(ctx context.Context, f blocks.File, mod time.Time, most tim
 	if err != nil {
 		return err
 	}
+	if begun.Sub(mod) < racy {
+		mod = time.Time{}
+	}
 	s.known[f.Index] = &scrubbed{b, mod, begun}
-	s.sleep(ctx, min((scrubShare-1)*time.Since(begun), most))
+	s.fresh = true
+	if most > 0 {
+		s.rest(ctx, min((scrubShare-1)*time.Since(begun), most))
+	}
 	return ctx.Err()
 }
 
@@ -215,18 +314,17 @@ func (s *scrub) tell(ctx context.Context, rep blocks.Report) {
 		s.told = words
 		for _, d := range rep.Damage {
 			s.b.cfg.Logger.Error("the store is damaged: 'dstream doctor' repairs it", "seq", d.Range.String(), "file", d.File, "offset", d.Off, "err", d.Why)
-			s.keep(d.File)
+			if d.File != "" {
+				s.keep(d.File)
+			}
 		}
 		if len(rep.Damage) == 0 && len(was.Found) > 0 {
 			s.b.cfg.Logger.Info("the store is whole again")
 		}
 	}
 	s.state.Store(&Damage{Found: rep.Damage, Checked: was.Checked, Up: was.Up})
-	ranges := make([]wire.Range, 0, len(rep.Damage))
-	for _, d := range rep.Damage {
-		ranges = append(ranges, d.Range)
-	}
-	if slices.Equal(ranges, s.marks) && (len(ranges) == 0 && !s.asked.IsZero() || time.Since(s.asked) < scrubAgain) {
+	ranges := rangesOf(rep.Damage)
+	if slices.Equal(ranges, s.marks) && (len(ranges) == 0 && !s.marked.IsZero() || time.Since(s.marked) < scrubAgain) {
 		return
 	}
 	if err := s.b.mark(ctx, ranges); err != nil {
@@ -235,48 +333,7 @@ func (s *scrub) tell(ctx context.Context, rep blocks.Report) {
 		}
 		return
 	}
-	s.marks, s.asked = ranges, time.Now()
-}
-
-// keep copies a damaged block.
-func (s *scrub) keep(path string) {
-	if err := keepBlock(s.b.cfg.Dir, path); err != nil {
-		s.b.cfg.Logger.Warn("cannot keep a copy of a damaged block", "file", path, "err", err)
-	}
-}
-
-// mostKept bounds the copies of damaged blocks, each of some 8 MB.
-const mostKept = 32
-
-// keepBlock copies a block file to the directory of the damaged ones, under a name that
-// tells its state.
-func keepBlock(dir, path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	aside := filepath.Join(dir, DamagedDir)
-	to := filepath.Join(aside, fmt.Sprintf("%s.%s", filepath.Base(path), info.ModTime().UTC().Format("20060102T150405.000")))
-	if _, err := os.Stat(to); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(aside, 0o700); err != nil {
-		return err
-	}
-	if kept, err := os.ReadDir(aside); err != nil || len(kept) >= mostKept {
-		return errors.Join(err, fmt.Errorf("%s holds %d already", aside, len(kept)))
-	}
-	from, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	copied, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(copied, from)
-	return errors.Join(err, copied.Sync(), copied.Close())
+	s.marks, s.marked = ranges, time.Now()
 }
 
 // bounds are the first Sequence that this process's copy of the Log must hold, and the

@@ -2,11 +2,13 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/event"
@@ -129,12 +131,15 @@ func (c *Client) damaged(node string, after, until event.Sequence) *DamageError 
 // message among them that was stored later. Then the feed looks for the gap, by
 // reading everything: that alone decides.
 //
-// What is left out before a reader stops of its own accord is not counted (a limit, the
-// older windows of Filter.Last), and neither is what the engine has cut off its files,
-// with its index: then only the hosts' marks tell, which are there after seconds.
+// What is left out before a reader stops of its own accord (a limit) does not show in
+// that, and neither does what the engine has cut off its files, with its index. So a
+// bounded reader that has a filter asks the host, when it has read, to look at what
+// has changed in its files; see verify. Elsewhere the hosts' marks tell, which are there
+// after seconds.
 type counting struct {
 	from event.Sequence // the position before the present consumer's first message
 	node string         // whose copy of the Log it reads; "" on a single host
+	read []string       // nodes whose copies were read, where gaps do not show
 	due  uint64         // messages that were stored when it was made
 	made time.Time      // when that was at the latest, by the server's clock
 
@@ -147,6 +152,9 @@ func (f *feed) serves(cons jetstream.Consumer, pending uint64) {
 	f.from, f.due, f.made, f.node, f.past = f.at, pending, info.TimeStamp, "", false
 	if f.c.clustered && info.Cluster != nil {
 		f.node = info.Cluster.Leader
+	}
+	if len(f.cfg.Subjects) > 0 && !slices.Contains(f.read, f.node) {
+		f.read = append(slices.Clone(f.read), f.node)
 	}
 }
 
@@ -239,6 +247,52 @@ func (f *feed) passed(ctx context.Context) error {
 		return d
 	}
 	return nil
+}
+
+// verify asks the hosts that have fed a reader whether what it has read, in (after, until],
+// is whole. A server that is not ours does not answer, and a node that has died since
+// cannot.
+func (c *Client) verify(ctx context.Context, nodes []string, after, until event.Sequence) error {
+	for _, node := range nodes {
+		found, err := c.checked(ctx, node)
+		if err != nil {
+			return err
+		}
+		for _, r := range found {
+			if r.Meets(after, until) {
+				return &DamageError{From: r.From, To: r.To, Node: node}
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Client) checked(ctx context.Context, node string) (found []wire.Range, err error) {
+	subject := wire.CheckSubject(node)
+	if c.rights.limited && !c.rights.may.MayPublish(subject) {
+		return nil, nil // keys of an older version
+	}
+	var wait backoff
+	for {
+		attempt, cancel := c.attempt(ctx)
+		m, err := c.nc.RequestWithContext(attempt, subject, nil)
+		cancel()
+		switch {
+		case err == nil:
+			if err = json.Unmarshal(m.Data, &found); err != nil {
+				err = fmt.Errorf("the host does not say what of its store is damaged: %w", err)
+			}
+			return found, err
+		case errors.Is(err, nats.ErrNoResponders), c.clustered && ctx.Err() == nil:
+			return nil, nil
+		case c.nc.IsClosed():
+			return nil, c.closed()
+		case final(err):
+			return nil, err
+		case !wait.sleep(ctx):
+			return nil, fmt.Errorf("the host does not say whether what was read is whole: %w", ctx.Err())
+		}
+	}
 }
 
 func asDamage(err error) (*DamageError, bool) {

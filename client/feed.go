@@ -34,6 +34,8 @@ type Message struct {
 	Seq     event.Sequence
 	Stored  time.Time // the server's clock
 	Pending uint64    // how many more matched when this one was sent; 0: caught up
+
+	read []string // the nodes whose copies the feed has read so far, where it cannot see gaps
 }
 
 const (
@@ -65,7 +67,10 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 			if err == nil {
 				done, err = f.run(ctx, yield)
 			}
-			if done {
+			if done && cfg.Until != 0 && !f.stopped {
+				err = c.verify(ctx, f.read, cfg.After, cfg.Until)
+			}
+			if done && err == nil {
 				return
 			}
 			damage, damaged := asDamage(err)
@@ -73,7 +78,7 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 				tries = 0
 			}
 			switch {
-			case damaged && c.clustered && damage.From > f.at && tries < otherReplicas:
+			case damaged && !done && c.clustered && damage.From > f.at && tries < otherReplicas:
 				tries++ // this replica has not got it, another one may
 			case damaged:
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
@@ -259,7 +264,7 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 		}
 		f.at = seq
 		f.c.sawSequence(seq)
-		f.stopped = !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending}, nil)
+		f.stopped = !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending, f.read}, nil)
 	}
 	return meta.NumPending, nil
 }

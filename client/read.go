@@ -75,10 +75,13 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 		return
 	}
 	n := 0
-	for m, err := range c.Feed(ctx, FeedConfig{Subjects: wire.FilterSubjects(f), After: f.After, Until: until}) {
+	for m, err := range c.Feed(ctx, FeedConfig{Subjects: feedSubjects(f), After: f.After, Until: until}) {
 		if err != nil {
 			yield(event.Recorded{}, err)
 			return
+		}
+		if wire.IsGuard(m.Subject) {
+			continue
 		}
 		r, err := wire.Decode(m.Subject, m.Data, m.Seq)
 		if err != nil {
@@ -89,13 +92,26 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 		if !f.Match(r) {
 			continue
 		}
-		if !yield(r, nil) {
-			return
+		n++
+		if n == f.Limit { // the feed cannot see any more what was left out before
+			if err := c.verify(ctx, m.read, f.After, m.Seq); err != nil {
+				yield(event.Recorded{}, fmt.Errorf("client: read the Log: %w", err))
+				return
+			}
 		}
-		if n++; n == f.Limit {
+		if !yield(r, nil) || n == f.Limit {
 			return
 		}
 	}
+}
+
+// feedSubjects are those that a filter needs. For all events it is the whole Log, whose
+// Sequences show what is missing.
+func feedSubjects(f event.Filter) []string {
+	if len(f.Types) == 0 && f.StreamID == "" {
+		return nil
+	}
+	return wire.FilterSubjects(f)
 }
 
 // queryLast reads windows of growing size from the end backwards until it has

@@ -49,7 +49,7 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 		alarms = append(alarms, alarm{Name: alarmMirror, Message: "the mirror has stopped: " + h.MirrorError})
 	}
 	if h.SweepError != "" {
-		alarms = append(alarms, alarm{Name: alarmSweeper, Message: "the sweeper has stopped: " + h.SweepError + "; start the host again"})
+		alarms = append(alarms, alarm{Name: alarmSweeper, Message: "the sweeper has stopped: " + h.SweepError})
 	}
 	if len(h.Damaged) > 0 {
 		alarms = append(alarms, alarm{Name: alarmDamaged, Message: fmt.Sprintf(

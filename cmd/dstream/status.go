@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -158,17 +159,24 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 			a.Alarms = append(a.Alarms, alarm{Name: alarmMismatch, Message: "no host can start: " + err.Error()})
 		}
 	}
+	// What the log holds cannot be told where it is damaged, which is an alarm already.
+	var damage *client.DamageError
 	barriers, err := d.CountBarriers(ctx)
-	if err != nil {
+	if err != nil && !errors.As(err, &damage) {
 		return err
 	}
-	a.Barriers = &barriers
+	if err == nil {
+		a.Barriers = &barriers
+	}
 	resume, err := d.Resume(ctx)
-	if err != nil {
+	if err != nil && !errors.As(err, &damage) {
 		return err
 	}
 	a.SetAside = resume.SetAside
 	a.Alarms = append(a.Alarms, logAlarms(state)...)
+	if damage != nil && !slices.ContainsFunc(a.Alarms, func(x alarm) bool { return x.Name == alarmDamaged || x.Name == alarmMissing }) {
+		a.Alarms = append(a.Alarms, alarm{Name: alarmDamaged, Message: damage.Error()})
+	}
 	return nil
 }
 

@@ -29,6 +29,11 @@ func (a *statusAnswer) unreadable(ctx context.Context, o *options, why error) er
 	if len(o.servers) == 0 && a.stopped() {
 		return nil // it was stopped meanwhile
 	}
+	var damaged *broker.DamagedError
+	if errors.As(why, &damaged) { // at its end: nobody may host it
+		*a = statusAnswer{Dir: a.Dir, Alarms: []alarm{{Name: alarmDamaged, Message: strings.TrimPrefix(damaged.Error(), "broker: ")}}}
+		return nil
+	}
 	var locked *broker.LockedError
 	*a = statusAnswer{Dir: a.Dir, Servers: a.Servers, Running: errors.As(why, &locked), Unreadable: true, Alarms: []alarm{}}
 	var all []string

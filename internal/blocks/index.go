@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"durablestream/event"
 )
 
@@ -52,15 +54,24 @@ func LastWritten(dir string) (last event.Sequence, current bool) {
 	return last, bytes.Equal(kept, end)
 }
 
-// Begins reads from the stream's own configuration, beside the blocks, which Sequence
-// the first one is; 1 where it cannot be read.
-func Begins(dir string) event.Sequence {
+// Stream reads the stream's own configuration, beside the blocks, and when it was made.
+func Stream(dir string) (cfg jetstream.StreamConfig, made string, err error) {
 	var meta struct {
-		First event.Sequence `json:"first_seq"`
+		Created string
+		jetstream.StreamConfig
 	}
 	b, err := os.ReadFile(filepath.Join(filepath.Dir(dir), "meta.inf"))
-	if err != nil || json.Unmarshal(b, &meta) != nil {
+	if err == nil {
+		err = json.Unmarshal(b, &meta)
+	}
+	return meta.StreamConfig, meta.Created, err
+}
+
+// Begins is the first Sequence by that; 1 where it cannot be read.
+func Begins(dir string) event.Sequence {
+	cfg, _, err := Stream(dir)
+	if err != nil {
 		return 1
 	}
-	return max(1, meta.First)
+	return max(1, event.Sequence(cfg.FirstSeq))
 }

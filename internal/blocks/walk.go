@@ -13,6 +13,9 @@ import (
 type Stretch struct {
 	Off, End int64 // bytes from the beginning of the file; End is behind the last
 	Why      string
+	// Framed tells that the lengths in it lead to its end, so that the engine passes over
+	// it; otherwise it cuts the file off here when it reads it.
+	Framed bool
 }
 
 // Walk reads the block file at path and calls record for each record in it, with its
@@ -105,9 +108,20 @@ func walkDamaged(rest []byte, off int64, index uint32, record func(int64, []byte
 		}
 		begin := at
 		at = nextRecord(sum, rest, at)
-		bad = append(bad, Stretch{off + int64(begin), off + int64(at), why})
+		bad = append(bad, Stretch{off + int64(begin), off + int64(at), why, framed(rest[begin:at])})
 	}
 	return bad, nil
+}
+
+func framed(b []byte) bool {
+	for len(b) > 0 {
+		l, why := head(b)
+		if why != "" || l.record > len(b) {
+			return false
+		}
+		b = b[l.record:]
+	}
+	return true
 }
 
 // nextRecord finds the next place behind at where a whole record begins; the end of b

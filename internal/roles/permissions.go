@@ -69,7 +69,9 @@ func services(r Role) []service {
 	for _, q := range requests {
 		out = append(out, service{api + "." + q.subject, APIPrefix + "." + q.subject, q.streamed})
 	}
-	return append(out, service{wire.StatusSubject, wire.StatusSubject, true}) // each node answers
+	return append(out, service{wire.StatusSubject, wire.StatusSubject, true}, // each node answers
+		service{wire.CheckSubject(""), wire.CheckSubject(""), false},
+		service{wire.CheckSubject("*"), wire.CheckSubject("*"), false})
 }
 
 // InboxPrefix is where the answers for a key arrive; nobody else may listen there.

@@ -163,6 +163,20 @@ func IsRestoring(cfg jetstream.StreamConfig) bool { return cfg.Metadata[metaRest
 // Log's subjects: nothing of it is stored.
 const StatusSubject = "ds.host.status"
 
+// CheckSubject is where a host answers, after a look at its files, what of its copy of
+// the Log is damaged: a JSON array of Range. node is its name in a cluster, "" is a lone
+// host, and "*" stands for all.
+func CheckSubject(node string) string {
+	const prefix = "ds.host.check"
+	switch node {
+	case "":
+		return prefix
+	case "*":
+		return prefix + ".*"
+	}
+	return prefix + "." + Token(node)
+}
+
 // DirectSubject is where the Log takes direct reads, under the prefix of the engine's
 // API; "" is the engine's own.
 func DirectSubject(prefix string) string {

@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+
+	"durablestream/event"
+	"durablestream/internal/blocks"
+)
+
+// CheckedFile is inside StoreDir. It names the block files that were read and found
+// whole, as they were then, so that the next process that hosts knows which were
+// changed while nobody did, and which have gone, without reading them all again. What
+// changes without a write, on the disk itself, is for the scrub.
+const CheckedFile = "checked.json"
+
+// checked is what CheckedFile holds.
+type checked struct {
+	Log    string         `json:"log"`            // when the Log was made: another one's blocks mean nothing
+	Last   event.Sequence `json:"last,omitempty"` // that the store held at an orderly stop; 0: nobody knows
+	Blocks []checkedBlock `json:"blocks"`
+}
+
+type checkedBlock struct {
+	Index   uint32         `json:"index"`
+	Size    int64          `json:"size"`
+	Mod     int64          `json:"mod"` // Unix ns
+	First   event.Sequence `json:"first"`
+	Last    event.Sequence `json:"last"`
+	Records uint64         `json:"records"`
+	At      int64          `json:"at"` // when it was read, Unix ms
+}
+
+// checkedPath leads by the open directory: another's in its place is not written to.
+func (b *Broker) checkedPath() string { return filepath.Join(pathOf(b.store), CheckedFile) }
+
+// readChecked gives nothing where there is no such file, or where it is of another Log:
+// then everything is read.
+func (b *Broker) readChecked(dir string) (known map[uint32]*scrubbed, last event.Sequence) {
+	known = map[uint32]*scrubbed{}
+	raw, err := os.ReadFile(b.checkedPath())
+	var c checked
+	_, made, bad := blocks.Stream(dir)
+	if err != nil || bad != nil || json.Unmarshal(raw, &c) != nil || c.Log != made {
+		return known, 0
+	}
+	for _, k := range c.Blocks {
+		known[k.Index] = &scrubbed{
+			Block: blocks.Block{File: blocks.File{Index: k.Index, Size: k.Size}, First: k.First, Last: k.Last, Records: k.Records},
+			mod:   time.Unix(0, k.Mod), at: time.UnixMilli(k.At),
+		}
+	}
+	return known, c.Last
+}
+
+// writeChecked keeps what is known of the blocks that are whole. last is 0 while the
+// engine runs: what it has just written may not have been acknowledged, and a crash
+// may take it away.
+func (b *Broker) writeChecked(dir string, known map[uint32]*scrubbed, last event.Sequence) error {
+	_, made, err := blocks.Stream(dir)
+	if err != nil {
+		return err
+	}
+	c := checked{Log: made, Last: last, Blocks: []checkedBlock{}}
+	for i, k := range known {
+		if len(k.Bad) == 0 && len(k.Gaps) == 0 && !k.mod.IsZero() {
+			c.Blocks = append(c.Blocks, checkedBlock{i, k.Size, k.mod.UnixNano(), k.First, k.Last, k.Records, k.at.UnixMilli()})
+		}
+	}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	// It may be lost in a crash: then everything is read once more.
+	tmp := b.checkedPath() + ".tmp"
+	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, b.checkedPath())
+}
+
+// readBlocks reads the blocks that are not known as they are, or all of them. What is
+// known of blocks that have gone is left out.
+func readBlocks(files []blocks.File, known map[uint32]*scrubbed, all bool) (now map[uint32]*scrubbed, changed bool, err error) {
+	now = make(map[uint32]*scrubbed, len(files))
+	changed = len(files) != len(known)
+	for _, f := range files {
+		info, err := os.Stat(f.Path)
+		if err != nil {
+			return nil, false, err
+		}
+		if k := known[f.Index]; k != nil && !all && k.mod.Equal(info.ModTime()) && k.Size == info.Size() {
+			k.File = f
+			now[f.Index] = k
+			continue
+		}
+		changed = true
+		begun := time.Now()
+		b, err := blocks.CheckFile(f)
+		if err != nil {
+			return nil, false, err
+		}
+		now[f.Index] = &scrubbed{b, info.ModTime(), begun}
+	}
+	return now, changed, nil
+}
+
+// inOrder are the blocks of files.
+func inOrder(files []blocks.File, known map[uint32]*scrubbed) []blocks.Block {
+	found := make([]blocks.Block, 0, len(files))
+	for _, f := range files {
+		if k := known[f.Index]; k != nil {
+			found = append(found, k.Block)
+		}
+	}
+	return found
+}
+
+// keepChecked is for an orderly stop, when nobody writes to the store any more.
+func (b *Broker) keepChecked(known map[uint32]*scrubbed) error {
+	dir := b.blocksDir()
+	files, err := blocks.List(dir)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	now, changed, err := readBlocks(files, known, false)
+	if err != nil {
+		return err
+	}
+	rep := blocks.Join(inOrder(files, now), 0, 0)
+	if _, last := b.readChecked(dir); !changed && last == rep.Last {
+		return nil
+	}
+	last := rep.Last
+	if len(rep.Damage) > 0 || rep.Torn != nil {
+		last = 0
+	}
+	return b.writeChecked(dir, now, last)
+}
+
+func (b *Broker) blocksDir() string {
+	return blocks.Dir(filepath.Join(b.cfg.Dir, StoreDir), b.cfg.account())
+}
