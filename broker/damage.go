@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
 )
@@ -40,9 +42,9 @@ func (e *DamagedError) Error() string {
 // It leaves what it learnt to the scrub.
 func (b *Broker) checkStore() error {
 	dir := b.blocksDir()
-	if cfg, _, err := blocks.Stream(dir); err == nil && wire.CheckLog(cfg, 0) != nil {
+	if cfg, _, err := blocks.Stream(dir); err == nil && !isLog(cfg) { // openLog refuses it
 		b.known = map[uint32]*scrubbed{}
-		return nil // it is none of ours, and is refused
+		return nil
 	}
 	files, err := blocks.List(dir)
 	if err != nil {
@@ -80,6 +82,8 @@ func (b *Broker) checkStore() error {
 	}
 	return nil
 }
+
+func isLog(cfg jetstream.StreamConfig) bool { return wire.CheckLog(cfg, 0) == nil }
 
 // keep copies a damaged block.
 func (s *scrub) keep(path string) {

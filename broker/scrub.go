@@ -125,7 +125,7 @@ func (s *scrub) run() {
 		}
 	}()
 	for ctx.Err() == nil {
-		s.look(ctx, false)
+		_ = s.look(ctx, false) // it was told
 		s.rest(ctx, scrubTick)
 	}
 }
