@@ -310,7 +310,8 @@ func (h *host) startMirror(cfg mirror.Config) {
 				}
 				return
 			}
-			// A host that went before is writing its last lines.
+			// A host that went before is writing its last lines. Run has waited for the
+			// lock, for a moment, and does so again.
 			switch {
 			case ctx.Err() == nil:
 				deadline = time.Now().Add(mirrorPatience)
@@ -318,7 +319,6 @@ func (h *host) startMirror(cfg mirror.Config) {
 				h.mirrorEnded(err)
 				return
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
 	}()
 }

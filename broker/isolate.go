@@ -67,7 +67,11 @@ func (b *Broker) settle(ctx context.Context) error {
 		} else {
 			same++
 		}
-		time.Sleep(settleLook)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("broker: the log does not come to rest: %w", ctx.Err())
+		case <-time.After(settleLook): // as long after each look, whatever that took
+		}
 	}
 	return nil
 }

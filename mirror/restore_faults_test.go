@@ -170,7 +170,7 @@ func TestRestoreWaitsForABatchUnderWay(t *testing.T) {
 	select {
 	case a := <-settled:
 		require.Fail(t, "did not wait", "%+v", a)
-	case <-time.After(50 * time.Millisecond):
+	case <-time.After(50 * time.Millisecond): // that nothing comes can only be seen in a while
 	}
 	raw(t, h, subjects[1], nil)
 	raw(t, h, subjects[2], nil)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/assert"
 )
 
 // TestMain makes this test binary stand in for the program: as dstream in the
@@ -29,18 +30,19 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"waitfor": waitFor,
+		"waitfor": func(ts *testscript.TestScript, _ bool, args []string) {
+			if !appears(t, ts.MkAbs(args[0])) {
+				ts.Fatalf("%s did not appear", args[0])
+			}
+		},
 	}})
 }
 
-// waitFor waits until a file is there.
-func waitFor(ts *testscript.TestScript, _ bool, args []string) {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			ts.Fatalf("%s did not appear", args[0])
-		}
-	}
+// appears waits until a file is there, and says whether it came.
+func appears(t *testing.T, path string) bool {
+	t.Helper()
+	return assert.Eventually(t, func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	}, 20*time.Second, 5*time.Millisecond, path)
 }

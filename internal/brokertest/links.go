@@ -158,7 +158,7 @@ func (l *Links) pass(p pair, from, to net.Conn) {
 		late := l.late[p]
 		l.mu.Unlock()
 		if d := time.Until(c.at.Add(late)); d > 0 {
-			<-time.After(d)
+			<-time.After(d) // the delay of the link itself
 		}
 		l.mu.Lock()
 		for l.held[p] && !l.closed {

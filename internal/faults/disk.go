@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -68,15 +69,23 @@ func (d *disk) mount() error {
 }
 
 func (d *disk) unmount() error {
-	var err error
-	var out []byte
-	for range 500 { // a process that was killed a moment ago may hold it yet
-		if out, err = exec.Command("umount", d.dir).CombinedOutput(); err == nil {
+	// A process that was killed a moment ago may hold it yet, and nothing tells when
+	// the last file in it is let go.
+	patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		out, err := exec.Command("umount", d.dir).CombinedOutput()
+		if err == nil {
 			return nil
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-patience.Done():
+			return fmt.Errorf("cannot unmount %s: %w: %s", d.dir, err, out)
+		case <-again.C:
+		}
 	}
-	return fmt.Errorf("cannot unmount %s: %w: %s", d.dir, err, out)
 }
 
 // remount gives the power back.

@@ -76,7 +76,7 @@ func (l *Load) client(ctx context.Context, i int) error {
 	a := &agent{Load: l, i: i, c: c, random: rand.New(rand.NewPCG(l.Seed, uint64(i))), n: l.First}
 	for ctx.Err() == nil {
 		a.step(context.WithoutCancel(ctx))
-		if l.Pace > 0 {
+		if l.Pace > 0 { // the time is the pace: nothing is waited for
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Duration(a.random.Int64N(int64(2 * l.Pace)))):

@@ -164,6 +164,7 @@ func (s *System) once(ctx context.Context, f Fault, r *rand.Rand, now func() tim
 	return ctx.Err()
 }
 
+// pause is the length of a fault, or of the calm after it: nothing is waited for.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

@@ -235,11 +235,18 @@ func (n *Node) Kill() {
 	n.ended(time.Minute)
 }
 
-// stopped waits until no thread of the process runs any more; one that is in the
-// midst of a write or an fsync comes no further than its end.
+// stopped waits until no thread of the process runs any more, or the process has
+// ended; a thread that is in the midst of a write or an fsync comes no further than its
+// end. That is why it looks at the threads: the system would tell of the stop only
+// when those, too, are through, and a power cut has to come before.
 func (n *Node) stopped() {
+	n.mu.Lock()
+	gone := n.gone
+	n.mu.Unlock()
 	pid := n.PID()
-	for pid != 0 && n.PID() == pid {
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for pid != 0 {
 		running := 0
 		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		for _, task := range tasks {
@@ -252,7 +259,11 @@ func (n *Node) stopped() {
 		if running == 0 {
 			return
 		}
-		time.Sleep(time.Millisecond)
+		select {
+		case <-gone:
+			return
+		case <-look.C:
+		}
 	}
 }
 
