@@ -1,13 +1,11 @@
 package broker_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -124,7 +122,7 @@ func TestSecondStartIsLocked(t *testing.T) {
 func TestLockOutlivesItsVariable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	host := startChild(t, dir, "host")
+	host := brokertest.Child(t, hostDir+"="+dir, hostMode+"=host")
 	var locked *broker.LockedError
 	_, err := start(t, broker.Config{Dir: dir})
 	require.ErrorAs(t, err, &locked)
@@ -137,33 +135,12 @@ func TestLockOutlivesItsVariable(t *testing.T) {
 	require.NoError(t, b.Stop(t.Context()))
 
 	t.Run("control", func(t *testing.T) {
-		startChild(t, dir, "lock")
+		brokertest.Child(t, hostDir+"="+dir, hostMode+"=lock")
 		require.Eventually(t, func() bool {
 			_, err := start(t, broker.Config{Dir: dir})
 			return err == nil
 		}, 10*time.Second, 10*time.Millisecond, "a bare lock is collected")
 	})
-}
-
-// startChild runs this binary as a host of dir and waits until it holds the lock.
-func startChild(t *testing.T, dir, mode string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), hostDir+"="+dir, hostMode+"="+mode)
-	cmd.Stderr = t.Output()
-	stdin, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		stdin.Close()
-		cmd.Wait() // a second one where the test has waited
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	require.NoError(t, err, "the child says that it is ready")
-	require.Equal(t, "ready\n", line)
-	return cmd
 }
 
 func TestBadConfigIsRefused(t *testing.T) {

@@ -8,12 +8,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/gofrs/flock"
-	"go.uber.org/goleak"
 
 	"durablestream/broker"
+	"durablestream/internal/brokertest"
 )
 
 // hostDir makes this test binary a host of that directory instead: see child.
@@ -24,29 +23,7 @@ func TestMain(m *testing.M) {
 		child(dir, os.Getenv(hostMode))
 		return
 	}
-	code := m.Run()
-	if code == 0 {
-		if err := noLeaks(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-// engineFlush is a goroutine of the engine's: a batch that is committed just while
-// the server stops can leave the flusher of its block behind (nats-server v2.15.2,
-// spinUpFlushLoopLocked), asleep. It is not ours to end.
-var engineFlush = goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*msgBlock).flushLoop")
-
-// noLeaks waits for every goroutine to end. The engine keeps those of a batch that
-// was on its way when it stopped for 10 s more.
-func noLeaks() error {
-	for end := time.Now().Add(15 * time.Second); ; {
-		if err := goleak.Find(engineFlush); err == nil || time.Now().After(end) {
-			return err
-		}
-	}
+	brokertest.Main(m)
 }
 
 // child holds the lock of dir, drops every variable that leads to it, collects

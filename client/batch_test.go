@@ -1,11 +1,8 @@
 package client_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -206,7 +203,7 @@ func TestBatchesAcrossKills(t *testing.T) {
 	t.Parallel()
 	const size = 20
 	dir := filepath.Join(t.TempDir(), "host")
-	run := startHost(t, dir)
+	run := brokertest.Child(t, hostDir+"="+dir)
 	connect := func() *client.Client {
 		nc, err := client.Connect(t.Context(), client.Target{AddressFile: broker.AddressPath(dir)})
 		require.NoError(t, err)
@@ -227,7 +224,7 @@ func TestBatchesAcrossKills(t *testing.T) {
 		}
 		require.NoError(t, run.Process.Kill())
 		run.Wait() // its error is the kill
-		run = startHost(t, dir)
+		run = brokertest.Child(t, hostDir+"="+dir)
 	}
 	want = append(want, <-acked)
 	cancel()
@@ -240,24 +237,4 @@ func TestBatchesAcrossKills(t *testing.T) {
 	for _, r := range want {
 		require.Equal(t, r.Seq, stored[r.StreamID])
 	}
-}
-
-// startHost runs this test binary as the host of dir, until the test ends.
-func startHost(t *testing.T, dir string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), hostDir+"="+dir)
-	stdin, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		stdin.Close()
-		cmd.Wait() // a second one where the test has waited
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	require.NoError(t, err)
-	require.Equal(t, "ready\n", line)
-	return cmd
 }
