@@ -18,6 +18,7 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/brokertest"
 	"durablestream/mirror"
 	"durablestream/projection"
 )
@@ -108,20 +109,6 @@ func (p *process) kill() {
 	}
 }
 
-func question(t *testing.T, c *client.Client, change ...func(*client.CheckpointRequest)) projection.Checkpoint {
-	t.Helper()
-	q := client.CheckpointRequest{
-		StreamID: "ses", RequestedBy: "agent", DecisionPoint: "deploy?",
-		Options: []event.Option{{ID: "yes", Label: "Yes"}, {ID: "no", Label: "No"}},
-	}
-	for _, f := range change {
-		f(&q)
-	}
-	cp, err := c.RequestCheckpoint(t.Context(), q)
-	require.NoError(t, err)
-	return cp
-}
-
 var yes = client.Approval{By: "ann", Option: "yes"}
 
 func TestAnswerSurvivesEverything(t *testing.T) {
@@ -135,7 +122,7 @@ func TestAnswerSurvivesEverything(t *testing.T) {
 			dir := t.TempDir()
 			host := start(t, dir, "")
 			d := openIn(t, dir, func(c *durablestream.Config) { c.JoinOnly = true })
-			cp := question(t, d.Client)
+			cp := brokertest.Ask(t, d.Client)
 			waiter := start(t, dir, cp.ID)
 			waiter.kill()
 			var decided projection.Checkpoint
@@ -171,7 +158,7 @@ func TestExpiresWithNobodyButTheHost(t *testing.T) {
 		return d
 	}
 	d := join()
-	cp := question(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 2 * time.Second })
+	cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 2 * time.Second })
 	require.NoError(t, d.Close())
 	limit := time.UnixMilli(cp.RequestedAt).Add(3 * time.Second)
 	require.Eventually(t, func() bool { return time.Now().After(limit) }, 5*time.Second, 10*time.Millisecond)
@@ -193,7 +180,7 @@ func TestExpiredWhileEverythingWasDown(t *testing.T) {
 	dir := t.TempDir()
 	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, NoSweeper: true})
 	require.NoError(t, err)
-	cp := question(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 50 * time.Millisecond })
+	cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 50 * time.Millisecond })
 	i, err := d.CreateIntent(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent", Timeout: 50 * time.Millisecond})
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
@@ -263,7 +250,7 @@ func TestResumeAfterImport(t *testing.T) {
 	check(0)
 	// The sweeper is at work, and leaves them alone: also where it finds them at start.
 	for n := range 2 {
-		cp := question(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 100 * time.Millisecond })
+		cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 100 * time.Millisecond })
 		cp, err = d.WaitCheckpoint(t.Context(), cp.ID)
 		require.NoError(t, err)
 		require.Equal(t, projection.Expired, cp.Status)
@@ -325,7 +312,7 @@ func restored(t *testing.T, d *durablestream.DurableStream) *durablestream.Durab
 func TestDecisionsSurviveARestore(t *testing.T) {
 	t.Parallel()
 	d := openIn(t, t.TempDir(), func(c *durablestream.Config) { c.MirrorMaxBytes = 4 << 10 }) // in several files
-	approved, pending, other := question(t, d.Client), question(t, d.Client), question(t, d.Client)
+	approved, pending, other := brokertest.Ask(t, d.Client), brokertest.Ask(t, d.Client), brokertest.Ask(t, d.Client)
 	was, err := d.Approve(t.Context(), approved.ID, yes)
 	require.NoError(t, err)
 	_, err = d.Cancel(t.Context(), other.ID, "ann", "")
@@ -397,7 +384,7 @@ func TestTheOriginalsWrongs(t *testing.T) {
 	t.Parallel()
 	for name, wrong := range map[string]func(*testing.T, *durablestream.DurableStream){
 		"approve and reject both succeeded": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := question(t, d.Client)
+			cp := brokertest.Ask(t, d.Client)
 			_, err := d.Approve(t.Context(), cp.ID, yes)
 			require.NoError(t, err)
 			_, err = d.Reject(t.Context(), cp.ID, "bob", "")
@@ -405,7 +392,7 @@ func TestTheOriginalsWrongs(t *testing.T) {
 			require.Len(t, collect(t, d, event.Filter{Types: []string{event.CheckpointApproved, event.CheckpointRejected}}), 1)
 		},
 		"nothing blocked": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := question(t, d.Client)
+			cp := brokertest.Ask(t, d.Client)
 			short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			_, err := d.WaitCheckpoint(short, cp.ID)
@@ -424,7 +411,7 @@ func TestTheOriginalsWrongs(t *testing.T) {
 			require.Equal(t, decided, <-got)
 		},
 		"expiry was not enforced": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := question(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
+			cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
 			require.Eventually(t, func() bool { return event.Now() >= cp.ExpiresAt }, time.Second, time.Millisecond)
 			_, err := d.Approve(t.Context(), cp.ID, yes)
 			require.ErrorIs(t, err, client.ErrExpired)
@@ -433,15 +420,15 @@ func TestTheOriginalsWrongs(t *testing.T) {
 			require.Equal(t, projection.Expired, now.Status)
 		},
 		"an unknown option was accepted": func(t *testing.T, d *durablestream.DurableStream) {
-			_, err := d.Approve(t.Context(), question(t, d.Client).ID, client.Approval{By: "ann", Option: "maybe"})
+			_, err := d.Approve(t.Context(), brokertest.Ask(t, d.Client).ID, client.Approval{By: "ann", Option: "maybe"})
 			require.ErrorIs(t, err, client.ErrUnknownOption)
 		},
 		"the agent approved itself": func(t *testing.T, d *durablestream.DurableStream) {
-			_, err := d.Approve(t.Context(), question(t, d.Client).ID, client.Approval{By: "agent", Option: "yes"})
+			_, err := d.Approve(t.Context(), brokertest.Ask(t, d.Client).ID, client.Approval{By: "agent", Option: "yes"})
 			require.ErrorIs(t, err, client.ErrOwnCheckpoint)
 		},
 		"pending questions were lost at rotation": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := question(t, d.Client)
+			cp := brokertest.Ask(t, d.Client)
 			rotate(t, d)
 			waits := func(d *durablestream.DurableStream) {
 				r, err := d.Resume(t.Context())

@@ -16,25 +16,10 @@ import (
 	"durablestream/projection"
 )
 
-// ask makes a checkpoint with the options yes and no, asked by "agent" in "ses".
-func ask(t *testing.T, c *client.Client, change ...func(*client.CheckpointRequest)) projection.Checkpoint {
-	t.Helper()
-	q := client.CheckpointRequest{
-		StreamID: "ses", RequestedBy: "agent", DecisionPoint: "deploy?",
-		Options: []event.Option{{ID: "yes", Label: "Yes"}, {ID: "no", Label: "No"}},
-	}
-	for _, f := range change {
-		f(&q)
-	}
-	cp, err := c.RequestCheckpoint(t.Context(), q)
-	require.NoError(t, err)
-	return cp
-}
-
 // overdue makes a checkpoint whose time has passed, and that nobody has expired.
 func overdue(t *testing.T, c *client.Client) projection.Checkpoint {
 	t.Helper()
-	cp := ask(t, c, func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
+	cp := brokertest.Ask(t, c, func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
 	require.Eventually(t, func() bool { return cp.Overdue(time.Now()) }, time.Second, time.Millisecond)
 	return cp
 }
@@ -107,9 +92,9 @@ func TestAskAgain(t *testing.T) {
 	about := func(action string) func(*client.CheckpointRequest) {
 		return func(q *client.CheckpointRequest) { q.ID, q.Action = "cp", json.RawMessage(action) }
 	}
-	first := ask(t, h.Client, about(`{"run":"rm","args":[1]}`))
+	first := brokertest.Ask(t, h.Client, about(`{"run":"rm","args":[1]}`))
 	before := position(t, h.Client)
-	again := ask(t, h.NewClient(t, client.Config{}), about(`{ "args":[1], "run":"rm" }`), func(q *client.CheckpointRequest) { q.DecisionPoint = "other words" })
+	again := brokertest.Ask(t, h.NewClient(t, client.Config{}), about(`{ "args":[1], "run":"rm" }`), func(q *client.CheckpointRequest) { q.DecisionPoint = "other words" })
 	require.Equal(t, first, again)
 	require.Equal(t, before, position(t, h.Client))
 
@@ -133,7 +118,7 @@ func TestAskAgain(t *testing.T) {
 	// It asks again after the answer, and finds it.
 	_, err := h.Client.Reject(t.Context(), "cp", "ann", "no")
 	require.NoError(t, err)
-	again = ask(t, h.Client, about(`{"run":"rm","args":[1]}`))
+	again = brokertest.Ask(t, h.Client, about(`{"run":"rm","args":[1]}`))
 	require.Equal(t, projection.Rejected, again.Status)
 }
 
@@ -162,7 +147,7 @@ func TestManyWaitForOneAnswer(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	for range 5 {
-		cp := ask(t, h.Client)
+		cp := brokertest.Ask(t, h.Client)
 		type answer struct {
 			cp  projection.Checkpoint
 			err error
@@ -191,14 +176,14 @@ func TestManyWaitForOneAnswer(t *testing.T) {
 	}
 	_, err := h.Client.WaitCheckpoint(t.Context(), "nobody asked")
 	require.ErrorIs(t, err, client.ErrUnknownCheckpoint)
-	_, err = h.Client.WaitCheckpoint(within(t, 20*time.Millisecond), ask(t, h.Client).ID)
+	_, err = h.Client.WaitCheckpoint(within(t, 20*time.Millisecond), brokertest.Ask(t, h.Client).ID)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 func TestWaitAcrossARestart(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	cp := ask(t, h.Client)
+	cp := brokertest.Ask(t, h.Client)
 	waiter := h.NewClient(t, client.Config{})
 	got := make(chan projection.Checkpoint)
 	go func() {
@@ -218,8 +203,8 @@ func TestWaitAcrossARestart(t *testing.T) {
 func TestCancelOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	cp := ask(t, h.Client)
-	cancelled, err := h.Client.Cancel(t.Context(), ask(t, h.Client).ID, "ann", "not needed")
+	cp := brokertest.Ask(t, h.Client)
+	cancelled, err := h.Client.Cancel(t.Context(), brokertest.Ask(t, h.Client).ID, "ann", "not needed")
 	require.NoError(t, err)
 	require.Equal(t, projection.Cancelled, cancelled.Status)
 	require.Equal(t, "not needed", cancelled.Decision.Reason)

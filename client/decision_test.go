@@ -82,7 +82,7 @@ func TestDecisionsAreRefused(t *testing.T) {
 	}{
 		{"unknown checkpoint", func(*testing.T) string { return "nobody asked" },
 			func(t *testing.T, id string) attempt { return rejection(t, id, "ann") }, client.ErrUnknownCheckpoint, nil},
-		{"unknown option", func(t *testing.T) string { return ask(t, c).ID },
+		{"unknown option", func(t *testing.T) string { return brokertest.Ask(t, c).ID },
 			func(t *testing.T, id string) attempt {
 				return approval(t, id, client.Approval{By: "ann", Option: "maybe"})
 			}, client.ErrUnknownOption,
@@ -90,32 +90,32 @@ func TestDecisionsAreRefused(t *testing.T) {
 				require.ErrorContains(t, err, `"maybe"`)
 				require.ErrorContains(t, err, "it has yes, no")
 			}},
-		{"no option", func(t *testing.T) string { return ask(t, c).ID },
+		{"no option", func(t *testing.T) string { return brokertest.Ask(t, c).ID },
 			func(t *testing.T, id string) attempt { return approval(t, id, client.Approval{By: "ann"}) }, client.ErrUnknownOption, nil},
-		{"an option where there are none", func(t *testing.T) string { return ask(t, c, schema).ID },
+		{"an option where there are none", func(t *testing.T) string { return brokertest.Ask(t, c, schema).ID },
 			func(t *testing.T, id string) attempt {
 				return approval(t, id, client.Approval{By: "ann", Option: "yes", Answer: json.RawMessage(`{"n":1}`)})
 			}, client.ErrUnknownOption, nil},
-		{"an answer that breaks the schema", func(t *testing.T) string { return ask(t, c, schema).ID },
+		{"an answer that breaks the schema", func(t *testing.T) string { return brokertest.Ask(t, c, schema).ID },
 			func(t *testing.T, id string) attempt {
 				return approval(t, id, client.Approval{By: "ann", Answer: json.RawMessage(`{"n":0}`)})
 			}, client.ErrAnswer, nil},
-		{"no answer", func(t *testing.T) string { return ask(t, c, schema).ID },
+		{"no answer", func(t *testing.T) string { return brokertest.Ask(t, c, schema).ID },
 			func(t *testing.T, id string) attempt { return approval(t, id, client.Approval{By: "ann"}) }, client.ErrAnswer, nil},
-		{"own, approved", func(t *testing.T) string { return ask(t, c).ID },
+		{"own, approved", func(t *testing.T) string { return brokertest.Ask(t, c).ID },
 			func(t *testing.T, id string) attempt {
 				return approval(t, id, client.Approval{By: "agent", Option: "yes"})
 			}, client.ErrOwnCheckpoint, nil},
-		{"own, rejected", func(t *testing.T) string { return ask(t, c).ID },
+		{"own, rejected", func(t *testing.T) string { return brokertest.Ask(t, c).ID },
 			func(t *testing.T, id string) attempt { return rejection(t, id, "agent") }, client.ErrOwnCheckpoint, nil},
 		{"approved before", func(t *testing.T) string {
-			id := ask(t, c).ID
+			id := brokertest.Ask(t, c).ID
 			_, err := c.Approve(t.Context(), id, client.Approval{By: "bob", Option: "yes"})
 			require.NoError(t, err)
 			return id
 		}, func(t *testing.T, id string) attempt { return rejection(t, id, "ann") }, client.ErrDecided, decided(projection.Approved, "bob")},
 		{"rejected before", func(t *testing.T) string {
-			id := ask(t, c).ID
+			id := brokertest.Ask(t, c).ID
 			_, err := c.Reject(t.Context(), id, "bob", "")
 			require.NoError(t, err)
 			return id
@@ -123,7 +123,7 @@ func TestDecisionsAreRefused(t *testing.T) {
 			return approval(t, id, client.Approval{By: "ann", Option: "yes"})
 		}, client.ErrDecided, decided(projection.Rejected, "bob")},
 		{"cancelled before", func(t *testing.T) string {
-			id := ask(t, c).ID
+			id := brokertest.Ask(t, c).ID
 			_, err := c.Cancel(t.Context(), id, "bob", "never mind")
 			require.NoError(t, err)
 			return id
@@ -142,7 +142,7 @@ func TestDecisionsAreRefused(t *testing.T) {
 			func(t *testing.T, id string) attempt {
 				return approval(t, id, client.Approval{By: "ann", Option: "yes"})
 			}, client.ErrExpired, decided(projection.Expired, client.SweeperActor)},
-		{"expired too early", func(t *testing.T) string { return ask(t, c).ID },
+		{"expired too early", func(t *testing.T) string { return brokertest.Ask(t, c).ID },
 			func(t *testing.T, id string) attempt {
 				return attempt{func(ctx context.Context, c *client.Client) error {
 					_, err := c.Expire(ctx, projection.Checkpoint{Checkpoint: event.Checkpoint{ID: id}})
@@ -181,7 +181,7 @@ func decisionsOf(t *testing.T, c *client.Client, id, actor string) (out []event.
 func TestDecisionInABatch(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	cp := ask(t, h.Client)
+	cp := brokertest.Ask(t, h.Client)
 	yes := approval(t, cp.ID, client.Approval{By: "ann", Option: "yes"}).event
 	for _, bad := range [][]event.Event{
 		{newEvent("1"), rejection(t, cp.ID, "agent").event},
@@ -208,7 +208,7 @@ func TestDecisionInABatch(t *testing.T) {
 func TestSameDecisionAgain(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	cp := ask(t, h.Client)
+	cp := brokertest.Ask(t, h.Client)
 	e := approval(t, cp.ID, client.Approval{By: "ann", Option: "yes"}).event
 	e.ID = event.NewID()
 	first, err := h.Client.Append(t.Context(), e)
@@ -222,7 +222,7 @@ func TestSameDecisionAgain(t *testing.T) {
 	require.Equal(t, first, again)
 	require.Equal(t, before, position(t, h.Client))
 
-	wrong := approval(t, ask(t, h.Client).ID, client.Approval{By: "ann", Option: "yes"}).event
+	wrong := approval(t, brokertest.Ask(t, h.Client).ID, client.Approval{By: "ann", Option: "yes"}).event
 	wrong.Payload = json.RawMessage(`{"request_seq":1,` + string(wrong.Payload[1:]))
 	_, err = h.Client.Append(t.Context(), wrong)
 	var invalid *event.InvalidError
@@ -234,7 +234,7 @@ func TestSameDecisionAgain(t *testing.T) {
 func TestSameDecisionAgainAsGiven(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	e := approval(t, ask(t, h.Client).ID, client.Approval{By: "ann", Option: "yes"}).event
+	e := approval(t, brokertest.Ask(t, h.Client).ID, client.Approval{By: "ann", Option: "yes"}).event
 	e.ID = event.NewID()
 	first, err := h.Client.Append(t.Context(), e)
 	require.NoError(t, err)
@@ -261,7 +261,7 @@ func TestAnswersThatAreTaken(t *testing.T) {
 		"both":                           {func(q *client.CheckpointRequest) { q.Schema = schema }, client.Approval{Option: "yes", Answer: json.RawMessage(`{"n":2}`)}},
 	} {
 		tc.a.By = "ann"
-		cp, err := c.Approve(t.Context(), ask(t, c, tc.ask).ID, tc.a)
+		cp, err := c.Approve(t.Context(), brokertest.Ask(t, c, tc.ask).ID, tc.a)
 		require.NoError(t, err, name)
 		read, err := c.Checkpoint(t.Context(), cp.ID)
 		require.NoError(t, err, name)
@@ -283,7 +283,7 @@ func TestAnswersThatAreTaken(t *testing.T) {
 func TestDecisionByHandChangesNothing(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	cp := ask(t, h.Client)
+	cp := brokertest.Ask(t, h.Client)
 	publishRaw(t, h, approval(t, cp.ID, client.Approval{By: "eve", Option: "yes"}).event)
 	forged := approval(t, cp.ID, client.Approval{By: "eve", Option: "yes"}).event
 	forged.ID = event.NewID()
@@ -313,7 +313,7 @@ func TestDecisionByHandChangesNothing(t *testing.T) {
 func TestAmbiguousDecision(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	mine, others := ask(t, h.Client), ask(t, h.Client, func(q *client.CheckpointRequest) { q.RequestedBy = "ann" })
+	mine, others := brokertest.Ask(t, h.Client), brokertest.Ask(t, h.Client, func(q *client.CheckpointRequest) { q.RequestedBy = "ann" })
 	for _, p := range []string{
 		fmt.Sprintf(`{"checkpoint_id":%q,"Checkpoint_ID":%q,"approved_by":"agent","selected_option":"yes"}`, mine.ID, others.ID),
 		fmt.Sprintf(`{"CHECKPOINT_ID":%q,"approved_by":"bob","selected_option":"yes"}`, mine.ID),
@@ -341,7 +341,7 @@ func TestAmbiguousDecision(t *testing.T) {
 func TestApprovalIsForOneAction(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	cp := ask(t, h.Client, func(q *client.CheckpointRequest) { q.Action = json.RawMessage(`{"b":1,"a":"x"}`) })
+	cp := brokertest.Ask(t, h.Client, func(q *client.CheckpointRequest) { q.Action = json.RawMessage(`{"b":1,"a":"x"}`) })
 	require.False(t, client.VerifyAction(cp, json.RawMessage(`{"b":1,"a":"x"}`)), "not approved yet")
 	decided, err := h.Client.Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
 	require.NoError(t, err)
@@ -349,7 +349,7 @@ func TestApprovalIsForOneAction(t *testing.T) {
 	for _, other := range []string{`{"b":2,"a":"x"}`, `{"b":1.0,"a":"x"}`, `{"a":"x"}`, `{"a":"x","b":1,"c":null}`, `{`, ``, `null`} {
 		require.False(t, client.VerifyAction(decided, json.RawMessage(other)), other)
 	}
-	bare := ask(t, h.Client)
+	bare := brokertest.Ask(t, h.Client)
 	bare, err = h.Client.Approve(t.Context(), bare.ID, client.Approval{By: "ann", Option: "yes"})
 	require.NoError(t, err)
 	require.False(t, client.VerifyAction(bare, json.RawMessage(`{}`)), "an approval of no action is for none")

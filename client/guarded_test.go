@@ -56,7 +56,7 @@ func TestAppendGuarded(t *testing.T) {
 func TestAppendGuardedBadInput(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	cp := ask(t, h.Client)
+	cp := brokertest.Ask(t, h.Client)
 	before := position(t, h.Client)
 	for name, try := range map[string]struct {
 		g  client.Guard

@@ -475,7 +475,7 @@ func TestOddIDs(t *testing.T) {
 		l := claim(t, h.Client, id, "w", time.Minute)
 		_, err := h.Client.CompleteIntent(t.Context(), id, client.End{By: "w", Token: l.Token, Result: fmt.Sprint(n)})
 		require.NoError(t, err)
-		cp := ask(t, h.Client, func(q *client.CheckpointRequest) { q.ID = id })
+		cp := brokertest.Ask(t, h.Client, func(q *client.CheckpointRequest) { q.ID = id })
 		_, err = h.Client.Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
 		require.NoError(t, err)
 	}

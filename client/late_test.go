@@ -61,10 +61,7 @@ func TestAnswerAfterTheWindow(t *testing.T) {
 				}
 				n := size(way)
 				require.NoError(t, wait(t, begin(t.Context(), way, c, numbered(3))).err) // something to stand before
-				es := numbered(3)
-				for i := range es {
-					es[i].ID = event.NewID()
-				}
+				es := withIDs(numbered(3))
 				lost := p.LoseAnswers(marker(way))
 				done := begin(within(t, 30*time.Second), way, c, es)
 				wait(t, lost.Met())
@@ -89,53 +86,47 @@ func TestAnswerAfterTheWindow(t *testing.T) {
 // others write on the same subject, without a pause where it is a single event.
 func TestRequestLostUntilAfterTheWindow(t *testing.T) {
 	t.Parallel()
-	for way := range appends {
-		t.Run(way, func(t *testing.T) {
-			t.Parallel()
-			h := brokertest.Start(t, shortWindow)
-			p := h.Proxy(t)
-			c := p.NewClient(t, client.Config{})
-			lost := p.HoldRequests(marker(way))
-			done := begin(within(t, 30*time.Second), way, c, numbered(3))
-			wait(t, lost.Met())
-			mark, err := h.Client.Append(t.Context(), newEvent(`"another"`))
-			require.NoError(t, err)
-			pastTheWindow(t, h, mark.ID)
+	eachWay(t, func(t *testing.T, way string, h *brokertest.Host, p *brokertest.Proxy, c *client.Client) {
+		lost := p.HoldRequests(marker(way))
+		done := begin(within(t, 30*time.Second), way, c, numbered(3))
+		wait(t, lost.Met())
+		mark, err := h.Client.Append(t.Context(), newEvent(`"another"`))
+		require.NoError(t, err)
+		pastTheWindow(t, h, mark.ID)
 
-			ctx, cancel := context.WithCancel(t.Context())
-			var others []event.Recorded
-			pace := time.NewTicker(20 * time.Millisecond)
-			defer pace.Stop()
-			writing, first := make(chan struct{}), make(chan struct{})
-			go func() {
-				defer close(writing)
-				for ctx.Err() == nil {
-					if way == "batch" { // it takes milliseconds, in which nothing may come between
-						<-pace.C
-					}
-					if r, err := h.Client.Append(ctx, newEvent(`"another"`)); err == nil {
-						if others = append(others, r); len(others) == 1 {
-							close(first)
-						}
-					}
+		ctx, cancel := context.WithCancel(t.Context())
+		var others []event.Recorded
+		pace := time.NewTicker(20 * time.Millisecond)
+		defer pace.Stop()
+		writing, first := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(writing)
+			for ctx.Err() == nil {
+				if way == "batch" { // it takes milliseconds, in which nothing may come between
+					<-pace.C
 				}
-			}()
-			wait(t, first)
-			p.Cut()
-			res := wait(t, done)
-			cancel()
-			<-writing
-			require.NoError(t, res.err)
-			var ours []event.Recorded
-			for _, r := range query(t, h.Client, event.Filter{}) {
-				if string(r.Payload) != `"another"` {
-					ours = append(ours, r)
+				if r, err := h.Client.Append(ctx, newEvent(`"another"`)); err == nil {
+					if others = append(others, r); len(others) == 1 {
+						close(first)
+					}
 				}
 			}
-			require.Equal(t, res.rs, ours)
-			require.NotEmpty(t, others)
-		})
-	}
+		}()
+		wait(t, first)
+		p.Cut()
+		res := wait(t, done)
+		cancel()
+		<-writing
+		require.NoError(t, res.err)
+		var ours []event.Recorded
+		for _, r := range query(t, h.Client, event.Filter{}) {
+			if string(r.Payload) != `"another"` {
+				ours = append(ours, r)
+			}
+		}
+		require.Equal(t, res.rs, ours)
+		require.NotEmpty(t, others)
+	}, shortWindow)
 }
 
 // A batch that is late meets a guard that somebody moved meanwhile: it is told so,
@@ -209,40 +200,31 @@ func TestManyLateAppends(t *testing.T) {
 // control takes that condition off: it is stored a second time.
 func TestHeldUpTryArrivesLate(t *testing.T) {
 	t.Parallel()
-	for way := range appends {
-		t.Run(way, func(t *testing.T) {
-			t.Parallel()
-			h := brokertest.Start(t, shortWindow)
-			p := h.Proxy(t)
-			c := p.NewClient(t, client.Config{})
-			es := numbered(3)
-			for i := range es {
-				es[i].ID = event.NewID()
-			}
-			first := p.HoldRequests(marker(way)) // lost for good
-			done := begin(within(t, 30*time.Second), way, c, es)
-			wait(t, first.Met())
-			mark, err := h.Client.Append(t.Context(), newEvent(`"mark"`))
-			require.NoError(t, err)
-			pastTheWindow(t, h, mark.ID)
-			second := p.HoldRequests(marker(way)) // late, and held up
-			p.Cut()
-			wait(t, second.Met())
-			p.Cut()
-			res := wait(t, done) // the third try was stored
-			require.NoError(t, res.err)
-			require.Len(t, query(t, h.Client, event.Filter{}), 1+len(res.rs))
-			pastTheWindow(t, h, lastID(es, len(res.rs)))
+	eachWay(t, func(t *testing.T, way string, h *brokertest.Host, p *brokertest.Proxy, c *client.Client) {
+		es := withIDs(numbered(3))
+		first := p.HoldRequests(marker(way)) // lost for good
+		done := begin(within(t, 30*time.Second), way, c, es)
+		wait(t, first.Met())
+		mark, err := h.Client.Append(t.Context(), newEvent(`"mark"`))
+		require.NoError(t, err)
+		pastTheWindow(t, h, mark.ID)
+		second := p.HoldRequests(marker(way)) // late, and held up
+		p.Cut()
+		wait(t, second.Met())
+		p.Cut()
+		res := wait(t, done) // the third try was stored
+		require.NoError(t, res.err)
+		require.Len(t, query(t, h.Client, event.Filter{}), 1+len(res.rs))
+		pastTheWindow(t, h, lastID(es, len(res.rs)))
 
-			second.Release(t)
-			dealtWith(t, h, second)
-			require.Len(t, query(t, h.Client, event.Filter{}), 2+len(res.rs), "refused by its condition")
+		second.Release(t)
+		dealtWith(t, h, second)
+		require.Len(t, query(t, h.Client, event.Filter{}), 2+len(res.rs), "refused by its condition")
 
-			first.Release(t) // the control: a try without a condition
-			dealtWith(t, h, first)
-			require.Len(t, query(t, h.Client, event.Filter{}), 3+2*len(res.rs), "stored again")
-		})
-	}
+		first.Release(t) // the control: a try without a condition
+		dealtWith(t, h, first)
+		require.Len(t, query(t, h.Client, event.Filter{}), 3+2*len(res.rs), "stored again")
+	}, shortWindow)
 }
 
 // dealtWith waits until the Log has taken or refused what was released: an append

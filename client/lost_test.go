@@ -79,6 +79,20 @@ func wait[T any](t *testing.T, c <-chan T) (v T) {
 	return v
 }
 
+// eachWay runs a test for each way to append, on a host of its own that c reaches
+// through p.
+func eachWay(t *testing.T, test func(t *testing.T, way string, h *brokertest.Host, p *brokertest.Proxy, c *client.Client), configure ...func(*broker.Config)) {
+	t.Helper()
+	for way := range appends {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := brokertest.Start(t, configure...)
+			p := h.Proxy(t)
+			test(t, way, h, p, p.NewClient(t, client.Config{}))
+		})
+	}
+}
+
 // stored demands that exactly the events of an append are in the Log, where its
 // answer says.
 func stored(t *testing.T, h *brokertest.Host, res result) {
@@ -90,41 +104,29 @@ func stored(t *testing.T, h *brokertest.Host, res result) {
 // The request never reaches the broker.
 func TestRequestIsLost(t *testing.T) {
 	t.Parallel()
-	for way := range appends {
-		t.Run(way, func(t *testing.T) {
-			t.Parallel()
-			h := brokertest.Start(t)
-			p := h.Proxy(t)
-			c := p.NewClient(t, client.Config{})
-			lost := p.HoldRequests(marker(way))
-			done := begin(within(t, 20*time.Second), way, c, numbered(3))
-			wait(t, lost.Met())
-			p.Cut()
-			stored(t, h, wait(t, done))
-		})
-	}
+	eachWay(t, func(t *testing.T, way string, h *brokertest.Host, p *brokertest.Proxy, c *client.Client) {
+		lost := p.HoldRequests(marker(way))
+		done := begin(within(t, 20*time.Second), way, c, numbered(3))
+		wait(t, lost.Met())
+		p.Cut()
+		stored(t, h, wait(t, done))
+	})
 }
 
 // The events are stored, and the answer never comes back.
 func TestAnswerIsLost(t *testing.T) {
 	t.Parallel()
-	for way := range appends {
-		t.Run(way, func(t *testing.T) {
-			t.Parallel()
-			h := brokertest.Start(t)
-			p := h.Proxy(t)
-			c := p.NewClient(t, client.Config{})
-			lost := p.LoseAnswers(marker(way))
-			done := begin(within(t, 20*time.Second), way, c, numbered(3))
-			wait(t, lost.Met())
-			reaches(t, h, size(way))
-			p.Cut()
-			res := wait(t, done)
-			stored(t, h, res)
-			require.EqualValues(t, 1, res.rs[0].Seq)
-			require.EqualValues(t, size(way), position(t, h.Client), "nothing was stored again")
-		})
-	}
+	eachWay(t, func(t *testing.T, way string, h *brokertest.Host, p *brokertest.Proxy, c *client.Client) {
+		lost := p.LoseAnswers(marker(way))
+		done := begin(within(t, 20*time.Second), way, c, numbered(3))
+		wait(t, lost.Met())
+		reaches(t, h, size(way))
+		p.Cut()
+		res := wait(t, done)
+		stored(t, h, res)
+		require.EqualValues(t, 1, res.rs[0].Seq)
+		require.EqualValues(t, size(way), position(t, h.Client), "nothing was stored again")
+	})
 }
 
 // The broker refuses, for its disk is full, and that answer is lost: the append
@@ -132,68 +134,56 @@ func TestAnswerIsLost(t *testing.T) {
 func TestRefusalIsLost(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the floor of free disk space is our broker's")
-	for way := range appends {
-		t.Run(way, func(t *testing.T) {
-			t.Parallel()
-			h := brokertest.Start(t, func(c *broker.Config) { c.DiskFloor = 1 << 62 })
-			p := h.Proxy(t)
-			c := p.NewClient(t, client.Config{})
-			_, err := appends[way](t.Context(), c, numbered(3))
-			require.ErrorIs(t, err, client.ErrDiskFull)
-			require.NotErrorIs(t, err, client.ErrUnknownOutcome)
+	eachWay(t, func(t *testing.T, way string, h *brokertest.Host, p *brokertest.Proxy, c *client.Client) {
+		_, err := appends[way](t.Context(), c, numbered(3))
+		require.ErrorIs(t, err, client.ErrDiskFull)
+		require.NotErrorIs(t, err, client.ErrUnknownOutcome)
 
-			first := marker(way)
-			if way == "batch" {
-				first = brokertest.EventPublish // refused at its first message
-			}
-			lost := p.LoseAnswers(first)
-			ctx, cancel := context.WithCancel(t.Context())
-			done := begin(ctx, way, c, numbered(3))
-			wait(t, lost.Met())
-			p.Cut()
-			again := p.HoldRequests(first) // it has come back, and tries again
-			wait(t, again.Met())
-			again.Release(t)
-			again = p.HoldRequests(first) // and again: it was refused once more
-			wait(t, again.Met())
-			cancel()
-			res := wait(t, done)
-			require.ErrorIs(t, res.err, client.ErrUnknownOutcome)
-			require.ErrorIs(t, res.err, client.ErrDiskFull, "it says what it heard last")
+		first := marker(way)
+		if way == "batch" {
+			first = brokertest.EventPublish // refused at its first message
+		}
+		lost := p.LoseAnswers(first)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := begin(ctx, way, c, numbered(3))
+		wait(t, lost.Met())
+		p.Cut()
+		again := p.HoldRequests(first) // it has come back, and tries again
+		wait(t, again.Met())
+		again.Release(t)
+		again = p.HoldRequests(first) // and again: it was refused once more
+		wait(t, again.Met())
+		cancel()
+		res := wait(t, done)
+		require.ErrorIs(t, res.err, client.ErrUnknownOutcome)
+		require.ErrorIs(t, res.err, client.ErrDiskFull, "it says what it heard last")
 
-			p.Cut()
-			lost = p.LoseAnswers(first)
-			done = begin(within(t, 20*time.Second), way, c, numbered(3))
-			wait(t, lost.Met())
-			h.Config.DiskFloor = -1
-			h.Restart(t)
-			stored(t, h, wait(t, done))
-		})
-	}
+		p.Cut()
+		lost = p.LoseAnswers(first)
+		done = begin(within(t, 20*time.Second), way, c, numbered(3))
+		wait(t, lost.Met())
+		h.Config.DiskFloor = -1
+		h.Restart(t)
+		stored(t, h, wait(t, done))
+	}, func(c *broker.Config) { c.DiskFloor = 1 << 62 })
 }
 
 // The answer is lost, and with it the broker; the events of another stand behind
 // ours when it is back.
 func TestAnswerIsLostInARestart(t *testing.T) {
 	t.Parallel()
-	for way := range appends {
-		t.Run(way, func(t *testing.T) {
-			t.Parallel()
-			h := brokertest.Start(t)
-			p := h.Proxy(t)
-			c := p.NewClient(t, client.Config{})
-			lost := p.LoseAnswers(marker(way))
-			done := begin(within(t, 20*time.Second), way, c, numbered(3))
-			wait(t, lost.Met())
-			reaches(t, h, size(way))
-			more, err := h.Client.Append(t.Context(), newEvent(`"more"`))
-			require.NoError(t, err)
-			h.Restart(t)
-			res := wait(t, done)
-			res.rs = append(res.rs, more)
-			stored(t, h, res)
-		})
-	}
+	eachWay(t, func(t *testing.T, way string, h *brokertest.Host, p *brokertest.Proxy, c *client.Client) {
+		lost := p.LoseAnswers(marker(way))
+		done := begin(within(t, 20*time.Second), way, c, numbered(3))
+		wait(t, lost.Met())
+		reaches(t, h, size(way))
+		more, err := h.Client.Append(t.Context(), newEvent(`"more"`))
+		require.NoError(t, err)
+		h.Restart(t)
+		res := wait(t, done)
+		res.rs = append(res.rs, more)
+		stored(t, h, res)
+	})
 }
 
 // Answers are held up for longer than a reader's heartbeat, and then come: nothing

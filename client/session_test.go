@@ -32,7 +32,7 @@ func family(t *testing.T, c *client.Client) (intents, checkpoints map[string]str
 	session(t, c, "beside", "")
 	for _, id := range []string{"root", "kid", "grandkid", "beside"} {
 		intents[id] = create(t, c, func(s *client.IntentSpec) { s.StreamID = id }).ID
-		checkpoints[id] = ask(t, c, func(q *client.CheckpointRequest) { q.StreamID = id }).ID
+		checkpoints[id] = brokertest.Ask(t, c, func(q *client.CheckpointRequest) { q.StreamID = id }).ID
 	}
 	claim(t, c, intents["kid"], "worker", time.Minute) // that somebody works on it stops nothing
 	return intents, checkpoints
@@ -92,7 +92,7 @@ func TestEndOfOnesOwnSession(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	session(t, h.Client, "s", "")
-	cp := ask(t, h.Client, func(q *client.CheckpointRequest) { q.StreamID = "s" })
+	cp := brokertest.Ask(t, h.Client, func(q *client.CheckpointRequest) { q.StreamID = "s" })
 	done, err := h.Client.AbortSession(t.Context(), "s", "agent", "lost")
 	require.NoError(t, err)
 	require.Equal(t, []string{cp.ID}, done.Checkpoints)

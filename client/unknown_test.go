@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/client"
-	"durablestream/event"
 	"durablestream/internal/brokertest"
 )
 
@@ -24,10 +23,7 @@ func TestUnknownOutcome(t *testing.T) {
 				h := brokertest.Start(t)
 				p := h.Proxy(t)
 				c := p.NewClient(t, client.Config{})
-				es := numbered(3)
-				for i := range es {
-					es[i].ID = event.NewID()
-				}
+				es := withIDs(numbered(3))
 				arm := p.HoldRequests
 				if isStored {
 					arm = p.LoseAnswers
@@ -62,10 +58,7 @@ func TestUnknownOutcomeOfALook(t *testing.T) {
 			t.Parallel()
 			h := brokertest.Start(t)
 			p := h.Proxy(t)
-			es := numbered(3)
-			for i := range es {
-				es[i].ID = event.NewID()
-			}
+			es := withIDs(numbered(3))
 			first := wait(t, begin(t.Context(), way, h.Client, es))
 			stored(t, h, first)
 			c := p.NewClient(t, client.Config{})
