@@ -47,13 +47,13 @@ type field struct {
 	raw     []*nats.Conn // for those who go round the guard
 }
 
-func hostField(t *testing.T) field {
+// newField makes five clients by a host's methods, or a cluster's.
+func newField(t *testing.T, newClient func(testing.TB, client.Config) *client.Client, connect func(testing.TB) *nats.Conn) field {
 	t.Helper()
-	h := brokertest.Start(t)
 	var f field
 	for range 5 {
-		f.clients = append(f.clients, h.NewClient(t, client.Config{}))
-		f.raw = append(f.raw, h.Connect(t))
+		f.clients = append(f.clients, newClient(t, client.Config{}))
+		f.raw = append(f.raw, connect(t))
 	}
 	return f
 }
@@ -61,12 +61,21 @@ func hostField(t *testing.T) field {
 func clusterField(t *testing.T) field {
 	t.Helper()
 	cl := brokertest.StartCluster(t)
-	var f field
-	for range 5 {
-		f.clients = append(f.clients, cl.NewClient(t, client.Config{}))
-		f.raw = append(f.raw, cl.Connect(t))
-	}
-	return f
+	return newField(t, cl.NewClient, cl.Connect)
+}
+
+// eachField runs a test on one host and on a cluster, with how many rounds it takes.
+func eachField(t *testing.T, test func(t *testing.T, f field, rounds int)) {
+	t.Helper()
+	t.Run("R1", func(t *testing.T) {
+		t.Parallel()
+		h := brokertest.Start(t)
+		test(t, newField(t, h.NewClient, h.Connect), raceRounds(t, 3))
+	})
+	t.Run("R3", func(t *testing.T) {
+		t.Parallel()
+		test(t, clusterField(t), raceRounds(t, 1))
+	})
 }
 
 // atOnce runs n racers that start together, and waits for them.
@@ -211,29 +220,20 @@ func (f field) unguarded(ctx context.Context, i int, cp projection.Checkpoint) (
 
 func TestOneOfAHundredDecides(t *testing.T) {
 	t.Parallel()
-	for _, at := range []struct {
-		name   string
-		open   func(*testing.T) field
-		rounds int
-	}{{"R1", hostField, 3}, {"R3", clusterField, 1}} {
-		t.Run(at.name, func(t *testing.T) {
-			t.Parallel()
-			f := at.open(t)
-			n := raceRounds(t, at.rounds)
-			start := time.Now()
-			for i := range n {
-				require.NoError(t, f.raceToDecide(t, fmt.Sprintf("cp_%d", i), f.guarded), "round %d", i+1)
-			}
-			t.Logf("%d rounds of %d in %v", n, deciders, time.Since(start).Round(time.Millisecond))
-			// The control: without the guard the same check objects.
-			err := f.raceToDecide(t, "cp_unguarded", f.unguarded)
-			require.EqualError(t, err, "100 decision events in the log")
-			// And none of these hundred counts.
-			cp, err := f.clients[0].Checkpoint(t.Context(), "cp_unguarded")
-			require.NoError(t, err)
-			require.Equal(t, projection.Pending, cp.Status)
-		})
-	}
+	eachField(t, func(t *testing.T, f field, rounds int) {
+		start := time.Now()
+		for i := range rounds {
+			require.NoError(t, f.raceToDecide(t, fmt.Sprintf("cp_%d", i), f.guarded), "round %d", i+1)
+		}
+		t.Logf("%d rounds of %d in %v", rounds, deciders, time.Since(start).Round(time.Millisecond))
+		// The control: without the guard the same check objects.
+		err := f.raceToDecide(t, "cp_unguarded", f.unguarded)
+		require.EqualError(t, err, "100 decision events in the log")
+		// And none of these hundred counts.
+		cp, err := f.clients[0].Checkpoint(t.Context(), "cp_unguarded")
+		require.NoError(t, err)
+		require.Equal(t, projection.Pending, cp.Status)
+	})
 }
 
 // claimed is one claimant's answer.
@@ -295,32 +295,23 @@ func (f field) raceToClaim(t *testing.T, id string, claim func(ctx context.Conte
 
 func TestOneOfFiftyClaims(t *testing.T) {
 	t.Parallel()
-	for _, at := range []struct {
-		name   string
-		open   func(*testing.T) field
-		rounds int
-	}{{"R1", hostField, 3}, {"R3", clusterField, 1}} {
-		t.Run(at.name, func(t *testing.T) {
-			t.Parallel()
-			f := at.open(t)
-			n := raceRounds(t, at.rounds)
-			start := time.Now()
-			for i := range n {
-				id := fmt.Sprintf("intent_%d", i)
-				require.NoError(t, f.raceToClaim(t, id, func(ctx context.Context, i int) (client.Lease, error) {
-					return f.clients[i%len(f.clients)].ClaimIntent(ctx, id, racer(i), time.Minute)
-				}), "round %d", i+1)
-			}
-			t.Logf("%d rounds of %d in %v", n, claimants, time.Since(start).Round(time.Millisecond))
-			// The control: claims that expect nothing.
-			err := f.raceToClaim(t, "intent_unguarded", func(ctx context.Context, i int) (client.Lease, error) {
-				body := wire.GuardBody{Event: event.NewID(), State: wire.IntentClaimed, Holder: racer(i), Lease: 60_000}
-				_, err := f.raw[i%len(f.raw)].RequestMsgWithContext(ctx, wire.EncodeGuard(wire.GuardSubject(wire.GuardIntent, "intent_unguarded"), body.Encode()))
-				return client.Lease{}, err
-			})
-			require.EqualError(t, err, "50 claims in the log")
+	eachField(t, func(t *testing.T, f field, rounds int) {
+		start := time.Now()
+		for i := range rounds {
+			id := fmt.Sprintf("intent_%d", i)
+			require.NoError(t, f.raceToClaim(t, id, func(ctx context.Context, i int) (client.Lease, error) {
+				return f.clients[i%len(f.clients)].ClaimIntent(ctx, id, racer(i), time.Minute)
+			}), "round %d", i+1)
+		}
+		t.Logf("%d rounds of %d in %v", rounds, claimants, time.Since(start).Round(time.Millisecond))
+		// The control: claims that expect nothing.
+		err := f.raceToClaim(t, "intent_unguarded", func(ctx context.Context, i int) (client.Lease, error) {
+			body := wire.GuardBody{Event: event.NewID(), State: wire.IntentClaimed, Holder: racer(i), Lease: 60_000}
+			_, err := f.raw[i%len(f.raw)].RequestMsgWithContext(ctx, wire.EncodeGuard(wire.GuardSubject(wire.GuardIntent, "intent_unguarded"), body.Encode()))
+			return client.Lease{}, err
 		})
-	}
+		require.EqualError(t, err, "50 claims in the log")
+	})
 }
 
 // The leader stops in the middle of a race: still one decides, and all are told who.
