@@ -274,13 +274,20 @@ func TestCluster(t *testing.T) {
 	n.stop(t, 0, 1, 2)
 }
 
-// A node that waits is ended by Ctrl-C, and leaves nothing behind that is in the way.
-func TestClusterWaitInterrupted(t *testing.T) {
-	t.Parallel()
+// interrupted are nodes of which the first has waited for the others, and was ended.
+func interrupted(t *testing.T) *nodes {
+	t.Helper()
 	n := newNodes(t)
 	n.start(t, 0)
 	n.says(t, 0, "a majority is needed")
 	n.stop(t, 0)
+	return n
+}
+
+// A node that waits is ended by Ctrl-C, and leaves nothing behind that is in the way.
+func TestClusterWaitInterrupted(t *testing.T) {
+	t.Parallel()
+	n := interrupted(t)
 	n.start(t, 0, 1, 2)
 	n.serving(t, 0, 1, 2)
 	n.stop(t, 0, 1, 2)
@@ -289,10 +296,7 @@ func TestClusterWaitInterrupted(t *testing.T) {
 // A node's store is hosted by that node alone, and a lone host's by no node.
 func TestManagedStore(t *testing.T) {
 	t.Parallel()
-	n := newNodes(t)
-	n.start(t, 0)
-	n.says(t, 0, "a majority is needed")
-	n.stop(t, 0)
+	n := interrupted(t)
 	try := func(dir string, args ...string) string {
 		words := &syncBuffer{}
 		cmd := as(t, "dstream", words, nil, append([]string{"--dir", dir}, args...)...)

@@ -97,13 +97,40 @@ func (p *rpcProcess) ask(method string, params any) rpcMessage {
 	return m
 }
 
+// inOrder reads the answers of n appends to "ses", and the events of the subscription
+// "s": each kind comes whole and in order. It calls answered with how many answers have
+// come, and the last.
+func (p *rpcProcess) inOrder(n int, answered func(count int, m rpcMessage)) {
+	p.t.Helper()
+	answers, events := 0, 0
+	for answers < n || events < n {
+		m := p.read()
+		switch {
+		case m.Method == "event":
+			require.Equal(p.t, fmt.Sprintf("ses-%d", events), m.Params.Event.ID)
+			events++
+		case m.ID != "s":
+			require.EqualValues(p.t, answers, m.ID)
+			answers++
+			answered(answers, m)
+		}
+	}
+}
+
 func (p *rpcProcess) waitEnd() {
+	p.t.Helper()
+	require.NoError(p.t, p.end(), p.words)
+}
+
+// end waits until the process has ended, and says how.
+func (p *rpcProcess) end() error {
 	p.t.Helper()
 	select {
 	case err := <-p.ended:
-		require.NoError(p.t, err, p.words)
+		return err
 	case <-time.After(30 * time.Second):
 		require.Fail(p.t, "dstream rpc did not end", p.words.String())
+		return nil
 	}
 }
 
@@ -223,19 +250,7 @@ func TestRPCNobodyReads(t *testing.T) {
 			break
 		}
 	}
-	// Now somebody reads: every answer, and every event, in order.
-	answers, events := 0, 0
-	for answers < n || events < n {
-		m := p.read()
-		switch {
-		case m.Method == "event":
-			require.Equal(t, fmt.Sprintf("ses-%d", events), m.Params.Event.ID)
-			events++
-		case m.ID != "s":
-			require.EqualValues(t, answers, m.ID)
-			answers++
-		}
-	}
+	p.inOrder(n, func(int, rpcMessage) {}) // now somebody reads
 	require.NoError(t, p.in.Close())
 	p.waitEnd()
 }
@@ -269,22 +284,13 @@ func TestRPCHostKilled(t *testing.T) {
 			p.send(i, "append", numbered("ses", i))
 		}
 	}()
-	answers, events := 0, 0
-	for answers < n || events < n {
-		m := p.read()
-		switch {
-		case m.Method == "event":
-			require.Equal(t, fmt.Sprintf("ses-%d", events), m.Params.Event.ID)
-			events++
-		case m.ID != "s":
-			require.EqualValues(t, answers, m.ID)
-			require.Nil(t, m.Error)
-			if answers++; answers == n/2 {
-				require.NoError(t, host.Process.Kill())
-				_ = host.Wait()
-			}
+	p.inOrder(n, func(i int, m rpcMessage) {
+		require.Nil(t, m.Error)
+		if i == n/2 {
+			require.NoError(t, host.Process.Kill())
+			_ = host.Wait()
 		}
-	}
+	})
 	require.NoError(t, p.in.Close())
 	p.waitEnd()
 	checkNumbered(t, dir, "ses", n)
@@ -381,11 +387,6 @@ func TestRPCGivesUp(t *testing.T) {
 	require.NoError(t, p.in.Close())
 	m := p.read()
 	require.Equal(t, "unknown_outcome", m.Error.Data["error"])
-	select {
-	case err := <-p.ended:
-		require.ErrorContains(t, err, "exit status 1")
-	case <-time.After(30 * time.Second):
-		require.Fail(t, "dstream rpc did not end", p.words.String())
-	}
+	require.ErrorContains(t, p.end(), "exit status 1")
 	require.Eventually(t, func() bool { return strings.Contains(p.words.String(), "9 requests were not carried out") }, 5*time.Second, 10*time.Millisecond, "%v", p.words)
 }
