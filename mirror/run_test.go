@@ -96,8 +96,11 @@ func TestRestartsInTheMiddle(t *testing.T) {
 			for n := 0; ctx.Err() == nil; n++ {
 				e := mixed(n%8 + 1)[n%8]
 				e.StreamID = fmt.Sprint(i)
-				if _, err := c.Append(ctx, e); err != nil {
-					require.ErrorIs(t, err, context.Canceled)
+				// To its end, also when the writers are to stop: one that was given up
+				// may be stored later, behind what the mirror then catches up with.
+				if _, err := c.Append(t.Context(), e); err != nil {
+					t.Error(err)
+					return
 				}
 			}
 		})
