@@ -100,7 +100,7 @@ func record(items []opencode.Item) []event.Recorded {
 		}
 		seen[i.Event.ID] = true
 		r := event.Recorded{Event: i.Event, Seq: event.Sequence(len(out) + 1)}
-		if i.Kind == opencode.Decide || i.Kind == opencode.Withdraw {
+		if i.Kind == opencode.Ask || i.Kind == opencode.Decide || i.Kind == opencode.Withdraw {
 			r.Guard = "behind its guard"
 		}
 		out = append(out, r)

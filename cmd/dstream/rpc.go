@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -13,6 +14,11 @@ import (
 	"durablestream/client"
 	"durablestream/internal/rpc"
 )
+
+// runs is where the runs of OpenCode on this log say that they are alive.
+func (o *options) runs() rpc.Presence {
+	return rpc.Presence{Dir: filepath.Join(o.dir, "durable_stream", "opencode")}
+}
 
 func rpcCommand(o *options) *cobra.Command {
 	var drain time.Duration
@@ -39,6 +45,7 @@ docs/protocol.md describes the methods.`,
 			}()
 			return rpc.Serve(cmd.Context(), rpc.Config{
 				In: cmd.InOrStdin(), Out: cmd.OutOrStdout(), Drain: drain, Logger: o.config(cmd).Logger,
+				Runs:  o.runs(),
 				About: map[string]any{"version": durablestream.Version, "pid": os.Getpid()},
 				Open: func(ctx context.Context) (*client.Client, error) {
 					var err error

@@ -69,6 +69,9 @@ type rpcMessage struct {
 		Subscription string
 		Seq          event.Sequence
 		Event        event.Recorded
+
+		SessionID, Kind, RequestID, Reply, Message, By, Text string // of opencode.…
+		Answers                                              [][]string
 	}
 	Result json.RawMessage
 	Error  *struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"durablestream/client"
@@ -39,7 +40,10 @@ type bridge struct {
 	err    error         // why nothing can be written any more
 	moved  chan struct{} // closed and replaced at every change
 
-	warned bool // of the disk, since it last took something; the writer's own
+	warned atomic.Bool // of the disk, since it last took something
+
+	told  map[string]bool // the questions that OpenCode was told the answer to; follow's own
+	leave func()          // OpenCode has gone: it is told nothing more
 }
 
 // taken is a bus event that waits for its answer.
@@ -100,20 +104,37 @@ func (s *server) bridgeOf(ctx context.Context, instance string) (*bridge, error)
 	if err := event.ValidateID("instance", instance); err != nil {
 		return nil, err
 	}
-	f := opencode.Fold{Instance: instance}
-	for r, err := range s.c.Query(ctx, event.Filter{Types: f.SeedTypes(), Linearizable: true}) {
+	position, err := s.c.Barrier(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, a := opencode.Fold{Instance: instance}, opencode.Answers{}
+	for r, err := range s.c.Query(ctx, event.Filter{Types: f.SeedTypes()}) {
 		if err != nil {
 			return nil, err
 		}
 		f.Apply(r)
+		a.Apply(r)
 	}
 	b := &bridge{
-		s: s, instance: instance, stored: f.Stored, held: map[int64]*taken{}, moved: make(chan struct{}),
+		s: s, instance: instance, stored: f.Stored, held: map[int64]*taken{}, moved: make(chan struct{}), told: map[string]bool{},
 		tr: opencode.New(opencode.Config{Instance: instance, Limit: s.c.MaxPayload() - envelope}),
 	}
 	b.tr.Seed(&f)
 	s.bridge = b
 	s.bridges.Go(b.write)
+	lock, err := s.cfg.Runs.hold(ctx, instance)
+	if err != nil {
+		s.cfg.Logger.Warn("other runs of OpenCode cannot see that this one is alive", "err", err)
+	}
+	live, cancel := context.WithCancel(s.work)
+	b.leave = func() {
+		cancel()
+		if lock != nil {
+			_ = lock.Unlock() // which the end of the process does, too
+		}
+	}
+	s.bridges.Go(func() { b.follow(live, &a, position) })
 	return b, nil
 }
 

@@ -29,11 +29,10 @@ func (b *bridge) patiently(do func() error) error {
 	for {
 		err := do()
 		if !errors.Is(err, client.ErrDiskFull) {
-			b.warned = b.warned && err != nil
+			b.warned.Store(false)
 			return err
 		}
-		if !b.warned {
-			b.warned = true
+		if !b.warned.Swap(true) {
 			b.notice("", "", "The log's disk is full. What OpenCode does is kept in memory, and stored as soon as there is space.")
 		}
 		select {

@@ -50,6 +50,8 @@ type Config struct {
 	Flush time.Duration
 	// About is added to the answer of initialize. Default: none.
 	About map[string]any
+	// Runs tells which runs of OpenCode are alive. Default: nobody knows.
+	Runs Presence
 	// Logger hears of notifications that failed. Default: discarded.
 	Logger *slog.Logger
 }
@@ -145,6 +147,7 @@ func Serve(ctx context.Context, cfg Config) error {
 		err = errors.Join(err, why)
 	}
 	if s.bridge != nil {
+		s.bridge.leave()
 		err = errors.Join(err, s.bridge.end(work))
 	}
 	endWaits()
