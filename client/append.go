@@ -103,8 +103,10 @@ func (c *Client) publishOne(ctx context.Context, r event.Recorded) (event.Record
 	if err := c.checkSize(m); err != nil {
 		return event.Recorded{}, err
 	}
+	c.joins.waiting.Add(1)
+	defer c.joins.waiting.Add(-1)
 	s := newSending(c)
-	for {
+	for try := c.tryJoined; ; try = c.tryPublish {
 		if err := s.turn(ctx, m); err != nil {
 			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
 		}
@@ -112,7 +114,10 @@ func (c *Client) publishOne(ctx context.Context, r event.Recorded) (event.Record
 			r.Seq = s.found
 			return c.sameOrError(ctx, r)
 		}
-		ack, err := c.tryPublish(ctx, m)
+		ack, err := try(ctx, m)
+		if errors.Is(err, errAlone) {
+			ack, err = c.tryPublish(ctx, m)
+		}
 		if err == nil {
 			r.Seq = event.Sequence(ack.Sequence)
 			c.sawSequence(r.Seq)

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,22 +53,24 @@ func BenchmarkAppend(b *testing.B) {
 		report(b, "bare", times[1])
 		b.ReportMetric(0, "ns/op") // of both together: says nothing
 	})
-	b.Run("64", func(b *testing.B) {
-		var times [2][]time.Duration
-		var took [2]time.Duration
-		const turns = 8
-		for turn := range 2 * turns {
-			i := turn % 2
-			began := time.Now()
-			times[i] = append(times[i], inParallel(b, 64, (b.N+turns-1)/turns, []func(context.Context) error{ours, bare}[i])...)
-			took[i] += time.Since(began)
-		}
-		for i, name := range []string{"ours", "bare"} {
-			b.ReportMetric(float64(len(times[i]))/took[i].Seconds(), name+"/s")
-			report(b, name, times[i])
-		}
-		b.ReportMetric(0, "ns/op")
-	})
+	for _, n := range []int{8, 64, 256, 512, 1024} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			var times [2][]time.Duration
+			var took [2]time.Duration
+			const turns = 8
+			for turn := range 2 * turns {
+				i := turn % 2
+				began := time.Now()
+				times[i] = append(times[i], inParallel(b, n, (b.N+turns-1)/turns, []func(context.Context) error{ours, bare}[i])...)
+				took[i] += time.Since(began)
+			}
+			for i, name := range []string{"ours", "bare"} {
+				b.ReportMetric(float64(len(times[i]))/took[i].Seconds(), name+"/s")
+				report(b, name, times[i])
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
 func benchMessage() *nats.Msg {
