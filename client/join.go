@@ -93,7 +93,7 @@ func (c *Client) join() {
 		if len(all) == 0 {
 			return
 		}
-		var err error = errAlone
+		err := errAlone
 		if len(all) >= joinLeast {
 			err = c.storeJoined(all)
 		}

@@ -129,7 +129,7 @@ func TestJoinedAppendsFailAlone(t *testing.T) {
 func TestJoinedAppendsAcrossKills(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "host")
-	run := startHost(t, dir)
+	run := brokertest.Child(t, hostDir+"="+dir)
 	nc, err := client.Connect(t.Context(), client.Target{AddressFile: broker.AddressPath(dir)})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -159,7 +159,7 @@ func TestJoinedAppendsAcrossKills(t *testing.T) {
 		}
 		require.NoError(t, run.Process.Kill())
 		run.Wait() // its error is the kill
-		run = startHost(t, dir)
+		run = brokertest.Child(t, hostDir+"="+dir)
 	}
 	cancel()
 	go func() { all.Wait(); close(acked) }()
