@@ -161,56 +161,6 @@ func (h *host) abandon() error {
 
 const isolateTime = 5 * time.Second
 
-// catchUp waits until the mirror has written what the Log holds now, or has ended.
-func (h *host) catchUp() {
-	ctx, cancel := context.WithTimeout(context.Background(), mirrorDrain)
-	defer cancel()
-	end, err := h.client.Position(ctx)
-	if err != nil {
-		return // endMirror tells what is wrong
-	}
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if p := h.progress.Load(); p != nil && (p.Seq >= end || p.Err != nil) {
-			return
-		}
-		select {
-		case <-h.done:
-			return
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (h *host) checkMirror(ctx context.Context) error {
-	cfg := h.mirrorConfig()
-	err := mirror.Check(ctx, cfg)
-	if err == nil && h.cfg.CheckMirror {
-		err = checkWhole(ctx, cfg)
-	}
-	return err
-}
-
-// checkWhole looks for damage in the middle of the files. What only a crash left
-// at their end is for the mirror to mend.
-func checkWhole(ctx context.Context, cfg mirror.Config) error {
-	const most = 256 << 20 // some three seconds
-	if size, err := mirror.Size(cfg.Dir); err != nil || size > most {
-		return err
-	}
-	cfg.VerifyWait = -1
-	report, err := mirror.Verify(ctx, cfg)
-	var behind *mirror.BehindError
-	var torn *mirror.TornError
-	if err != nil || errors.As(report.Problem, &behind) || errors.As(report.Problem, &torn) {
-		return err
-	}
-	return report.Problem
-}
-
 // startSweeper decides what is due, and goes on doing so until endSweeper. What
 // expired while nobody hosted is decided before anybody can join; who takes over
 // from a host that was there a moment ago lets nobody wait for that.
@@ -220,9 +170,7 @@ func (h *host) startSweeper(ctx context.Context, cfg sweeper.Config) error {
 		var damage *client.DamageError
 		if errors.As(err, &damage) { // an alarm: what can be appended and read goes on
 			h.sweepErr.Store(&err)
-			err = nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
 	}
@@ -271,78 +219,6 @@ func (h *host) endSweeper() error {
 	}
 	h.stopSweep()
 	return <-h.swept
-}
-
-func (h *host) mirrorConfig() mirror.Config {
-	return mirror.Config{
-		Client:   h.client,
-		Dir:      h.cfg.Dir,
-		MaxBytes: h.cfg.MirrorMaxBytes,
-		Logger:   h.cfg.Logger,
-		Drain:    mirrorDrain,
-		Progress: func(p mirror.Progress) { h.progress.Store(&p) },
-	}
-}
-
-const (
-	// mirrorDrain bounds how long Close writes the mirror: a gigabyte of backlog.
-	mirrorDrain = time.Minute
-	// mirrorPatience is how long Close waits for another process's mirror.
-	mirrorPatience = 5 * time.Second
-)
-
-// startMirror runs the mirror until endMirror, or until damage ends it: that is
-// an alarm of status, and the log goes on. While another process has the file, it
-// waits for it.
-func (h *host) startMirror(cfg mirror.Config) {
-	ctx, cancel := context.WithCancel(context.Background())
-	h.stopMirror, h.done = cancel, make(chan struct{})
-	go func() {
-		defer close(h.done)
-		var deadline time.Time
-		for {
-			err := mirror.Run(ctx, cfg)
-			var busy *mirror.BusyError
-			if !errors.As(err, &busy) {
-				h.mirrorEnded(err)
-				if err != nil {
-					cfg.Logger.Error("the mirror has stopped", "err", err)
-				}
-				return
-			}
-			// A host that went before is writing its last lines. Run has waited for the
-			// lock, for a moment, and does so again.
-			switch {
-			case ctx.Err() == nil:
-				deadline = time.Now().Add(mirrorPatience)
-			case time.Now().After(deadline):
-				h.mirrorEnded(err)
-				return
-			}
-		}
-	}()
-}
-
-func (h *host) mirrorEnded(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.err = err
-}
-
-func (h *host) mirrorError() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.err
-}
-
-// endMirror waits until the file has what the Log holds.
-func (h *host) endMirror() error {
-	if h.stopMirror == nil {
-		return nil
-	}
-	h.stopMirror()
-	<-h.done
-	return h.mirrorError()
 }
 
 // HostStatus is what the host says of itself.
