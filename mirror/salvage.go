@@ -15,33 +15,41 @@ type Salvaged struct {
 	// Messages are what stood there: events, and the guards of decisions and intents. Where
 	// there was no event and nobody knows what there was, it is a void.
 	Messages map[event.Sequence]*nats.Msg
+	// Unproven are those of Messages whose line no chain proves, since the line before it
+	// is gone.
+	Unproven map[event.Sequence]bool
 	// Last is the Sequence of the last line that could be read. Nothing is known of what
 	// follows it.
 	Last event.Sequence
-	// Problem is why it could not be read to its end: *DamageError, *TornError,
+	// Problem is why not all of it could be read: *DamageError, *TornError,
 	// *OriginalError; nil: it was.
 	Problem error
 }
 
 // Salvage reads the files in dir for Sequences that a Log has lost. Its error means that
-// they cannot be read at all.
+// they cannot be read at all. Lines behind a damaged one count too: Salvaged.Problem names
+// the first that is damaged.
 func Salvage(dir string, lost []wire.Range) (Salvaged, error) {
-	s := Salvaged{Messages: map[event.Sequence]*nats.Msg{}}
-	for l, err := range Lines(dir) {
+	s := Salvaged{Messages: map[event.Sequence]*nats.Msg{}, Unproven: map[event.Sequence]bool{}}
+	last := event.Sequence(0)
+	for l, err := range Remains(dir) {
 		var damage *DamageError
 		var torn *TornError
 		var original *OriginalError
-		if errors.As(err, &damage) || errors.As(err, &torn) || errors.As(err, &original) {
-			s.Problem = err
-			return s, nil
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.As(err, &damage), errors.As(err, &torn), errors.As(err, &original):
+			if s.Problem == nil {
+				s.Problem = err
+			}
+			continue
+		default:
 			return s, err
 		}
-		after := s.Last
-		if l.first && l.Recorded.Seq > 1 {
-			after = l.Recorded.Seq - 1 // what came before is in older files
-			if _, ok := guardOf(l); ok {
+		after := last
+		if l.First && l.Recorded.Seq > 1 || l.Broken {
+			after = l.Recorded.Seq - 1 // nobody knows what came before
+			if _, ok := guardOf(l.Line); ok && after > last {
 				after--
 			}
 		}
@@ -50,10 +58,14 @@ func Salvage(dir string, lost []wire.Range) (Salvaged, error) {
 				continue
 			}
 			for seq := max(after+1, r.From); seq <= l.Recorded.Seq && (r.To == 0 || seq <= r.To); seq++ {
-				s.Messages[seq] = messageAt(cloned(l), seq)
+				s.Messages[seq] = messageAt(cloned(l.Line), seq)
+				if !l.Proven {
+					s.Unproven[seq] = true
+				}
 			}
 		}
-		s.Last = l.Recorded.Seq
+		last = l.Recorded.Seq
+		s.Last = last
 	}
 	return s, nil
 }

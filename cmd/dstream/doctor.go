@@ -13,6 +13,7 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/event"
 )
 
 // finding is one thing that the doctor has found to be wrong. docs/doctor.md has the
@@ -25,8 +26,11 @@ type finding struct {
 	Keeps   string `json:"keeps,omitempty"`  // what is kept of what was
 	Limits  string `json:"limits,omitempty"` // what the repair cannot do
 	Fixed   bool   `json:"fixed"`
+	Changed bool   `json:"changed"`           // the repair has changed something, whether or not it was enough
 	Outcome string `json:"outcome,omitempty"` // of the repair
 
+	// fix repairs it, and says what it has done. An error with words means that it has
+	// changed something, and that this was not enough; one without, that it has not.
 	fix func(*doctor) (string, error)
 }
 
@@ -43,7 +47,7 @@ func doctorCommand(o *options) *cobra.Command {
 		Short: "Find damage to the log, explain it, and repair it",
 		Long: `Looks for damage in --dir: in the store, whether or not a host runs, in the mirror, and
 in what a host that was killed left behind. It changes nothing without --fix, asks
-before each repair, and deletes nothing: what is replaced is kept in
+before each repair, and deletes nothing of the log: what is replaced is kept in
 durable_stream/damaged. A host that runs is ended for a repair of its store.
 
 Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong.`,
@@ -81,7 +85,7 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 		},
 	}
 	cmd.Flags().BoolVar(&fix, "fix", false, "repair what can be repaired, asking first")
-	cmd.Flags().BoolVar(&loss, "accept-loss", false, "with --fix: give up positions that are nowhere any more, and repair the rest")
+	cmd.Flags().BoolVar(&loss, "accept-loss", false, "with --fix: take what nothing proves to be as it was, give up positions that are nowhere any more, and repair the rest")
 	cmd.Flags().BoolVar(&yes, "yes", false, "with --fix: do not ask")
 	return cmd
 }
@@ -92,9 +96,13 @@ type doctor struct {
 	cmd        *cobra.Command
 	dir, host  string // the log's directory, and the host's in it
 	managed    *broker.Managed
-	running    int // the process that hosts; 0: none
+	running    int  // the process that hosts; 0: none
+	ended      bool // it was ended for a repair that is under way
 	acceptLoss bool
 	found      doctorAnswer
+
+	behind *finding       // the mirror lacks lines at its end, up to the position upTo:
+	upTo   event.Sequence // a host that runs may be about to write them
 }
 
 func (d *doctor) say(format string, args ...any) {
@@ -123,9 +131,16 @@ func (d *doctor) repair(yes bool) error {
 			}
 		}
 		outcome, err := f.fix(d)
-		f.Outcome, f.Fixed = outcome, err == nil
-		if err != nil {
-			f.Outcome = strings.TrimPrefix(outcome+"; ", "; ") + "the repair failed: " + err.Error()
+		f.Outcome, f.Fixed, f.Changed = outcome, err == nil, outcome != ""
+		switch {
+		case err != nil && f.Changed:
+			f.Outcome = fmt.Sprintf("not all of it was repaired: %s; but %s", outcome, err)
+		case err != nil:
+			f.Outcome = "not repaired, and nothing was changed: " + err.Error()
+		}
+		if d.ended {
+			f.Outcome += ". The host was ended for that: start it again"
+			d.ended = false
 		}
 	}
 	return nil
@@ -169,14 +184,13 @@ func (d *doctor) print() error {
 		case f.Outcome != "" && f.Fixed:
 			s.line("", "repaired: %s", oneLine(f.Outcome, 2000))
 			continue
-		case f.Outcome != "":
+		case f.Outcome != "": // which tells more than the plan
 			s.line("", "%s", oneLine(f.Outcome, 2000))
-		case f.Repair != "":
-			s.line("", "--fix: %s", f.Repair)
+			continue
 		}
-		for name, words := range map[string]string{"kept": f.Keeps, "but": f.Limits} {
-			if words != "" {
-				s.line("", "%s: %s", name, words)
+		for _, plan := range [][2]string{{"--fix", f.Repair}, {"kept", f.Keeps}, {"but", f.Limits}} {
+			if plan[1] != "" {
+				s.line("", "%s: %s", plan[0], plan[1])
 			}
 		}
 	}
@@ -193,4 +207,11 @@ func (d *doctor) aside() (string, error) {
 		return "", err
 	}
 	return os.MkdirTemp(dir, "replaced-"+stamp()+"-")
+}
+
+// removeEmpty takes away what aside made, if nothing was put there.
+func removeEmpty(dir string) {
+	if os.Remove(dir) == nil {
+		_ = os.Remove(filepath.Dir(dir)) // fails while it holds something
+	}
 }

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +17,6 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
-	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -46,100 +45,100 @@ func (d *doctor) stopHost() (release func() error, err error) {
 			return nil, fmt.Errorf("cannot end the host, process %d: %w; end it and run doctor again", d.running, err)
 		}
 	}
-	for end := time.Now().Add(hostEnds); ; time.Sleep(20 * time.Millisecond) {
+	ctx, cancel := context.WithTimeout(d.cmd.Context(), hostEnds)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
 		hold, err := broker.Hold(d.host)
 		if err == nil {
+			d.ended = d.ended || d.running != 0
 			d.running = 0
 			return func() error { return errors.Join(hold(), repair()) }, nil
 		}
 		var locked *broker.LockedError
-		if !errors.As(err, &locked) || time.Now().After(end) {
+		if !errors.As(err, &locked) {
 			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the host does not end: %w", err)
+		case <-again.C:
 		}
 	}
 }
 
 // mendStore brings back what a lone host's store has lost.
 func (d *doctor) mendStore() (outcome string, err error) {
+	if d.running != 0 { // it goes on if there is no use in ending it
+		s, err := d.read()
+		if err != nil {
+			return "", err
+		}
+		if _, err := d.mendBlocks(s, ""); err != nil {
+			return "", err
+		}
+	}
 	release, err := d.stopHost()
 	if err != nil {
 		return "", err
 	}
-	done, err := d.mendBlocks()
-	if err = errors.Join(err, release()); err != nil {
-		return "", err
+	s, outcome, err := d.mendKept()
+	if rerr := release(); err == nil {
+		err = rerr
 	}
-	if d.managed == nil { // else only a host with its flags may have it
-		if err := d.verify(); err != nil {
-			return "", err
-		}
+	if err != nil {
+		return outcome, err
 	}
-	how := map[string]int{}
-	var voids []string
-	for _, r := range done {
-		how[r.How]++
-		if r.How == blocks.Voided {
-			voids = append(voids, r.Seq.String())
-		}
+	if s.mirror.Problem != nil || s.foreign != nil || d.managed != nil { // else only a host with its flags may have it
+		return outcome, nil //nolint:nilerr // which is another finding
 	}
-	var parts []string
-	for _, name := range []string{blocks.Corrected, blocks.FromCopy, blocks.FromMirror} {
-		if how[name] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", how[name], name))
-		}
+	if err := d.verify(); err != nil {
+		return outcome, fmt.Errorf("the log was not compared with the mirror: %w", err)
 	}
-	if len(voids) > 0 {
-		parts = append(parts, fmt.Sprintf("%d filled, since nobody knows what guard or lease was there (%s)", len(voids), strings.Join(voids[:min(20, len(voids))], ", ")))
-	}
-	return fmt.Sprintf("%s brought back: %s; the log and the mirror are equal. Start the host again", count(len(done), "position"), strings.Join(parts, ", ")), nil
+	return outcome + "; the log and the mirror are equal", nil
 }
 
-func (d *doctor) mendBlocks() ([]blocks.Repaired, error) {
-	s, err := d.read()
-	if err != nil {
-		return nil, err
+// mendKept repairs the files of the store, and keeps those that it replaces. It has
+// changed nothing where it returns no words.
+func (d *doctor) mendKept() (s seen, outcome string, err error) {
+	if s, err = d.read(); err != nil {
+		return s, "", err
 	}
 	if len(s.report.Damage) == 0 {
-		return nil, nil
+		return s, "the store is whole by now", nil
 	}
 	keep, err := d.aside()
 	if err != nil {
-		return nil, err
+		return s, "", err
 	}
-	line := func(seq event.Sequence) (blocks.Record, bool) {
-		m, ok := s.mirror.Messages[seq]
-		if !ok && d.acceptLoss {
-			m, ok = wire.EncodeGuard(wire.GuardSubject(wire.GuardVoid, seq.String()), []byte("{}")), true
-		}
-		if !ok {
-			return blocks.Record{}, false
-		}
-		return blocks.Record{Subject: m.Subject, Header: headerBytes(m), Data: m.Data}, true
+	defer removeEmpty(keep)
+	outcome, err = d.mendBlocks(s, keep)
+	return s, outcome, err
+}
+
+// mendBlocks brings back what can be, or, where keep is "", looks whether it can.
+func (d *doctor) mendBlocks(s seen, keep string) (outcome string, err error) {
+	if s.foreign != nil && !d.acceptLoss {
+		return "", fmt.Errorf("%w, where both can be read: one of them is not this log's; put the right files back, or let --accept-loss repair the store without the mirror", s.foreign)
 	}
-	done, lost, err := blocks.Repair(s.blocks, filepath.Join(d.host, broker.DamagedDir), keep, s.first, s.last, line)
-	if err != nil {
-		return nil, err
-	}
-	if len(lost) > 0 {
-		return nil, fmt.Errorf("nothing was changed: position %s is neither in the store nor in the mirror, which ends at %d; "+
-			"--accept-loss gives these positions up and repairs the rest", joinRanges(lost), s.mirror.Last)
+	k := knowledge{s, d.acceptLoss}
+	done, lost, err := blocks.Repair(s.blocks, filepath.Join(d.host, broker.DamagedDir), keep, s.first, s.last, blocks.Known{Record: k.record, Body: k.body})
+	switch {
+	case err != nil && len(done) > 0:
+		return "some blocks were written anew; as they were they are in " + keep, fmt.Errorf("then: %w; run it again", err)
+	case err != nil:
+		return "", err
+	case len(lost) > 0:
+		return "", k.lost(lost)
+	case keep == "":
+		return "", nil
 	}
 	again, err := blocks.Check(s.blocks, s.first, s.last)
 	if err == nil && len(again.Damage) > 0 {
-		err = fmt.Errorf("after the repair %s; the blocks as they were are in %s", again.Damage[0], keep)
+		err = fmt.Errorf("now %s", again.Damage[0])
 	}
-	if err == nil && s.mirror.Problem == nil {
-		err = d.compare(s)
-	}
-	return done, err
-}
-
-func joinRanges(rs []wire.Range) string {
-	words := make([]string, len(rs))
-	for i, r := range rs {
-		words[i] = r.String()
-	}
-	return strings.Join(words, ", ")
+	return k.words(done) + "; the blocks as they were are in " + keep, err
 }
 
 // headerBytes writes headers as NATS sends them.
@@ -167,26 +166,40 @@ func headerBytes(m *nats.Msg) []byte {
 // must be equal to it, line by line.
 func (d *doctor) verify() (err error) {
 	d.say("comparing the log with the mirror")
+	if err := d.unmark(); err != nil {
+		return err
+	}
 	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.NoSweeper = true })
 	if err != nil {
 		return err
 	}
 	defer closing(log, &err)
-	ctx := d.cmd.Context()
+	rep, err := mirror.Verify(d.cmd.Context(), mirror.Config{Client: log.Client, Dir: d.dir, VerifyWait: 10 * time.Second})
+	if err == nil {
+		err = rep.Problem
+	}
+	return err
+}
+
+// unmark takes the mark of a damaged store off. A host finds out by itself that it is
+// whole, a little later, and until then its mirror stops there.
+func (d *doctor) unmark() (err error) {
+	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.NoSweeper, cfg.NoMirror = true, true })
+	if err != nil {
+		return err
+	}
+	defer closing(log, &err)
 	js, err := jetstream.New(log.Conn())
 	if err != nil {
 		return err
 	}
-	if s, err := js.Stream(ctx, wire.LogName); err == nil { // the host finds out by itself, a little later
-		if cfg := wire.MarkDamaged(s.CachedInfo().Config, "", nil); !wire.SameMarks(cfg, s.CachedInfo().Config) {
-			if _, err := js.UpdateStream(ctx, cfg); err != nil {
-				return err
-			}
-		}
+	s, err := js.Stream(d.cmd.Context(), wire.LogName)
+	if err != nil {
+		return err
 	}
-	rep, err := mirror.Verify(ctx, mirror.Config{Client: log.Client, Dir: d.dir, VerifyWait: 10 * time.Second})
-	if err == nil {
-		err = rep.Problem
+	cfg := wire.MarkDamaged(s.CachedInfo().Config, "", nil)
+	if !wire.SameMarks(cfg, s.CachedInfo().Config) {
+		_, err = js.UpdateStream(d.cmd.Context(), cfg)
 	}
 	return err
 }
@@ -228,20 +241,53 @@ func (d *doctor) rewriteMirror() (outcome string, err error) {
 	if err != nil {
 		return "", err
 	}
-	keep, err := d.aside()
-	if err == nil {
-		err = d.moveMirror(keep)
+	keep, err := d.setMirrorAside()
+	if rerr := release(); err == nil {
+		err = rerr
 	}
-	if err = errors.Join(err, release()); err != nil {
-		return "", err
+	if keep != "" {
+		outcome = fmt.Sprintf("the mirror's files as they were are in %s", keep)
+	}
+	if err != nil {
+		return outcome, err
 	}
 	if d.managed != nil {
-		return fmt.Sprintf("the mirror's files are in %s: start the host again, and it writes them anew", keep), nil
+		return outcome + ": start the host again, and it writes them anew", nil
+	}
+	if err := d.verify(); err != nil {
+		return outcome, fmt.Errorf("they were not written anew: %w", err)
+	}
+	return "the mirror was written anew, and is equal to the log; " + outcome, nil
+}
+
+// setMirrorAside moves the mirror's files away, if the log is whole.
+func (d *doctor) setMirrorAside() (keep string, err error) {
+	s, err := d.read()
+	if err != nil {
+		return "", err
+	}
+	if len(s.report.Damage) > 0 {
+		return "", errors.New("the mirror is written anew from the log, and that must be repaired first")
+	}
+	if keep, err = d.aside(); err != nil {
+		return "", err
+	}
+	return keep, d.moveMirror(keep)
+}
+
+// completeMirror lets a host write what is missing at the mirror's end.
+func (d *doctor) completeMirror() (outcome string, err error) {
+	release, err := d.stopHost()
+	if err != nil {
+		return "", err
+	}
+	if err := release(); err != nil {
+		return "", err
 	}
 	if err := d.verify(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("the mirror was written anew, and is equal to the log; the files as they were are in %s. Start the host again", keep), nil
+	return "the missing lines were written, and the mirror is equal to the log", nil
 }
 
 func (d *doctor) moveMirror(to string) error {
@@ -252,13 +298,4 @@ func (d *doctor) moveMirror(to string) error {
 		}
 	}
 	return err
-}
-
-// iterLines brings the mirror's lines one by one, up to the first that is wrong.
-func iterLines(dir string) (next func() (mirror.Line, bool), stop func()) {
-	pull, stop := iter.Pull2(mirror.Lines(dir))
-	return func() (mirror.Line, bool) {
-		l, err, ok := pull()
-		return l, ok && err == nil
-	}, stop
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,15 +11,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"durablestream"
 	"durablestream/broker"
-	"durablestream/event"
 	"durablestream/internal/address"
-	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
-	"durablestream/mirror"
 )
 
 // The findings. The names are for scripts; docs/doctor.md explains them.
@@ -31,6 +25,7 @@ const (
 	foundStopped  = "host_stopped"
 	foundStore    = "store_damaged"
 	foundMirror   = "mirror_damaged"
+	foundBehind   = "mirror_behind"
 	foundLeftover = "leftover_files"
 	foundRestore  = "half_restored"
 	foundDisk     = "disk_full"
@@ -142,186 +137,6 @@ func (d *doctor) lookForLeftovers() {
 	}
 }
 
-// seen is what the files hold.
-type seen struct {
-	blocks string // directory; "": there is no store
-	first  event.Sequence
-	last   event.Sequence // which the store must hold at least
-	report blocks.Report
-	mirror mirror.Salvaged // with what the mirror has of what the store has lost
-}
-
-// read reads the store and the mirror.
-func (d *doctor) read() (s seen, err error) {
-	dirs, err := blocks.Find(filepath.Join(d.host, broker.StoreDir))
-	if err == nil && len(dirs) > 1 {
-		err = fmt.Errorf("the store holds %d logs: %v; move away those that are not this one", len(dirs), dirs)
-	}
-	if err != nil {
-		return s, err
-	}
-	lines, err := mirror.Salvage(d.dir, nil)
-	if err != nil {
-		return s, err
-	}
-	s.mirror = lines
-	if len(dirs) == 0 {
-		return s, nil
-	}
-	s.blocks, s.first = dirs[0], blocks.Begins(dirs[0])
-	s.last, _ = blocks.LastWritten(s.blocks)
-	s.last = max(s.last, lines.Last)
-	if s.report, err = blocks.Check(s.blocks, s.first, s.last); err != nil {
-		return s, err
-	}
-	if len(s.report.Damage) > 0 {
-		s.mirror, err = mirror.Salvage(d.dir, ranges(s.report))
-	}
-	return s, err
-}
-
-func ranges(rep blocks.Report) (out []wire.Range) {
-	for _, d := range rep.Damage {
-		out = append(out, d.Range)
-	}
-	return out
-}
-
-// lookAtFiles compares the store with itself and with the mirror.
-func (d *doctor) lookAtFiles() error {
-	s, err := d.read()
-	if err == nil && len(s.report.Damage) > 0 && d.running != 0 {
-		time.Sleep(time.Second) // the engine may have been exchanging a file
-		s, err = d.read()
-	}
-	if err != nil {
-		return err
-	}
-	d.checked(fmt.Sprintf("store: %s, position %d", count(s.report.Records, "message"), s.report.Last))
-	d.checked(fmt.Sprintf("mirror: position %d", s.mirror.Last))
-	if d.halfRestored(s) {
-		return nil
-	}
-	if len(s.report.Damage) > 0 {
-		d.add(d.storeFinding(s))
-	}
-	problem := s.mirror.Problem
-	var torn *mirror.TornError
-	if errors.As(problem, &torn) {
-		problem = nil // the next run of the mirror mends it
-	}
-	if problem == nil && len(s.report.Damage) == 0 && s.blocks != "" {
-		problem = d.compare(s)
-	}
-	if problem != nil {
-		f := finding{Name: foundMirror, Sure: true, What: problem.Error()}
-		var original *mirror.OriginalError
-		if len(s.report.Damage) == 0 && s.report.Records > 0 && !errors.As(problem, &original) {
-			f.Repair = "moves the mirror's files away and writes them anew from the log, which is whole" + d.ends()
-			f.Keeps = "the files as they are, in durable_stream/" + broker.DamagedDir
-			f.fix = (*doctor).rewriteMirror
-		}
-		d.add(f)
-	}
-	return nil
-}
-
-func (d *doctor) ends() string {
-	if d.running == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; ends the process %d for that, which hosts", d.running)
-}
-
-func (d *doctor) halfRestored(s seen) bool {
-	if s.blocks == "" {
-		return false
-	}
-	var cfg jetstream.StreamConfig
-	b, err := os.ReadFile(filepath.Join(filepath.Dir(s.blocks), "meta.inf"))
-	if err != nil || json.Unmarshal(b, &cfg) != nil || !wire.IsRestoring(cfg) {
-		return false
-	}
-	d.add(finding{Name: foundRestore, Sure: true, What: wire.ErrRestoring.Error()})
-	return true
-}
-
-// storeFinding says what is damaged and what can be done.
-func (d *doctor) storeFinding(s seen) finding {
-	f := finding{Name: foundStore, Sure: true}
-	words := make([]string, 0, len(s.report.Damage))
-	total := uint64(0)
-	for i, x := range s.report.Damage {
-		total += x.Count()
-		if i < 5 {
-			words = append(words, x.String())
-		}
-	}
-	if n := len(s.report.Damage); n > 5 {
-		words = append(words, fmt.Sprintf("and %d more", n-5))
-	}
-	f.What = fmt.Sprintf("the store cannot read %s: %s", count(total, "position"), strings.Join(words, "; "))
-	if d.managed != nil && d.managed.Cluster != "" {
-		f.Repair = "takes this node's copy of the log away; when the node is started again, it copies the log from the others" + d.ends()
-		f.Keeps = "the copy as it is, in durable_stream/" + broker.DamagedDir
-		f.Limits = "a majority of the other nodes must hold the log whole: look at 'dstream status' first"
-		f.fix = (*doctor).dropReplica
-		return f
-	}
-	events, voids := 0, 0
-	for _, m := range s.mirror.Messages {
-		if kind, _, ok := wire.ParseGuardSubject(m.Subject); ok && kind == wire.GuardVoid {
-			voids++
-		} else {
-			events++
-		}
-	}
-	f.Repair = fmt.Sprintf("writes the damaged blocks anew: a record of which one byte was changed is put right, which its checksum proves; "+
-		"the others come from copies of the block, or from the mirror, which knows %d of them%s", events, d.ends())
-	f.Keeps = "every other record, and the damaged blocks, in durable_stream/" + broker.DamagedDir
-	if rest := total - min(total, uint64(events)); rest > 0 {
-		f.Limits = fmt.Sprintf("%d of them are no events (leases, barriers) or came after the mirror's end, and cannot come from it; should an event be lost, nothing is changed without --accept-loss", rest)
-	}
-	f.fix = (*doctor).mendStore
-	return f
-}
-
-// compare holds the mirror's lines against the store's records, where both are whole.
-// Lines that are missing at the end are the next host's to write.
-func (d *doctor) compare(s seen) error {
-	files, err := blocks.List(s.blocks)
-	if err != nil {
-		return err
-	}
-	next, stop := iterLines(d.dir)
-	defer stop()
-	l, more := next()
-	for _, f := range files {
-		_, err := blocks.Walk(f.Path, f.Index, func(_ int64, _ []byte, r blocks.Record) error {
-			switch {
-			case !more:
-				return nil
-			case l.Recorded.Seq < r.Seq:
-				return fmt.Errorf("the mirror and the log disagree: %s, line %d says seq %d, where the log has no event", l.File, l.Number, l.Recorded.Seq)
-			case l.Recorded.Seq > r.Seq:
-				_, bad := wire.Decode(r.Subject, r.Data, r.Seq)
-				if !wire.IsGuard(r.Subject) && bad == nil && !(l.Number == 1 && r.Seq < l.Recorded.Seq) {
-					return fmt.Errorf("the mirror and the log disagree: %s, line %d says seq %d, where seq %d was due", l.File, l.Number, l.Recorded.Seq, r.Seq)
-				}
-				return nil
-			case !bytes.Equal(l.Body, r.Data):
-				return fmt.Errorf("the mirror and the log disagree: %s, line %d (seq %d) is not the event in the log", l.File, l.Number, r.Seq)
-			}
-			l, more = next()
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // askHost asks a host that runs what only it knows.
 func (d *doctor) askHost() {
 	if d.running == 0 || address.Stopped(d.running) {
@@ -343,6 +158,7 @@ func (d *doctor) askHost() {
 		d.add(finding{Name: foundHost, What: err.Error()})
 		return
 	}
+	d.stillBehind(ctx, log, h)
 	if h.DiskFull {
 		d.add(finding{Name: foundDisk, Sure: true, What: fmt.Sprintf("the disk has %s free, under the floor of %s, and appends are refused: make space; it goes on by itself", size(h.DiskFree), size(h.DiskFloor))})
 		return
@@ -357,5 +173,46 @@ func (d *doctor) askHost() {
 				}
 				return "the host has ended", release()
 			}})
+	}
+}
+
+// stillBehind looks whether the host writes the lines that the mirror lacked.
+func (d *doctor) stillBehind(ctx context.Context, log *durablestream.DurableStream, h durablestream.HostStatus) {
+	if d.behind == nil || h.MirrorOff {
+		return
+	}
+	var err error
+	for h.MirrorError == "" && h.MirrorSeq < d.upTo {
+		if err = pause(ctx, 50*time.Millisecond); err == nil {
+			h, err = log.HostStatus(ctx)
+		}
+		if err != nil {
+			return // it is busy, and writes them
+		}
+	}
+	s, err := d.read()
+	if err != nil {
+		return
+	}
+	if behind, disagree, err := d.compare(s, false); err != nil || behind == 0 || disagree != nil {
+		return // or others have found it meanwhile
+	}
+	if h.MirrorError != "" {
+		d.behind.What += "; the host's mirror has stopped: " + h.MirrorError
+	} else {
+		d.behind.What += "; the host has written them, and they were taken away since"
+	}
+	d.add(*d.behind)
+}
+
+// pause waits for the end of ctx, and then says so, for at most t.
+func pause(ctx context.Context, t time.Duration) error {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }

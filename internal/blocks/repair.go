@@ -32,15 +32,18 @@ type Repaired struct {
 // Sequence from first to last that is missing is brought back from, in this order:
 //
 //   - a copy of its block in the directory copies ("": there are none);
-//   - its damaged record, with the one byte put right, or the body that line gives, that
-//     makes the checksum right;
-//   - line, which gives the record of a Sequence as far as it is known elsewhere.
+//   - its damaged record, with the one byte put right, or the body that known.Body gives,
+//     that makes the checksum right;
+//   - known.Record.
 //
-// Each block that is exchanged is kept in the directory keep. What none of them has stays missing, and is in lost; then nothing is written. Blocks that are
-// written anew keep every other record as it is. A crash leaves a block as it was or
-// as it is to be. The engine's index is removed last, so that it makes it anew.
-func Repair(dir, copies, keep string, first, last event.Sequence, line func(event.Sequence) (Record, bool)) (done []Repaired, lost []Range, err error) {
-	r := &repair{line: line, corrected: map[event.Sequence]kept{}, copies: map[event.Sequence]kept{}}
+// Each block that is exchanged is kept in the directory keep; "": nothing is written, and
+// this only tells what would be done. What none of them has stays
+// missing, and is in lost; then nothing is written. Blocks that are written anew keep every
+// other record as it is. A crash leaves a block as it was or as it is to be. The engine's
+// index is removed last, so that it makes it anew. After an error, done is empty if nothing
+// was written.
+func Repair(dir, copies, keep string, first, last event.Sequence, known Known) (done []Repaired, lost []Range, err error) {
+	r := &repair{known: known, corrected: map[event.Sequence]kept{}, copies: map[event.Sequence]kept{}}
 	if err := r.read(dir); err != nil {
 		return nil, nil, err
 	}
@@ -50,15 +53,20 @@ func Repair(dir, copies, keep string, first, last event.Sequence, line func(even
 	if err := r.fill(first, last); err != nil {
 		return nil, nil, err
 	}
-	if len(r.lost) > 0 {
+	if len(r.lost) > 0 || keep == "" {
 		return r.done, r.lost, nil
 	}
+	written := false
 	for _, b := range r.blocks {
-		if b.changed {
-			if err := b.write(keep); err != nil {
-				return r.done, nil, err
-			}
+		if !b.changed {
+			continue
 		}
+		if err := b.write(keep); err != nil && !written {
+			return nil, nil, err
+		} else if err != nil {
+			return r.done, nil, err
+		}
+		written = true
 	}
 	if err := os.Remove(filepath.Join(dir, IndexFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return r.done, nil, err
@@ -66,8 +74,17 @@ func Repair(dir, copies, keep string, first, last event.Sequence, line func(even
 	return r.done, nil, syncDir(dir)
 }
 
+// Known is what is known of lost Sequences elsewhere.
+type Known struct {
+	// Record gives what stood at a Sequence.
+	Record func(event.Sequence) (Record, bool)
+	// Body gives the data that perhaps stood there: it is taken only where a checksum
+	// proves it. Nil: nothing is known.
+	Body func(event.Sequence) []byte
+}
+
 type repair struct {
-	line   func(event.Sequence) (Record, bool)
+	known  Known
 	blocks []*rewritten
 	// What could be put right in the blocks, and what is in their copies.
 	corrected, copies map[event.Sequence]kept
@@ -227,7 +244,7 @@ func (r *repair) bring(b *rewritten, seq event.Sequence, time int64) error {
 	}
 	rec := found.Record
 	if !ok {
-		rec, ok = r.line(seq)
+		rec, ok = r.known.Record(seq)
 		how = FromMirror
 		if kind, _, guard := wire.ParseGuardSubject(rec.Subject); guard && kind == wire.GuardVoid {
 			how = Voided
@@ -316,104 +333,4 @@ func (r Record) encode(index uint32) []byte {
 	b = b[:n]
 	le.PutUint64(b[n-sumLen:], summed(newSum(index), b, l))
 	return b
-}
-
-const (
-	mostTried   = 4 << 10  // bytes of a record of which each is tried with each value
-	mostBits    = 64 << 10 // bytes of a record of which each bit is tried
-	mostSubject = 1 << 10
-)
-
-// correct finds the one record that a stretch was before one byte of it was changed, or
-// its body, which line knows. The checksum says that it is right.
-func (r *repair) correct(index uint32, stretch []byte) (Record, bool) {
-	if len(stretch) < leastLen || len(stretch) > mostLen {
-		return Record{}, false
-	}
-	sum := newSum(index)
-	b := bytes.Clone(stretch)
-	right := func() (Record, bool) {
-		rec, n, why := parse(sum, b)
-		return rec, why == "" && n == len(b) && !rec.tombstone()
-	}
-	if rec, ok := lengthsPutRight(b, right); ok {
-		return rec, true
-	}
-	copy(b, stretch)
-	l, why := head(b)
-	if why != "" || l.record != len(b) {
-		return Record{}, false
-	}
-	rec := cut(b, l)
-	if known, ok := r.line(rec.Seq); ok && len(known.Data) == len(rec.Data) {
-		copy(rec.Data, known.Data) // which is b's
-		if got, ok := right(); ok {
-			return got, true
-		}
-		copy(b, stretch)
-	}
-	have := binary.LittleEndian.AppendUint64(nil, summed(sum, b, l))
-	differ := 0
-	for i, c := range b[len(b)-sumLen:] {
-		if have[i] != c {
-			differ++
-		}
-	}
-	if differ == 1 { // by chance once in 2^53
-		copy(b[len(b)-sumLen:], have)
-		return right()
-	}
-	if len(b) > mostBits {
-		return Record{}, false
-	}
-	for i := 4; i < len(b)-sumLen; i++ {
-		was := b[i]
-		for v := 1; v < 256; v++ {
-			if len(b) > mostTried && v&(v-1) != 0 {
-				continue
-			}
-			b[i] = was ^ byte(v)
-			if summed(sum, b, l) == binary.LittleEndian.Uint64(b[len(b)-sumLen:]) {
-				if rec, ok := right(); ok {
-					return rec, true
-				}
-			}
-		}
-		b[i] = was
-	}
-	return Record{}, false
-}
-
-// lengthsPutRight tries the lengths that a record of this size can have.
-func lengthsPutRight(b []byte, right func() (Record, bool)) (Record, bool) {
-	le := binary.LittleEndian
-	for _, flag := range []uint32{headerBit, 0} {
-		le.PutUint32(b, uint32(len(b))|flag)
-		subject := le.Uint16(b[20:])
-		if rec, ok := right(); ok {
-			return rec, true
-		}
-		for n := 1; n <= min(mostSubject, len(b)-leastLen-4); n++ {
-			le.PutUint16(b[20:], uint16(n))
-			at := headLen + n
-			if flag == 0 {
-				if rec, ok := right(); ok {
-					return rec, true
-				}
-				continue
-			}
-			end := bytes.Index(b[at+4:], headerEnd)
-			if !bytes.HasPrefix(b[at+4:], headerBegin) || end < 0 {
-				continue
-			}
-			was := le.Uint32(b[at:])
-			le.PutUint32(b[at:], uint32(end+len(headerEnd)))
-			if rec, ok := right(); ok {
-				return rec, true
-			}
-			le.PutUint32(b[at:], was)
-		}
-		le.PutUint16(b[20:], subject)
-	}
-	return Record{}, false
 }

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream"
+	"durablestream/broker"
+	"durablestream/event"
+	"durablestream/internal/blocks"
+	"durablestream/internal/wire"
+	"durablestream/mirror"
+)
+
+// seen is what the files hold.
+type seen struct {
+	blocks string // directory; "": there is no store
+	first  event.Sequence
+	last   event.Sequence // which the store must hold at least
+	report blocks.Report
+	mirror mirror.Salvaged // with what the mirror has of what the store has lost
+	// foreign is where lines that are proven to be as they were written are not what the
+	// store holds: the one or the other is not this log's.
+	foreign error
+}
+
+// read reads the store and the mirror.
+func (d *doctor) read() (s seen, err error) {
+	dirs, err := blocks.Find(filepath.Join(d.host, broker.StoreDir))
+	if err == nil && len(dirs) > 1 {
+		err = fmt.Errorf("the store holds %d logs: %v; move away those that are not this one", len(dirs), dirs)
+	}
+	if err != nil {
+		return s, err
+	}
+	lines, err := mirror.Salvage(d.dir, nil)
+	if err != nil {
+		return s, err
+	}
+	s.mirror = lines
+	if len(dirs) == 0 {
+		return s, nil
+	}
+	s.blocks, s.first = dirs[0], blocks.Begins(dirs[0])
+	s.last, _ = blocks.LastWritten(s.blocks)
+	own := s.last
+	s.last = max(s.last, lines.Last)
+	if s.report, err = blocks.Check(s.blocks, s.first, s.last); err != nil {
+		return s, err
+	}
+	if _, s.foreign, err = d.compare(s, true); err != nil {
+		return s, err
+	}
+	if s.foreign != nil && s.last > own { // what it has more tells nothing of the store
+		s.last = own
+		if s.report, err = blocks.Check(s.blocks, s.first, s.last); err != nil {
+			return s, err
+		}
+	}
+	if len(s.report.Damage) > 0 {
+		s.mirror, err = mirror.Salvage(d.dir, ranges(s.report))
+	}
+	return s, err
+}
+
+func ranges(rep blocks.Report) (out []wire.Range) {
+	for _, d := range rep.Damage {
+		out = append(out, d.Range)
+	}
+	return out
+}
+
+// lookAtFiles compares the store with itself and with the mirror.
+func (d *doctor) lookAtFiles() error {
+	s, err := d.read()
+	if err == nil && len(s.report.Damage) > 0 && d.running != 0 { // the engine may have been exchanging a file
+		if err := pause(d.cmd.Context(), time.Second); err != nil {
+			return err
+		}
+		s, err = d.read()
+	}
+	if err != nil {
+		return err
+	}
+	d.checked(fmt.Sprintf("store: %s, position %d", count(s.report.Records, "message"), s.report.Last))
+	d.checked(fmt.Sprintf("mirror: position %d", s.mirror.Last))
+	if d.halfRestored(s) {
+		return nil
+	}
+	if s.blocks == "" {
+		if s.mirror.Last > 0 {
+			d.add(finding{Name: foundStore, Sure: true, What: (&mirror.AheadError{File: filepath.Join(d.dir, durablestream.MirrorFile), FileSeq: s.mirror.Last}).Error()})
+		}
+		return nil
+	}
+	if len(s.report.Damage) > 0 {
+		d.add(d.storeFinding(s))
+	}
+	behind, disagree, err := d.compare(s, false)
+	if err != nil {
+		return err
+	}
+	problem := s.mirror.Problem
+	if problem == nil {
+		problem = disagree
+	}
+	var torn *mirror.TornError
+	switch {
+	case errors.As(problem, &torn), problem == nil && behind > 0:
+		if len(s.report.Damage) == 0 {
+			d.mirrorEnds(s, problem, behind)
+		}
+	case problem != nil:
+		d.mirrorFinding(s, problem)
+	}
+	return nil
+}
+
+// mirrorFinding is about a mirror that is not what was written.
+func (d *doctor) mirrorFinding(s seen, problem error) {
+	f := finding{Name: foundMirror, Sure: true, What: problem.Error()}
+	var original *mirror.OriginalError
+	if s.report.Records > 0 && !errors.As(problem, &original) {
+		f.Repair = "moves the mirror's files away and writes them anew from the log, which is whole" + d.ends()
+		if len(s.report.Damage) > 0 {
+			f.Repair = "once the store is repaired, moves the mirror's files away and writes them anew from it"
+		}
+		f.Keeps = "the files as they are, in durable_stream/" + broker.DamagedDir
+		f.fix = (*doctor).rewriteMirror
+	}
+	d.add(f)
+}
+
+// mirrorEnds is about a mirror that only lacks lines at its end. While a host runs, it
+// writes them, and askHost looks whether it does.
+func (d *doctor) mirrorEnds(s seen, torn error, behind uint64) {
+	what := (&mirror.BehindError{File: filepath.Join(d.dir, durablestream.MirrorFile), After: s.mirror.Last, LogSeq: s.report.Last, Events: behind}).Error()
+	if torn != nil {
+		what = torn.Error()
+	}
+	f := finding{Name: foundBehind, Sure: true, What: what + ". Nothing is lost by that", Repair: "hosts the log for a moment, which writes the missing lines" + d.ends(), fix: (*doctor).completeMirror}
+	if d.managed != nil {
+		f.Repair, f.fix = "", nil // only a host with its flags may have the log
+	}
+	if d.running == 0 {
+		d.add(f)
+		return
+	}
+	d.behind, d.upTo = &f, s.report.Last
+}
+
+func (d *doctor) ends() string {
+	if d.running == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; ends the process %d for that, which hosts", d.running)
+}
+
+func (d *doctor) halfRestored(s seen) bool {
+	if s.blocks == "" {
+		return false
+	}
+	var cfg jetstream.StreamConfig
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(s.blocks), "meta.inf"))
+	if err != nil || json.Unmarshal(b, &cfg) != nil || !wire.IsRestoring(cfg) {
+		return false
+	}
+	d.add(finding{Name: foundRestore, Sure: true, What: wire.ErrRestoring.Error()})
+	return true
+}
+
+// storeFinding says what is damaged and what can be done.
+func (d *doctor) storeFinding(s seen) finding {
+	f := finding{Name: foundStore, Sure: true}
+	words := make([]string, 0, len(s.report.Damage))
+	total := uint64(0)
+	for i, x := range s.report.Damage {
+		total += x.Count()
+		if i < 5 {
+			words = append(words, x.String())
+		}
+	}
+	if n := len(s.report.Damage); n > 5 {
+		words = append(words, fmt.Sprintf("and %d more", n-5))
+	}
+	f.What = fmt.Sprintf("the store cannot read %s: %s", count(total, "position"), strings.Join(words, "; "))
+	if d.managed != nil && d.managed.Cluster != "" {
+		f.Repair = "takes this node's copy of the log away; when the node is started again, it copies the log from the others" + d.ends()
+		f.Keeps = "the copy as it is, in durable_stream/" + broker.DamagedDir
+		f.Limits = "a majority of the other nodes must hold the log whole: look at 'dstream status' first"
+		f.fix = (*doctor).dropReplica
+		return f
+	}
+	events, voids := 0, 0
+	for _, m := range s.mirror.Messages {
+		if kind, _, ok := wire.ParseGuardSubject(m.Subject); ok && kind == wire.GuardVoid {
+			voids++
+		} else {
+			events++
+		}
+	}
+	f.Repair = fmt.Sprintf("writes the damaged blocks anew: a record of which one byte was changed is put right, which its checksum proves; "+
+		"the others come from copies of the block, or from the mirror, which knows %d of them%s", events, d.ends())
+	f.Keeps = "every other record, and the damaged blocks, in durable_stream/" + broker.DamagedDir
+	if rest := total - min(total, uint64(events)); rest > 0 {
+		f.Limits = fmt.Sprintf("%d of them are no events (leases, barriers) or came after the mirror's end, and cannot come from it; should an event be lost, nothing is changed without --accept-loss", rest)
+	}
+	f.fix = (*doctor).mendStore
+	return f
+}
