@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"strings"
 
 	"durablestream/event"
 )
@@ -43,6 +44,7 @@ type Session struct {
 	Tools     []UnknownTool `json:"tools,omitempty"`     // began and did not end
 	Agents    []string      `json:"agents,omitempty"`    // sessions of sub-agents that did not end
 	Questions []Question    `json:"questions,omitempty"` // nobody answered
+	Answered  []Question    `json:"answered,omitempty"`  // decided, and OpenCode was not told
 }
 
 // UnknownTool is a call that began and of which no end is known: it may have done
@@ -63,6 +65,8 @@ type Question struct {
 	Seq      event.Sequence `json:"seq"`
 	CallID   string         `json:"call_id,omitempty"` // that it belongs to
 	Instance string         `json:"instance,omitempty"`
+	Status   string         `json:"status,omitempty"` // "approved" or "rejected"
+	By       string         `json:"by,omitempty"`     // who decided
 
 	session, event string
 }
@@ -78,6 +82,7 @@ type Fold struct {
 	sessions  map[string]*Session
 	idle      map[string]bool // the session's last turn ended
 	questions map[string]*Question
+	answered  map[string]*Question
 	intents   map[string]agent // those that did not end
 }
 
@@ -95,14 +100,14 @@ func Recover(events iter.Seq[event.Recorded]) Recovery {
 
 // Types are the types of event that Apply looks at, for a query's filter.
 func (*Fold) Types() []string {
-	return []string{"lifecycle.session.*", "execution.>", "agent.*", "checkpoint.*", "opencode.session.*"}
+	return []string{"lifecycle.session.*", "execution.>", "agent.*", "checkpoint.*", "opencode.session.*", DecisionUsed}
 }
 
 // Apply takes one event. What it cannot read changes nothing.
 func (f *Fold) Apply(r event.Recorded) {
 	if f.sessions == nil {
 		f.sessions, f.idle = map[string]*Session{}, map[string]bool{}
-		f.questions, f.intents = map[string]*Question{}, map[string]agent{}
+		f.questions, f.answered, f.intents = map[string]*Question{}, map[string]*Question{}, map[string]agent{}
 	}
 	if f.Instance != "" && f.Instance == instance(r) {
 		f.remember(r)
@@ -310,11 +315,11 @@ func (f *Fold) checkpoint(r event.Recorded) bool {
 			f.questions[p.ID] = &Question{Checkpoint: p, Seq: r.Seq, CallID: a.Tool.Tool.CallID, Instance: instance(r), session: r.StreamID, event: r.ID}
 		}
 	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
-		var p struct {
-			ID string `json:"checkpoint_id"`
-		}
+		f.decision(r)
+	case DecisionUsed:
+		var p Used
 		if r.Guard != "" && read(r.Payload, &p) {
-			delete(f.questions, p.ID)
+			delete(f.answered, p.Checkpoint)
 		}
 	default:
 		return r.Type == event.CheckpointCancelRequested
@@ -322,22 +327,35 @@ func (f *Fold) checkpoint(r event.Recorded) bool {
 	return true
 }
 
+func (f *Fold) decision(r event.Recorded) {
+	var p struct {
+		ID string `json:"checkpoint_id"`
+	}
+	if r.Guard == "" || !read(r.Payload, &p) {
+		return
+	}
+	q := f.questions[p.ID]
+	delete(f.questions, p.ID)
+	if q == nil || instance(r) != "" || r.Type == event.CheckpointExpired || r.Type == event.CheckpointCancelled {
+		return // OpenCode's own, or no answer at all
+	}
+	q.Status, q.By = strings.TrimPrefix(r.Type, "checkpoint."), r.Actor
+	f.answered[q.ID] = q
+}
+
 // Recovery returns what is left over as of the events applied so far.
 func (f *Fold) Recovery() Recovery {
 	out := Recovery{Sessions: []Session{}}
-	open := map[string][]Question{}
-	for _, q := range f.questions {
-		open[q.session] = append(open[q.session], *q)
-	}
+	open, answered := bySession(f.questions), bySession(f.answered)
 	for id := range open {
 		if f.sessions[id] == nil {
 			f.sessions[id] = &Session{ID: id}
 		}
-		slices.SortFunc(open[id], func(a, b Question) int { return cmp.Compare(a.Seq, b.Seq) })
 	}
 	for _, s := range f.sessions {
 		c := *s
 		c.Tools, c.Agents, c.Questions = slices.Clone(s.Tools), slices.Clone(s.Agents), open[s.ID]
+		c.Answered = answered[s.ID]
 		if c.Interrupted || len(c.Tools) > 0 || len(c.Questions) > 0 {
 			out.Sessions = append(out.Sessions, c)
 		}
@@ -346,4 +364,15 @@ func (f *Fold) Recovery() Recovery {
 		return cmp.Or(cmp.Compare(a.LastSeq, b.LastSeq), cmp.Compare(a.ID, b.ID))
 	})
 	return out
+}
+
+func bySession(questions map[string]*Question) map[string][]Question {
+	of := map[string][]Question{}
+	for _, q := range questions {
+		of[q.session] = append(of[q.session], *q)
+	}
+	for _, qs := range of {
+		slices.SortFunc(qs, func(a, b Question) int { return cmp.Compare(a.Seq, b.Seq) })
+	}
+	return of
 }

@@ -289,7 +289,8 @@ func TestOpencodeTextThroughAKill(t *testing.T) {
 		p.kill(t)
 		p.start(t)
 	}
-	p.end(t)
+	bus("message.part.updated", `{"sessionID":"ses_1","part":{"id":"prt_2","sessionID":"ses_1","messageID":"msg_1","type":"text","text":"","time":{"start":1}}}`)
+	p.end(t) // with a text that has only begun
 	var last struct {
 		Text    string
 		Partial bool

@@ -61,6 +61,14 @@ type written struct {
 	then  func()
 }
 
+// answers adds who held a ticket.
+func (w *written) answers(held map[int64]*taken, ticket int64) {
+	if t := held[ticket]; t != nil {
+		delete(held, ticket)
+		w.done = append(w.done, t)
+	}
+}
+
 // queuedMost is how many bytes of events may wait for the Log before no more requests
 // are taken.
 const queuedMost = 32 << 20
@@ -167,10 +175,7 @@ func (b *bridge) tick() {
 // put hands over to the writer. Called with mu held.
 func (b *bridge) put(w written) {
 	for _, ticket := range b.tr.Released() {
-		if t := b.held[ticket]; t != nil {
-			delete(b.held, ticket)
-			w.done = append(w.done, t)
-		}
+		w.answers(b.held, ticket)
 	}
 	for _, i := range w.items {
 		b.bytes += size(i.Event)
@@ -202,7 +207,14 @@ func (b *bridge) end(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
-		b.put(written{items: b.tr.Flush(time.Now())})
+		last := written{items: b.tr.Flush(time.Now())}
+		for _, ticket := range b.tr.Released() {
+			last.answers(b.held, ticket)
+		}
+		for ticket := range b.held { // a text that began, and nothing more
+			last.answers(b.held, ticket)
+		}
+		b.put(last)
 		b.closed = true
 		b.tell()
 	}
