@@ -100,7 +100,8 @@ func Recover(events iter.Seq[event.Recorded]) Recovery {
 
 // Types are the types of event that Apply looks at, for a query's filter.
 func (*Fold) Types() []string {
-	return []string{"lifecycle.session.*", "execution.>", "agent.*", "checkpoint.*", "opencode.session.*", DecisionUsed}
+	types := []string{"checkpoint.*", DecisionUsed}
+	return append(types, sortedKeys(folds)...)
 }
 
 // Apply takes one event. What it cannot read changes nothing.

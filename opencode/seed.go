@@ -47,6 +47,13 @@ func (*Fold) SeedTypes() []string {
 	return []string{"lifecycle.>", "execution.>", "agent.>", "checkpoint.>", "files.>", "opencode.>"}
 }
 
+// FamilyTypes are the types of event that tell Seed of sessions of other runs, and of all
+// questions: few events, of which the whole log is to be read.
+func (*Fold) FamilyTypes() []string {
+	var a Answers
+	return append(a.Types(), event.LifecycleSessionCreated, event.AgentSpawned)
+}
+
 // Stored reports whether an event of the Instance is in the log under this id, as far
 // as the last 16,384 of its events go.
 func (f *Fold) Stored(id string) bool {

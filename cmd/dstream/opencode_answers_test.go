@@ -22,7 +22,7 @@ import (
 var busClock atomic.Int64
 
 // bus sends an event with an id as OpenCode makes them: they ascend.
-func (p *plugin) bus(typ, properties string, args ...any) int {
+func (p *pluginProcess) bus(typ, properties string, args ...any) int {
 	last := busClock.Load()
 	id := max(last+1, time.Now().UnixMilli()<<12)
 	for !busClock.CompareAndSwap(last, id) {
@@ -33,7 +33,7 @@ func (p *plugin) bus(typ, properties string, args ...any) int {
 }
 
 // ask has a session ask for a permission.
-func (p *plugin) ask(t *testing.T, session, id, command string) {
+func (p *pluginProcess) ask(t *testing.T, session, id, command string) {
 	t.Helper()
 	p.bus("session.status", `{"sessionID":%q,"status":{"type":"busy"}}`, session)
 	n := p.bus("permission.asked", `{"id":%q,"sessionID":%q,"permission":"bash","patterns":[%q],"metadata":{"command":%q},"always":["touch *"],"tool":{"messageID":"msg_%s","callID":"call_%s"}}`, id, session, command, command, id, id)
@@ -41,7 +41,7 @@ func (p *plugin) ask(t *testing.T, session, id, command string) {
 }
 
 // answers are the answers that were brought.
-func (p *plugin) answers() []rpcMessage {
+func (p *pluginProcess) answers() []rpcMessage {
 	var out []rpcMessage
 	for _, m := range p.notes {
 		if m.Method == "opencode.answer" {
@@ -52,7 +52,7 @@ func (p *plugin) answers() []rpcMessage {
 }
 
 // answered waits for the nth answer.
-func (p *plugin) answered(t *testing.T, n int) rpcMessage {
+func (p *pluginProcess) answered(t *testing.T, n int) rpcMessage {
 	t.Helper()
 	p.until(t, fmt.Sprintf("answer %d", n), func() bool { return len(p.answers()) >= n })
 	require.Len(t, p.answers(), n)
@@ -61,7 +61,7 @@ func (p *plugin) answered(t *testing.T, n int) rpcMessage {
 
 // followed waits until the process has acted upon all that is in the log: it answers in
 // the order of the log.
-func (p *plugin) followed(t *testing.T, d *durablestream.DurableStream) {
+func (p *pluginProcess) followed(t *testing.T, d *durablestream.DurableStream) {
 	t.Helper()
 	id := fmt.Sprintf("per_sync_%s_%d", p.instance, p.next)
 	p.ask(t, "ses_sync", id, id)
@@ -73,7 +73,7 @@ func (p *plugin) followed(t *testing.T, d *durablestream.DurableStream) {
 }
 
 // settled waits until what OpenCode said before is stored.
-func (p *plugin) settled(t *testing.T) {
+func (p *pluginProcess) settled(t *testing.T) {
 	t.Helper()
 	n := p.bus("todo.updated", `{"sessionID":"ses_other","todos":[%d]}`, p.next)
 	p.until(t, "an answer", func() bool { return p.open[n] == nil })
@@ -170,7 +170,7 @@ func TestOpencodeAnswers(t *testing.T) {
 }
 
 // ask0 starts the next process with an event.
-func (p *plugin) ask0(t *testing.T) {
+func (p *pluginProcess) ask0(t *testing.T) {
 	t.Helper()
 	p.start(t)
 	p.settled(t)

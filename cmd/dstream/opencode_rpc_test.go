@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -39,9 +40,9 @@ func busEvents(t testing.TB, name string) []json.RawMessage {
 	return out
 }
 
-// plugin does what OpenCode's plugin does: it writes each event, keeps what has no
+// pluginProcess does what OpenCode's plugin does: it writes each event, keeps what has no
 // answer, and sends it again to the next process.
-type plugin struct {
+type pluginProcess struct {
 	*rpcProcess
 	dir, instance string
 	args          []string
@@ -52,15 +53,15 @@ type plugin struct {
 	reading       chan rpcMessage
 }
 
-func startPlugin(t *testing.T, dir, instance string, args ...string) *plugin {
+func startPlugin(t *testing.T, dir, instance string, args ...string) *pluginProcess {
 	t.Helper()
-	p := &plugin{dir: dir, instance: instance, args: args, open: map[int]json.RawMessage{}}
+	p := &pluginProcess{dir: dir, instance: instance, args: args, open: map[int]json.RawMessage{}}
 	p.start(t)
 	return p
 }
 
 // start starts a process and sends again.
-func (p *plugin) start(t *testing.T) {
+func (p *pluginProcess) start(t *testing.T) {
 	t.Helper()
 	p.rpcProcess = startRPC(t, p.dir, p.args...)
 	in, lines := p.in, p.lines
@@ -84,19 +85,19 @@ func (p *plugin) start(t *testing.T) {
 	}
 }
 
-func (p *plugin) line(id int) []byte {
+func (p *pluginProcess) line(id int) []byte {
 	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"opencode.event","params":{"instance":%q,"event":%s}}`+"\n", id, p.instance, p.open[id])
 }
 
 // event sends one event, and does not care whether it arrives.
-func (p *plugin) event(e json.RawMessage) int {
+func (p *pluginProcess) event(e json.RawMessage) int {
 	p.next++
 	p.open[p.next] = e
 	_, _ = p.in.Write(p.line(p.next))
 	return p.next
 }
 
-func (p *plugin) heard(m rpcMessage) {
+func (p *pluginProcess) heard(m rpcMessage) {
 	if m.Method != "" {
 		p.notes = append(p.notes, m)
 		return
@@ -109,7 +110,7 @@ func (p *plugin) heard(m rpcMessage) {
 }
 
 // until reads until ok.
-func (p *plugin) until(t *testing.T, what string, ok func() bool) {
+func (p *pluginProcess) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	limit := time.After(time.Minute)
 	for !ok() {
@@ -124,7 +125,7 @@ func (p *plugin) until(t *testing.T, what string, ok func() bool) {
 }
 
 // kill kills the process. What it had answered is heard.
-func (p *plugin) kill(t *testing.T) {
+func (p *pluginProcess) kill(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Kill())
 	<-p.ended
@@ -134,7 +135,7 @@ func (p *plugin) kill(t *testing.T) {
 }
 
 // end ends the input, and all must have its answer.
-func (p *plugin) end(t *testing.T) {
+func (p *pluginProcess) end(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.in.Close())
 	p.waitEnd()
@@ -306,4 +307,45 @@ func TestOpencodeTextThroughAKill(t *testing.T) {
 	}
 	require.Equal(t, want, last.Text)
 	require.True(t, last.Partial)
+}
+
+// The log's host is killed in the middle: the process that the events go to takes over,
+// and OpenCode sees nothing of it.
+func TestOpencodeEventsHostKilled(t *testing.T) {
+	t.Parallel()
+	events := busEvents(t, "session-events")
+	dir := rpcDir(t)
+	host := as(t, "dstream", &syncBuffer{}, nil, "--dir", dir, "serve")
+	require.NoError(t, host.Start())
+	require.True(t, appears(t, filepath.Join(dir, "durable_stream", "address")))
+	p := startPlugin(t, dir, "here:1")
+	for i, e := range events {
+		p.event(e)
+		if i == 2000 {
+			p.until(t, "an answer", func() bool { return len(p.open) < 1500 })
+			require.NoError(t, host.Process.Kill())
+			_ = host.Wait()
+		}
+	}
+	p.end(t)
+	checkLog(t, events, "here:1", recorded(t, dir))
+}
+
+// Two processes bring the same events at the same time: each is stored once, in order.
+func TestOpencodeEventsOfTwo(t *testing.T) {
+	t.Parallel()
+	events := busEvents(t, "session-events")
+	dir := rpcDir(t)
+	d := human(t, dir)
+	p, q := startPlugin(t, dir, "here:1"), startPlugin(t, dir, "here:2")
+	at := time.Now()
+	for _, e := range events {
+		p.event(e)
+		q.event(e)
+	}
+	p.end(t)
+	q.end(t)
+	t.Logf("twice %d events in %v", len(events), time.Since(at).Round(time.Millisecond))
+	require.NoError(t, d.Close())
+	checkLog(t, events, "here:1", recorded(t, dir))
 }

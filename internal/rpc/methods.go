@@ -53,7 +53,7 @@ func init() {
 		"session.abort":      {do: (*server).sessionAbort},
 		"session.delete":     {do: (*server).sessionDelete},
 		"opencode.event":     {do: (*server).opencodeEvent, opencode: true},
-		"opencode.recover":   {do: (*server).opencodeRecover, reads: true},
+		"opencode.recover":   {do: (*server).opencodeRecover, reads: true, apart: true, waits: true},
 		"shutdown":           {do: (*server).shutDown},
 	}
 }

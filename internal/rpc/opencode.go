@@ -25,6 +25,10 @@ import (
 //
 // Events are translated in the order of the requests, and written by one goroutine in
 // that order; any other method waits until they are written.
+//
+// At its start a process reads in the Log what is known of sessions' families and of
+// questions, and, where it follows another process of the same run, all that the run
+// has stored; the run's file says from where on.
 type bridge struct {
 	s        *server
 	instance string
@@ -116,13 +120,35 @@ func (s *server) bridgeOf(ctx context.Context, instance string) (*bridge, error)
 	if err != nil {
 		return nil, err
 	}
+	lock, began, err := s.cfg.Runs.hold(ctx, instance, position)
+	if err != nil {
+		s.cfg.Logger.Warn("other runs of OpenCode cannot see that this one is alive", "err", err)
+		err = nil
+	}
 	f, a := opencode.Fold{Instance: instance}, opencode.Answers{}
-	for r, err := range s.c.Query(ctx, event.Filter{Types: f.SeedTypes()}) {
-		if err != nil {
-			return nil, err
+	apply := func(after, until event.Sequence, types []string) error {
+		for r, err := range s.c.Query(ctx, event.Filter{Types: types, After: after}) {
+			if err != nil || until != 0 && r.Seq > until {
+				return err
+			}
+			f.Apply(r)
+			a.Apply(r)
 		}
-		f.Apply(r)
-		a.Apply(r)
+		return nil
+	}
+	// Of what was before this run, its sessions' families and all questions matter; of
+	// this run, everything.
+	if began > 0 {
+		err = apply(0, began, f.FamilyTypes())
+	}
+	if err == nil && began < position {
+		err = apply(began, 0, f.SeedTypes())
+	}
+	if err != nil {
+		if lock != nil {
+			_ = lock.Unlock()
+		}
+		return nil, err
 	}
 	b := &bridge{
 		s: s, instance: instance, stored: f.Stored, held: map[int64]*taken{}, moved: make(chan struct{}), told: map[string]bool{},
@@ -131,10 +157,6 @@ func (s *server) bridgeOf(ctx context.Context, instance string) (*bridge, error)
 	b.tr.Seed(&f)
 	s.bridge = b
 	s.bridges.Go(b.write)
-	lock, err := s.cfg.Runs.hold(ctx, instance)
-	if err != nil {
-		s.cfg.Logger.Warn("other runs of OpenCode cannot see that this one is alive", "err", err)
-	}
 	live, cancel := context.WithCancel(s.work)
 	b.leave = func() {
 		cancel()

@@ -4,13 +4,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"durablestream/event"
 )
 
 // Life says whether a run of OpenCode goes on.
@@ -67,26 +72,43 @@ func (p Presence) Of(instance string) Life {
 	return LifeOver
 }
 
-// hold says that a run is alive until the lock is given back.
-func (p Presence) hold(ctx context.Context, instance string) (*flock.Flock, error) {
+// trace is what the file of a run holds.
+type trace struct {
+	Instance string         `json:"instance"`
+	PID      int            `json:"pid"`             // of dstream rpc
+	Began    event.Sequence `json:"began,omitempty"` // nothing of this run is in the Log up to here
+}
+
+// hold says that a run is alive until the lock is given back; now is where the Log ends.
+// It returns where the Log ended when the run began; 0 where that is not known.
+func (p Presence) hold(ctx context.Context, instance string, now event.Sequence) (*flock.Flock, event.Sequence, error) {
 	if p.Dir == "" {
-		return nil, nil //nolint:nilnil // nothing to hold, and nobody to tell
+		return nil, 0, nil
 	}
 	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("rpc: %w", err)
+		return nil, 0, fmt.Errorf("rpc: %w", err)
 	}
 	p.tidy()
+	t := trace{Instance: instance, PID: os.Getpid(), Began: now}
+	if b, err := os.ReadFile(p.path(instance)); err == nil {
+		var was trace
+		if json.Unmarshal(b, &was) != nil || was.Instance != instance || was.Began > now {
+			was.Began = 0 // damaged, or of a log that was made anew
+		}
+		t.Began = was.Began
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		t.Began = 0
+	}
 	lock := flock.New(p.path(instance), flock.SetPermissions(0o600))
 	soon, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // somebody may be looking
 	defer cancel()
 	if ok, err := lock.TryLockContext(soon, 10*time.Millisecond); !ok {
-		return nil, fmt.Errorf("rpc: another process has the lock of the run %s: give each run of OpenCode a name of its own (%w)", instance, err)
+		return nil, t.Began, fmt.Errorf("rpc: another process has the lock of the run %s: give each run of OpenCode a name of its own (%w)", instance, err)
 	}
-	about := encode(map[string]any{"instance": instance, "pid": os.Getpid()})
-	if err := os.WriteFile(lock.Path(), append(about, '\n'), 0o600); err != nil {
-		return lock, fmt.Errorf("rpc: %w", err)
+	if err := os.WriteFile(lock.Path(), append(encode(t), '\n'), 0o600); err != nil {
+		return lock, t.Began, fmt.Errorf("rpc: %w", err)
 	}
-	return lock, nil
+	return lock, t.Began, nil
 }
 
 // tidy removes what runs left behind that have been over for long.
