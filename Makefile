@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cluster test test-servers sdk sdk-test lint vuln bench figures fuzz kill races faults soak clean
+.PHONY: run build image cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench figures fuzz kill races faults soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -41,6 +41,18 @@ sdk: ## the TypeScript SDK for Node, as JavaScript in plugin/opencode/sdk/dist (
 
 sdk-test: build ## the SDK's tests under Node 20, and with BUN=… its Quick Start under that Bun
 	cd $(SDK) && npm ci --no-fund --no-audit && DSTREAM_BIN=$(CURDIR)/$(BIN) npm test
+
+PLUGIN := plugin/opencode/plugin
+plugin: ## the plugin for OpenCode, one file: plugin/opencode/plugin/durable-stream.js (npm and Node 20)
+	cd $(PLUGIN) && npm ci --no-fund --no-audit && npm run build
+
+plugin-test: build ## that the plugin's file is what its source gives, and its tests without an OpenCode
+	cd $(PLUGIN) && npm ci --no-fund --no-audit && DSTREAM_BIN=$(CURDIR)/$(BIN) npm test
+
+E2E := plugin/opencode/e2e
+e2e: build sdk ## a real OpenCode, from npm, with a scripted model: ARGS='-t compaction' or ARGS=crash.test.mjs for some of it
+	cd $(SDK) && npx tsc -p test
+	cd $(E2E) && npm ci --ignore-scripts --no-fund --no-audit && DSTREAM_BIN=$(CURDIR)/$(BIN) node run.mjs $(ARGS)
 
 kill: ## 200 rounds of kill -9 of a host under load, with serve and with eight agents that host
 	DSTREAM_KILL_ROUNDS=200 $(GO) test -count=1 -timeout 30m -run "TestKill|TestManyWorkers" -v ./cmd/dstream

@@ -49,6 +49,7 @@ export class Connection {
   readonly #hello: Record<string, unknown>;
   readonly #calls = new Map<number, Call>(); // without an answer, in the order in which they were made
   readonly #subs = new Map<string, Subscription>();
+  readonly #listeners = new Map<string, (params: any) => void>(); // by the method of a notification
   #child: ChildProcess | undefined;
   #next = 1;
   #ever = false; // a child has answered
@@ -58,6 +59,8 @@ export class Connection {
   #held: { child: ChildProcess; on: boolean } | undefined; // what hold did last
   #closing: { done: () => void } | undefined;
   #closed: Promise<void> | undefined;
+  /** Called when another child has taken the place of one that died; set by whoever needs one to be there always. */
+  restarted: (() => void) | undefined;
   /** The highest seq that this connection has heard of. */
   known: number | undefined;
 
@@ -113,6 +116,11 @@ export class Connection {
     if (sub.after === undefined && this.known !== undefined) sub.filter = { base: this.known, ...sub.filter };
   }
 
+  /** Calls handle for each notification of that method; one listener a method. */
+  listen(method: string, handle: (params: any) => void): void {
+    this.#listeners.set(method, handle);
+  }
+
   unsubscribe(name: string): void {
     if (!this.#subs.delete(name) || this.#closing) return;
     this.#write({ method: "unsubscribe", params: { subscription: name } });
@@ -136,7 +144,7 @@ export class Connection {
       } else if (!this.#timer) {
         done();
       }
-    }).finally(() => process.off("exit", this.#atExit));
+    }).finally(() => process.off("exit", this.lastWords));
     return this.#closed;
   }
 
@@ -145,8 +153,10 @@ export class Connection {
    * with it. So all of them are sent again, in their order, to a child that is waited
    * for. Beside the first child, which goes on with what it got, order and ids hold: both
    * go through the same events in the same order, and each is stored by who comes first.
+   *
+   * A process that a signal is about to end calls it itself: then there is no exit.
    */
-  readonly #atExit = (): void => {
+  readonly lastWords = (): void => {
     const input = [...this.#calls.values()].filter((call) => !reads.has(call.method)).map(again).join("");
     // Bun does not say how much it has not written.
     if (!input || (!process.versions["bun"] && this.#child?.stdin?.writableLength === 0)) return;
@@ -165,7 +175,7 @@ export class Connection {
     if (this.#child || this.#timer) return;
     const args = programArgs(this.#config);
     const program = findProgram(this.#config);
-    process.off("exit", this.#atExit).on("exit", this.#atExit);
+    process.off("exit", this.lastWords).on("exit", this.lastWords);
     // A process group of its own: Ctrl-C is for the parent, whose end is that of the
     // child's input, by which it writes out what it has.
     const child = spawn(program, args, {
@@ -226,12 +236,13 @@ export class Connection {
       return;
     }
     this.#config.logger?.(`durable-stream: dstream rpc ${how}; starting it again with ${this.#calls.size} calls to send again`);
-    if (this.#calls.size === 0 && this.#subs.size === 0) return; // the next call starts it
+    if (this.#calls.size === 0 && this.#subs.size === 0 && !this.restarted) return; // the next call starts it
     const pause = this.#failed <= 1 ? 0 : Math.min(50 * 2 ** (this.#failed - 2), maxPause);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       try {
         this.#start();
+        this.restarted?.();
       } catch (error) {
         this.#words = String(error);
         this.#ended("cannot be started");
@@ -252,6 +263,7 @@ export class Connection {
     this.#failed = 0;
     if (m.method === "event") return this.#event(m.params);
     if (m.method === "subscription.end") return this.#subscriptionEnded(m.params);
+    if (m.method !== undefined) return this.#listeners.get(m.method)?.(m.params);
     if (m.id === 0) return this.#greeted(m.result?.position);
     if (typeof m.id === "string") return this.#subscribed(m.id.slice(4), m);
     const call = this.#calls.get(m.id);
@@ -338,7 +350,7 @@ export class Connection {
 }
 
 /** What changes nothing, and need not be sent again when nobody is left to hear. */
-const reads = new Set(["initialize", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
+const reads = new Set(["initialize", "opencode.recover", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
 
 /** The line of a call, the first time or again: the log forgets ids after a while, and must know. */
 function again(call: Call): string {

@@ -36,15 +36,18 @@ export function findProgram(config: DurableStreamConfig): string {
   );
 }
 
+/** The directory of the log, where the config names one. */
+export function logDir(config: DurableStreamConfig): string | undefined {
+  if (config.dir || !config.storePath) return config.dir;
+  if (basename(config.storePath) !== "durable_stream.jsonl") {
+    throw new DurableStreamError("invalid", `invalid storePath ${JSON.stringify(config.storePath)}: the file's name must be durable_stream.jsonl; choose its directory`);
+  }
+  return dirname(config.storePath);
+}
+
 /** The command line of the child. */
 export function programArgs(config: DurableStreamConfig): string[] {
-  let dir = config.dir;
-  if (!dir && config.storePath) {
-    if (basename(config.storePath) !== "durable_stream.jsonl") {
-      throw new DurableStreamError("invalid", `invalid storePath ${JSON.stringify(config.storePath)}: the file's name must be durable_stream.jsonl; choose its directory`);
-    }
-    dir = dirname(config.storePath);
-  }
+  const dir = logDir(config);
   const args: string[] = [];
   if (dir) args.push("--dir", dir);
   for (const server of config.servers ?? []) args.push("--server", server);

@@ -1,6 +1,10 @@
+import { resolve } from "node:path";
+import { Bridge } from "./bridge.ts";
 import { Connection, type Subscription } from "./connection.ts";
 import { DurableStreamError } from "./errors.ts";
 import { newID } from "./ids.ts";
+import type { BridgeHooks, BridgeOptions, InterruptedSession } from "./opencode.ts";
+import { logDir } from "./program.ts";
 import type {
   Checkpoint, CheckpointOption, CheckpointRequest, DurableStreamConfig, EventHandler, Intent, IntentSpec,
   ResumeResult, SessionEnd, StreamEvent, StreamEventInput, StreamFilter,
@@ -16,6 +20,7 @@ export class DurableStream {
   readonly #handlers = new Map<string, Map<EventHandler, Subscription>>(); // by type
   readonly #correlationID: string;
   readonly #streamID: string;
+  #bridge: Bridge | undefined;
 
   constructor(config: DurableStreamConfig = {}) {
     this.#config = config;
@@ -52,6 +57,11 @@ export class DurableStream {
   /** Makes sure that the log can be used. Every call does so too. */
   async initialize(): Promise<void> {
     await this.#connection.call("initialize", {});
+  }
+
+  /** Whether it can still be used. */
+  isInitialized(): boolean {
+    return !this.closed;
   }
 
   /** Ends the use of the log: what was called before is stored. Later calls are refused. */
@@ -219,6 +229,28 @@ export class DurableStream {
   /** Withdraws a question. From whoever asked, it is a request that the log's host carries out. */
   cancelCheckpoint(id: string, by: string, reason?: string): Promise<Checkpoint> {
     return this.#connection.call("checkpoint.cancel", { id, by, reason });
+  }
+
+  /**
+   * What goes between OpenCode's bus and the log; its `event` is for the plugin's event
+   * hook. A stream has one, whose options are those of the first call.
+   */
+  createBridgeHooks(options: BridgeOptions = {}): BridgeHooks {
+    this.#bridge ??= new Bridge(this.#connection, resolve(logDir(this.#config) ?? ".opencode"), options);
+    return this.#bridge;
+  }
+
+  /** Which sessions of OpenCode have something left over: interrupted, or with calls of unknown outcome, or open questions. */
+  async recoverSessions(): Promise<InterruptedSession[]> {
+    return (await this.#connection.call("opencode.recover", {})).sessions;
+  }
+
+  /**
+   * Writes out, in this moment, what the child has not got yet, and waits for it. Only
+   * for a process that a signal ends: at process.exit it happens by itself.
+   */
+  lastWords(): void {
+    this.#connection.lastWords();
   }
 
   /** Registers long-running work, and resolves to its id. */

@@ -1,0 +1,86 @@
+/**
+ * The plugin for OpenCode: every event of its bus goes into the log, its questions can
+ * be answered from outside, and the model gets tools to ask a human and to look back.
+ *
+ * Three rules come from how OpenCode calls its plugins. The event hook is not awaited,
+ * and a throw in it hangs the session: so it hands the event to the child process and
+ * returns, whatever happens. Only dispose and the tools are awaited: there is flushing
+ * and waiting. And a signal ends OpenCode without a word: so signals are caught here.
+ */
+import { join } from "node:path";
+import { DurableStream, type BridgeHooks, type BusEvent } from "../../sdk/src/index.ts";
+import { findProgram } from "../../sdk/src/program.ts";
+import { configure } from "./config.ts";
+import type { Hooks, PluginContext } from "./host.ts";
+import { atSignal, forgetSignal } from "./signals.ts";
+import { tellStory } from "./story.ts";
+import { Teller } from "./teller.ts";
+import { tools } from "./tools.ts";
+
+/** How long OpenCode's end may be held up by what is not on disk yet, in milliseconds. */
+const patience = 5_000;
+/** After dispose a few events still come. */
+const grace = 1_000;
+
+/** Of each directory the plugin that OpenCode loaded last: loaded twice, it records once. */
+const active: Map<string, object> = ((globalThis as any)[Symbol.for("durable-stream.active")] ??= new Map());
+
+async function server(context: PluginContext, options?: Record<string, unknown>): Promise<Hooks> {
+  const tell = new Teller(context.client);
+  try {
+    return start(context, options, tell);
+  } catch (error) {
+    tell.loudly(`nothing is recorded: ${error instanceof Error ? error.message : error}`);
+    return {};
+  }
+}
+
+function start(context: PluginContext, options: Record<string, unknown> | undefined, tell: Teller): Hooks {
+  const config = configure(context, options);
+  findProgram(config);
+  const stream = new DurableStream({ ...config, logger: (words) => tell.quietly(words) });
+  const bridge: BridgeHooks = stream.createBridgeHooks({
+    client: context.client,
+    onError: (words) => tell.loudly(words),
+    onNotice: (notice) => tell.loudly(notice.text),
+  });
+  const me = {};
+  const key = join(context.directory, "\n", config.dir);
+  active.set(key, me);
+
+  let ending = false;
+  const end = async (): Promise<void> => {
+    ending = true;
+    await stream.shutdown();
+  };
+  atSignal(end);
+  stream.initialize().then(
+    () => tellStory(stream, bridge.instance, tell),
+    (error) => tell.loudly(`nothing is recorded for now: ${error.message}`),
+  );
+
+  return {
+    event: (input: { event: BusEvent }): Promise<void> => {
+      if (active.get(key) !== me) return Promise.resolve();
+      return bridge.event(input);
+    },
+    tool: config.tools ? tools(stream, () => ending, tell) : {},
+    dispose: async (): Promise<void> => {
+      ending = true;
+      try {
+        if (!(await bridge.flush(patience))) {
+          tell.loudly(`${stream.unanswered} events are not on disk after ${patience / 1000} s; dstream rpc has them, and goes on without OpenCode`);
+        }
+      } catch (error) {
+        tell.loudly(`the end: ${error}`);
+      }
+      setTimeout(() => {
+        forgetSignal(end);
+        if (active.get(key) === me) active.delete(key);
+        stream.shutdown().catch(() => {});
+      }, grace).unref();
+    },
+  };
+}
+
+export default { id: "durable-stream", server };

@@ -1,0 +1,43 @@
+import { hostname } from "node:os";
+import type { DurableStream, InterruptedSession } from "../../sdk/src/index.ts";
+import type { Teller } from "./teller.ts";
+
+/** So many sessions are named. */
+const named = 3;
+
+/** Tells which sessions an earlier run of OpenCode left unfinished. It continues nothing. */
+export async function tellStory(stream: DurableStream, instance: string, tell: Teller): Promise<void> {
+  try {
+    const sessions = await stream.recoverSessions();
+    const left = sessions.filter((it) => !it["deleted"] && (it.interrupted || it.questions?.length) && it.instance !== instance && !alive(it.instance));
+    if (left.length > 0) tell.loudly(story(left), "info");
+  } catch (error) {
+    tell.quietly(`which sessions were interrupted is not known: ${error}`, "warn");
+  }
+}
+
+function story(left: InterruptedSession[]): string {
+  left.sort((a, b) => b.last_at - a.last_at);
+  const lines = left.slice(0, named).map((it) => {
+    const tools = it.tools?.map((tool) => tool.tool).filter(Boolean) ?? [];
+    return [
+      `${it.id}${it.title ? ` "${it.title}"` : ""} ${it.interrupted ? "was interrupted" : "waits"}`,
+      tools.length > 0 && `unknown outcome of ${tools.join(", ")}`,
+      it.questions?.length && `open: ${it.questions.map((q) => q.id).join(", ")}`,
+    ].filter(Boolean).join("; ");
+  });
+  if (left.length > named) lines.push(`and ${left.length - named} more`);
+  return `${lines.join(". ")}. "dstream opencode recover" tells the whole story; nothing goes on by itself.`;
+}
+
+/** Whether that run of OpenCode still goes on, as far as can be seen from here. */
+function alive(instance: string | undefined): boolean {
+  const [, host, pid] = instance?.match(/^(.*):(\d+):\d+$/) ?? [];
+  if (host !== hostname()) return false;
+  try {
+    process.kill(Number(pid), 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
