@@ -1,7 +1,8 @@
 // A model on 127.0.0.1 that does what a script says, in the form of OpenAI's streaming
 // chat completions. A prompt that holds "@@name" is answered by the script of that name:
 // a list of turns, each a list of items. Which turn it is shows in the conversation: it
-// is the number of answers since that prompt.
+// is the number of answers since that prompt. A function in place of the turns gives the
+// items for the messages so far.
 import http from "node:http";
 
 /** Says a text, word by word, with so many milliseconds between. */
@@ -37,7 +38,7 @@ export class Model {
   }
 
   script(name, ...turns) {
-    this.scripts.set(name, turns);
+    this.scripts.set(name, typeof turns[0] === "function" ? turns[0] : turns);
     return `@@${name}`;
   }
 
@@ -91,7 +92,8 @@ export class Model {
       if (!this.scripts.has(name)) continue;
       const turn = messages.slice(at).filter((m) => m.role === "assistant").length;
       this.requests.push({ name, turn, tools: asked.tools, messages });
-      return this.scripts.get(name)[turn] ?? [say("Done.")];
+      const script = this.scripts.get(name);
+      return (typeof script === "function" ? script(messages) : script[turn]) ?? [say("Done.")];
     }
     this.requests.push({ name: undefined, tools: asked.tools, messages });
     return [say("There is no script for that.")];

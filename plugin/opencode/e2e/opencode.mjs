@@ -108,17 +108,6 @@ export class Project {
     return readFileSync(join(this.root, `recorded-${pid}.jsonl`), "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
   }
 
-  /** A request to dstream rpc. */
-  async rpc(method, params = {}) {
-    const child = spawn(dstreamBin, ["rpc"], { cwd: this.dir, env: this.env, stdio: ["pipe", "pipe", "inherit"] });
-    child.stdin.end(JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }) + "\n");
-    let out = "";
-    for await (const piece of child.stdout.setEncoding("utf8")) out += piece;
-    const answer = out.split("\n").filter(Boolean).map((line) => JSON.parse(line)).find((it) => it.id === 1);
-    if (!answer?.result) throw new Error(`${method}: ${out}`);
-    return answer.result;
-  }
-
   /** The children of a process that run dstream rpc. */
   children(pid) {
     const listed = spawnSync("ps", ["-eo", "pid=,ppid=,args="], { encoding: "utf8" }).stdout;

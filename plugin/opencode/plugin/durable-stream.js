@@ -802,7 +802,7 @@ var DurableStream = class {
     this.#bridge ??= new Bridge(this.#connection, resolve2(logDir(this.#config) ?? ".opencode"), options);
     return this.#bridge;
   }
-  /** Which sessions of OpenCode have something left over: interrupted, or with calls of unknown outcome, or open questions. */
+  /** Which sessions of OpenCode were interrupted, or have open questions, and are not at work in an OpenCode that runs. */
   async recoverSessions() {
     return (await this.#connection.call("opencode.recover", {})).sessions;
   }
@@ -937,12 +937,10 @@ function forgetSignal(end) {
 }
 
 // src/story.ts
-import { hostname as hostname2 } from "node:os";
 var named = 3;
-async function tellStory(stream, instance, tell) {
+async function tellStory(stream, tell) {
   try {
-    const sessions = await stream.recoverSessions();
-    const left = sessions.filter((it) => !it["deleted"] && (it.interrupted || it.questions?.length) && it.instance !== instance && !alive(it.instance));
+    const left = await stream.recoverSessions();
     if (left.length > 0) tell.loudly(story(left), "info");
   } catch (error) {
     tell.quietly(`which sessions were interrupted is not known: ${error}`, "warn");
@@ -960,16 +958,6 @@ function story(left) {
   });
   if (left.length > named) lines.push(`and ${left.length - named} more`);
   return `${lines.join(". ")}. "dstream opencode recover" tells the whole story; nothing goes on by itself.`;
-}
-function alive(instance) {
-  const [, host, pid] = instance?.match(/^(.*):(\d+):\d+$/) ?? [];
-  if (host !== hostname2()) return false;
-  try {
-    process.kill(Number(pid), 0);
-    return true;
-  } catch (error) {
-    return error.code === "EPERM";
-  }
 }
 
 // src/teller.ts
@@ -1187,7 +1175,7 @@ function start2(context, options, tell) {
   };
   atSignal(end);
   stream.initialize().then(
-    () => tellStory(stream, bridge.instance, tell),
+    () => tellStory(stream, tell),
     (error) => tell.loudly(`nothing is recorded for now: ${error.message}`)
   );
   return {

@@ -55,7 +55,7 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
   };
   atSignal(end);
   stream.initialize().then(
-    () => tellStory(stream, bridge.instance, tell),
+    () => tellStory(stream, tell),
     (error) => tell.loudly(`nothing is recorded for now: ${error.message}`),
   );
 

@@ -1,4 +1,3 @@
-import { hostname } from "node:os";
 import type { DurableStream, InterruptedSession } from "../../sdk/src/index.ts";
 import type { Teller } from "./teller.ts";
 
@@ -6,10 +5,9 @@ import type { Teller } from "./teller.ts";
 const named = 3;
 
 /** Tells which sessions an earlier run of OpenCode left unfinished. It continues nothing. */
-export async function tellStory(stream: DurableStream, instance: string, tell: Teller): Promise<void> {
+export async function tellStory(stream: DurableStream, tell: Teller): Promise<void> {
   try {
-    const sessions = await stream.recoverSessions();
-    const left = sessions.filter((it) => !it["deleted"] && (it.interrupted || it.questions?.length) && it.instance !== instance && !alive(it.instance));
+    const left = await stream.recoverSessions();
     if (left.length > 0) tell.loudly(story(left), "info");
   } catch (error) {
     tell.quietly(`which sessions were interrupted is not known: ${error}`, "warn");
@@ -28,16 +26,4 @@ function story(left: InterruptedSession[]): string {
   });
   if (left.length > named) lines.push(`and ${left.length - named} more`);
   return `${lines.join(". ")}. "dstream opencode recover" tells the whole story; nothing goes on by itself.`;
-}
-
-/** Whether that run of OpenCode still goes on, as far as can be seen from here. */
-function alive(instance: string | undefined): boolean {
-  const [, host, pid] = instance?.match(/^(.*):(\d+):\d+$/) ?? [];
-  if (host !== hostname()) return false;
-  try {
-    process.kill(Number(pid), 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

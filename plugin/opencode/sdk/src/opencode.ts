@@ -60,7 +60,7 @@ export interface BridgeHooks {
   flush(timeoutMs?: number): Promise<boolean>;
 }
 
-/** A session with something left over, as opencode.recover tells it. */
+/** A session that an OpenCode which is over left unfinished, or with an open question. */
 export interface InterruptedSession {
   id: string;
   title?: string;
@@ -74,5 +74,11 @@ export interface InterruptedSession {
   tools?: { tool?: string; callID?: string; [key: string]: unknown }[];
   agents?: string[];
   questions?: { id: string; decision_point?: string; [key: string]: unknown }[];
+  /** Decided, and OpenCode does not know it. */
+  answered?: { id: string; decision_point?: string; status?: string; by?: string; [key: string]: unknown }[];
+  /** What is known of the OpenCode that ran it. */
+  life?: "over" | "unknown";
+  /** All that in words, on a few lines. */
+  story?: string;
   [key: string]: unknown;
 }

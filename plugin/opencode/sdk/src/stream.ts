@@ -240,7 +240,7 @@ export class DurableStream {
     return this.#bridge;
   }
 
-  /** Which sessions of OpenCode have something left over: interrupted, or with calls of unknown outcome, or open questions. */
+  /** Which sessions of OpenCode were interrupted, or have open questions, and are not at work in an OpenCode that runs. */
   async recoverSessions(): Promise<InterruptedSession[]> {
     return (await this.#connection.call("opencode.recover", {})).sessions;
   }
