@@ -28,6 +28,7 @@ var imports = map[string]struct {
 	"mirror":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"legacy":           {ours: []string{"event"}},
 	"opencode":         {ours: []string{"event"}},
+	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "opencode", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 }

@@ -15,11 +15,11 @@ import (
 func opencodeCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "opencode",
-		Short: "Tell what a crash of OpenCode left behind, and go on",
+		Short: "Install the plugin for OpenCode; tell what a crash of it left behind, and go on",
 		Args:  exactArgs(0, "a subcommand"),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(opencodeRecover(o))
+	cmd.AddCommand(opencodeInstall(o), opencodeRecover(o))
 	return cmd
 }
 
