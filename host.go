@@ -40,6 +40,8 @@ type host struct {
 	stopMirror context.CancelFunc // nil without a mirror
 	done       chan struct{}      // of the mirror
 
+	digesting chan struct{} // holds one while a digest is made
+
 	mu  sync.Mutex // guards err
 	err error      // what ended the mirror
 }
@@ -73,6 +75,9 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 		}
 	}
 	if _, err := h.nc.Subscribe(wire.StatusSubject, h.answerStatus); err != nil {
+		return nil, err
+	}
+	if err := h.answerDigests(); err != nil {
 		return nil, err
 	}
 	if !cfg.NoMirror {
@@ -229,11 +234,12 @@ type HostStatus struct {
 	Since       int64          `json:"since"` // Unix ms
 	Version     string         `json:"version"`
 	Endpoint    string         `json:"endpoint"`
-	SyncAlways  bool           `json:"sync_always"` // acknowledged means on disk; always true
-	DiskFree    int64          `json:"disk_free"`   // bytes; -1 unknown
-	DiskFloor   int64          `json:"disk_floor"`  // bytes; negative: not watched
-	DiskFull    bool           `json:"disk_full"`   // appends are refused
-	MirrorSeq   event.Sequence `json:"mirror_seq"`  // the last Sequence the mirror has dealt with
+	SyncAlways  bool           `json:"sync_always"`     // acknowledged means on disk; always true
+	DiskFree    int64          `json:"disk_free"`       // bytes; -1 unknown
+	DiskFloor   int64          `json:"disk_floor"`      // bytes; negative: not watched
+	DiskFull    bool           `json:"disk_full"`       // appends are refused
+	Stuck       string         `json:"stuck,omitempty"` // why the engine takes no appends
+	MirrorSeq   event.Sequence `json:"mirror_seq"`      // the last Sequence the mirror has dealt with
 	MirrorLines uint64         `json:"mirror_lines"`
 	MirrorOff   bool           `json:"mirror_off,omitempty"`
 	MirrorError string         `json:"mirror_error,omitempty"`
@@ -257,6 +263,7 @@ func (h *host) status() HostStatus {
 		DiskFree:   disk.Free,
 		DiskFloor:  disk.Floor,
 		DiskFull:   disk.Full,
+		Stuck:      h.broker.Stuck(),
 		SyncAlways: true,
 		MirrorOff:  h.cfg.NoMirror,
 		SweeperOff: h.cfg.NoSweeper,

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -187,6 +188,19 @@ func (w *diskWatch) answer() error {
 func (w *diskWatch) healthy() bool {
 	h := w.b.server.Healthz(&server.HealthzOptions{Account: w.b.cfg.account(), Stream: wire.LogName})
 	return h.Status == "ok"
+}
+
+// Stuck says why the engine of a lone host takes no appends although nothing refuses
+// them, as after a full disk; "": it is well. The watch over the disk mends that.
+func (b *Broker) Stuck() string {
+	if b.cfg.Cluster != nil || b.Disk().Full {
+		return ""
+	}
+	h := b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName})
+	if h.Status == "ok" {
+		return ""
+	}
+	return cmp.Or(h.Error, h.Status)
 }
 
 // mend restarts JetStream inside the server if the stream is stuck.

@@ -2,10 +2,14 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/wire"
 )
 
 // The alarms. The names are for scripts; docs/operations.md says what to do for
@@ -20,6 +24,7 @@ const (
 	alarmMismatch   = "mirror_mismatch" // the mirror's files do not fit the Log
 	alarmSweeper    = "sweeper_stopped"
 	alarmDisk       = "disk_full"
+	alarmStuck      = "appends_stuck" // the engine, after a full disk
 	alarmLeader     = "no_leader"
 	alarmOffline    = "replica_offline"
 	alarmBehind     = "replica_behind"
@@ -59,6 +64,32 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 		alarms = append(alarms, alarm{Name: alarmDisk, Message: fmt.Sprintf(
 			"the disk has %s free, under the floor of %s: appends are refused until there is space", size(h.DiskFree), size(h.DiskFloor))})
 	}
+	if h.Stuck != "" {
+		alarms = append(alarms, alarm{Name: alarmStuck, Message: stuckWords(h)})
+	}
+	return alarms
+}
+
+// stuckWords are about an engine that takes no appends.
+func stuckWords(h durablestream.HostStatus) string {
+	mend := "the host's watch over the disk mends that within seconds"
+	if h.DiskFloor < 0 {
+		mend = "the host's watch over the disk is off (--disk-floor): end the host, process " + strconv.Itoa(h.PID) + ", and start it again"
+	}
+	return fmt.Sprintf("appends get no answer: the engine is stuck, as after a full disk (%s); %s", h.Stuck, mend)
+}
+
+// markAlarms are about damage that a host has marked in the Log, and that it has not told
+// itself: it did not answer in time, or does not run.
+func markAlarms(marks map[string][]wire.Range, told []alarm) []alarm {
+	var alarms []alarm
+	for node, ranges := range marks {
+		if len(ranges) > 0 && !slices.ContainsFunc(told, func(x alarm) bool { return x.Node == node && (x.Name == alarmDamaged || x.Name == alarmMissing) }) {
+			alarms = append(alarms, alarm{Name: alarmDamaged, Node: node, Message: fmt.Sprintf(
+				"the store is damaged: position %s cannot be read; 'dstream doctor' repairs it", joinRanges(ranges))})
+		}
+	}
+	slices.SortFunc(alarms, func(a, b alarm) int { return strings.Compare(a.Node, b.Node) })
 	return alarms
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -48,17 +49,13 @@ func doctorCommand(o *options) *cobra.Command {
 		Long: `Looks for damage in --dir: in the store, whether or not a host runs, in the mirror, and
 in what a host that was killed left behind. It changes nothing without --fix, asks
 before each repair, and deletes nothing of the log: what is replaced is kept in
-durable_stream/damaged. A host that runs is ended for a repair of its store.
+durable_stream/damaged. A host that runs is ended for a repair of its store. On a node
+of a cluster it also compares the node's copy of the log with those of the others,
+which it reaches through the node, if that runs, or through --server.
 
 Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(o.servers) > 0 {
-				return usage(fmt.Errorf("doctor looks at the files of a host or a node: run it on that machine with --dir, without --server"))
-			}
-			if !logExists(o.dir) {
-				return fmt.Errorf("there is no log in %s", o.dir)
-			}
 			dir, err := filepath.Abs(o.dir)
 			if err != nil {
 				return err
@@ -96,14 +93,34 @@ type doctor struct {
 	cmd        *cobra.Command
 	dir, host  string // the log's directory, and the host's in it
 	managed    *broker.Managed
-	running    int  // the process that hosts; 0: none
+	held       bool // somebody hosts
+	running    int  // the process that hosts; 0: none, or it is not known
 	ended      bool // it was ended for a repair that is under way
+	diverged   bool // this node's copy of the log is not as the others are,
+	agrees     bool // or is as those of a majority
 	acceptLoss bool
 	found      doctorAnswer
 
 	behind *finding       // the mirror lacks lines at its end, up to the position upTo:
 	upTo   event.Sequence // a host that runs may be about to write them
 }
+
+// readManaged reads what the store must be hosted as. What cannot be read is another
+// finding.
+func (d *doctor) readManaged() error {
+	b, err := os.ReadFile(filepath.Join(d.host, broker.ManagedFile))
+	if err != nil {
+		return nil //nolint:nilerr // it is a lone host's, or examine says more
+	}
+	d.managed = &broker.Managed{}
+	if err := json.Unmarshal(b, d.managed); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", broker.ManagedFile, err)
+	}
+	return nil
+}
+
+// clustered: the store is a node's.
+func (d *doctor) clustered() bool { return d.managed != nil && d.managed.Cluster != "" }
 
 func (d *doctor) say(format string, args ...any) {
 	if !d.o.json {

@@ -169,7 +169,7 @@ func (d *doctor) verify() (err error) {
 	if err := d.unmark(); err != nil {
 		return err
 	}
-	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.NoSweeper = true })
+	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper = nil, true })
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (d *doctor) verify() (err error) {
 // unmark takes the mark of a damaged store off. A host finds out by itself that it is
 // whole, a little later, and until then its mirror stops there.
 func (d *doctor) unmark() (err error) {
-	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.NoSweeper, cfg.NoMirror = true, true })
+	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper, cfg.NoMirror = nil, true, true })
 	if err != nil {
 		return err
 	}
@@ -206,6 +206,9 @@ func (d *doctor) unmark() (err error) {
 
 // dropReplica takes a node's copy of the log away, with what its raft group keeps.
 func (d *doctor) dropReplica() (outcome string, err error) {
+	if err := d.othersAreWhole(); err != nil {
+		return "", err
+	}
 	release, err := d.stopHost()
 	if err != nil {
 		return "", err
@@ -232,7 +235,12 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 	if len(moved) == 0 {
 		return "", fmt.Errorf("there is no copy of the log in %s", engine)
 	}
-	return fmt.Sprintf("this node's copy is in %s: start the node %s again; it copies the log from the others, and 'dstream status' tells when it has", keep, d.managed.Node), nil
+	if d.diverged { // its mirror may have been written from what was wrong
+		if err := d.moveMirror(keep); err != nil {
+			return "this node's copy is in " + keep, err
+		}
+	}
+	return fmt.Sprintf("a majority of the others holds the log whole, and this node's copy is in %s: when the node %s is started again, it copies the log from them, and 'dstream status' tells when it has", keep, d.managed.Node), nil
 }
 
 // rewriteMirror writes the mirror anew from a log that is whole.

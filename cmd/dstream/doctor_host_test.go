@@ -124,6 +124,17 @@ func TestDoctorUnreadable(t *testing.T) {
 	require.Contains(t, out, "its disk or mount is dead")
 }
 
+func TestDoctorUsage(t *testing.T) {
+	t.Parallel()
+	dir := ended(t, 3)
+	status, _, words := dstream(t, "--dir", dir, "--server", "nats://127.0.0.1:1", "doctor")
+	require.Equal(t, exitUsage, status)
+	require.Contains(t, words, "--server is for the other nodes of a cluster")
+	status, _, words = dstream(t, "--dir", dir+"/none", "doctor")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, words, "there is no log in")
+}
+
 // The store is gone, and the mirror is there.
 func TestDoctorStoreGone(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -26,6 +25,7 @@ const (
 	foundStore    = "store_damaged"
 	foundMirror   = "mirror_damaged"
 	foundBehind   = "mirror_behind"
+	foundDiverged = "replica_diverged"
 	foundLeftover = "leftover_files"
 	foundRestore  = "half_restored"
 	foundDisk     = "disk_full"
@@ -39,14 +39,17 @@ func (d *doctor) examine() error {
 	if !d.answers() {
 		return nil
 	}
-	if err := d.lookAtHost(); err != nil {
+	if !logExists(d.dir) {
+		return fmt.Errorf("there is no log in %s", d.o.dir)
+	}
+	if err := d.readManaged(); err != nil {
 		return err
 	}
-	if b, err := os.ReadFile(filepath.Join(d.host, broker.ManagedFile)); err == nil {
-		d.managed = &broker.Managed{}
-		if err := json.Unmarshal(b, d.managed); err != nil {
-			return fmt.Errorf("%s cannot be read: %w", broker.ManagedFile, err)
-		}
+	if d.cmd.Flags().Changed("server") && !d.clustered() {
+		return usage(errors.New("doctor looks at the files of a host or a node: run it on that machine with --dir; --server is for the other nodes of a cluster"))
+	}
+	if err := d.lookAtHost(); err != nil {
+		return err
 	}
 	d.lookForLeftovers()
 	if err := d.lookAtFiles(); err != nil {
@@ -99,7 +102,7 @@ func (d *doctor) lookAtHost() error {
 	case !errors.As(err, &locked):
 		return err
 	}
-	d.running = a.PID
+	d.running, d.held = a.PID, true
 	switch {
 	case !there || a.PID == 0:
 		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and nobody tells who hosts: a host that is just starting or stopping; else look with 'fuser -v %s' who holds it", locked.Path, locked.Path)})
@@ -117,7 +120,7 @@ func (d *doctor) lookAtHost() error {
 
 // lookForLeftovers finds files that a crash has left in the middle of being written.
 func (d *doctor) lookForLeftovers() {
-	if d.running != 0 {
+	if d.held {
 		return // they may be somebody's
 	}
 	var left []string
@@ -145,6 +148,7 @@ func (d *doctor) askHost() {
 	ctx, cancel := context.WithTimeout(d.cmd.Context(), openWait)
 	defer cancel()
 	cfg := d.o.config(d.cmd)
+	cfg.Servers = nil // this host is asked
 	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper = true, true, true
 	log, err := durablestream.Open(ctx, cfg)
 	if err != nil {
@@ -163,8 +167,11 @@ func (d *doctor) askHost() {
 		d.add(finding{Name: foundDisk, Sure: true, What: fmt.Sprintf("the disk has %s free, under the floor of %s, and appends are refused: make space; it goes on by itself", size(h.DiskFree), size(h.DiskFloor))})
 		return
 	}
-	if err := log.Fence(ctx); errors.Is(err, context.DeadlineExceeded) {
-		d.add(finding{Name: foundWedged, What: "the host answers, its disk has space, and appends get no answer: after a full disk the engine may stay stuck. The host's watch over the disk mends that within seconds",
+	if err := log.Fence(ctx); h.Stuck != "" || errors.Is(err, context.DeadlineExceeded) {
+		if h.Stuck == "" {
+			h.Stuck = "it answers nothing"
+		}
+		d.add(finding{Name: foundWedged, Sure: true, What: stuckWords(h),
 			Repair: fmt.Sprintf("ends the process %d in an orderly way; another that stands by takes over, or start it again", d.running),
 			fix: func(d *doctor) (string, error) {
 				release, err := d.stopHost()

@@ -14,6 +14,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/event"
+	"durablestream/internal/address"
 	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -95,7 +96,7 @@ func (d *doctor) lookAtFiles() error {
 		return nil
 	}
 	if s.blocks == "" {
-		if s.mirror.Last > 0 {
+		if s.mirror.Last > 0 && !d.clustered() { // a node copies the log from the others
 			d.add(finding{Name: foundStore, Sure: true, What: (&mirror.AheadError{File: filepath.Join(d.dir, durablestream.MirrorFile), FileSeq: s.mirror.Last}).Error()})
 		}
 		return nil
@@ -103,12 +104,15 @@ func (d *doctor) lookAtFiles() error {
 	if len(s.report.Damage) > 0 {
 		d.add(d.storeFinding(s))
 	}
+	if d.clustered() && !address.Stopped(d.running) {
+		d.compareNodes(s)
+	}
 	behind, disagree, err := d.compare(s, false)
 	if err != nil {
 		return err
 	}
 	problem := s.mirror.Problem
-	if problem == nil {
+	if problem == nil && !d.diverged { // else it is the copy of the log that is wrong
 		problem = disagree
 	}
 	var torn *mirror.TornError
@@ -135,6 +139,10 @@ func (d *doctor) mirrorFinding(s seen, problem error) {
 		f.Keeps = "the files as they are, in durable_stream/" + broker.DamagedDir
 		f.fix = (*doctor).rewriteMirror
 	}
+	if s.mirror.Problem == nil && d.clustered() && !d.agrees {
+		f.What += "; the other nodes tell which of the two is right: let this one run, or give --server of another one"
+		f.Sure, f.Repair, f.Keeps, f.fix = false, "", "", nil
+	}
 	d.add(f)
 }
 
@@ -149,7 +157,7 @@ func (d *doctor) mirrorEnds(s seen, torn error, behind uint64) {
 	if d.managed != nil {
 		f.Repair, f.fix = "", nil // only a host with its flags may have the log
 	}
-	if d.running == 0 {
+	if !d.held {
 		d.add(f)
 		return
 	}
@@ -191,10 +199,10 @@ func (d *doctor) storeFinding(s seen) finding {
 		words = append(words, fmt.Sprintf("and %d more", n-5))
 	}
 	f.What = fmt.Sprintf("the store cannot read %s: %s", count(total, "position"), strings.Join(words, "; "))
-	if d.managed != nil && d.managed.Cluster != "" {
+	if d.clustered() {
 		f.Repair = "takes this node's copy of the log away; when the node is started again, it copies the log from the others" + d.ends()
 		f.Keeps = "the copy as it is, in durable_stream/" + broker.DamagedDir
-		f.Limits = "a majority of the other nodes must hold the log whole: look at 'dstream status' first"
+		f.Limits = "only while a majority of the nodes holds the log whole without this one: the repair asks them first"
 		f.fix = (*doctor).dropReplica
 		return f
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -117,8 +118,9 @@ func (w *watched) look(ctx context.Context) monitor.Snapshot {
 		s.State, s.Mirror, alarms = aloneMirror(w.alone.Load())
 	}
 	alarms = append(alarms, w.lookAtLog(ctx, d, &s)...)
+	damaged := slices.ContainsFunc(alarms, func(a alarm) bool { return a.Name == alarmDamaged })
 	for _, a := range alarms {
-		if a.Name == alarmDamaged {
+		if a.Name == alarmDamaged || damaged && (a.Name == alarmMirror || a.Name == alarmSweeper) {
 			continue // a restart mends nothing, and may make it worse
 		}
 		s.Reasons = append(s.Reasons, monitor.Reason{Name: a.Name, Message: a.Message})

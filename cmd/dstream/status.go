@@ -174,6 +174,7 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 	}
 	a.SetAside = resume.SetAside
 	a.Alarms = append(a.Alarms, logAlarms(state)...)
+	a.Alarms = append(a.Alarms, markAlarms(d.Damaged(), a.Alarms)...)
 	if damage != nil && !slices.ContainsFunc(a.Alarms, func(x alarm) bool { return x.Name == alarmDamaged || x.Name == alarmMissing }) {
 		a.Alarms = append(a.Alarms, alarm{Name: alarmDamaged, Message: damage.Error()})
 	}

@@ -177,6 +177,11 @@ func CheckSubject(node string) string {
 	return prefix + "." + Token(node)
 }
 
+// DigestSubject is where the node of a cluster answers what its copy of the Log holds, for
+// comparison with other copies: package blocks has question and answer. No role but the
+// admin's may ask, since the node reads its whole copy for it.
+func DigestSubject(node string) string { return "ds.host.digest." + Token(node) }
+
 // DirectSubject is where the Log takes direct reads, under the prefix of the engine's
 // API; "" is the engine's own.
 func DirectSubject(prefix string) string {
