@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench figures fuzz kill races faults soak clean
+.PHONY: run build image cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -69,11 +69,15 @@ faults: ## LONG of faults on one host and on three nodes each, SEED=… repeats 
 races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on three nodes
 	DSTREAM_RACE_ROUNDS=200 $(GO) test -count=1 -timeout 40m -run '^TestOneOf' -v .
 
-bench: ## benchmarks, each beside a bare nats.go neighbour
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./client ./mirror
+# Not in /tmp, which is no disk on many machines.
+BENCHTMP := $(CURDIR)/bin/bench
+bench: ## all measurements of docs/performance.md, each beside its neighbours, in some minutes; BENCH=… picks
+	@rm -rf $(BENCHTMP) && mkdir -p $(BENCHTMP)
+	TMPDIR=$(BENCHTMP) $(GO) test -run '^$$' -bench $(or $(BENCH),.) -benchtime 1x -timeout 30m ./bench $(if $(BENCH),,| \
+	  TMPDIR=$(BENCHTMP) $(GO) run ./bench/table -write docs/performance.md)
 
-figures: ## figures of this machine, each beside its neighbour
-	DSTREAM_FIGURES=1 $(GO) test -count=1 -timeout 30m -run TestFigures -v ./cmd/dstream | grep -E "figure|ok|FAIL"
+bench-compare: ## what changed since BASE=<rev>, by benchstat: COUNT runs of each in turn; BENCH=… picks
+	@GO=$(GO) BENCH='$(or $(BENCH),.)' COUNT=$(or $(COUNT),6) bench/compare.sh '$(BASE)' bin/compare
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME

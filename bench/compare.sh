@@ -1,0 +1,40 @@
+#!/bin/sh
+# compare.sh REV DIR: builds the benchmarks of REV and of this tree, runs the short form
+# of each in turn, so that both meet the same machine, and lets benchstat tell what
+# changed. BENCH picks benchmarks, COUNT is how many runs each has. What was measured stays
+# in DIR.
+set -eu
+rev=${1:-} dir=$2
+if [ -z "$rev" ]; then
+  echo "bench-compare: which revision? make bench-compare BASE=main" >&2
+  exit 2
+fi
+rev=$(git rev-parse --verify "$rev^{commit}")
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+base=$dir/base
+trap 'git worktree remove --force "$base" 2>/dev/null || true; rm -rf "$dir/tmp"' EXIT
+git worktree remove --force "$base" 2>/dev/null || rm -rf "$base"
+git worktree prune
+git worktree add --quiet --detach "$base" "$rev"
+if [ ! -d "$base/bench" ]; then
+  echo "bench-compare: $rev has no benchmarks yet" >&2
+  exit 1
+fi
+(cd tools && $GO build -o "$dir/benchstat" golang.org/x/perf/cmd/benchstat)
+(cd "$base/bench" && $GO test -c -o "$dir/old.test" .)
+(cd bench && $GO test -c -o "$dir/new.test" .)
+: >"$dir/old.txt"
+: >"$dir/new.txt"
+mkdir -p "$dir/tmp"
+i=0
+while [ "$i" -lt "$COUNT" ]; do
+  i=$((i + 1))
+  echo "run $i of $COUNT" >&2
+  for side in old new; do
+    tree=bench
+    if [ "$side" = old ]; then tree=$base/bench; fi
+    (cd "$tree" && TMPDIR=$dir/tmp "$dir/$side.test" -test.run '^$' -test.short -test.bench "$BENCH" -test.benchtime 1x) >>"$dir/$side.txt"
+  done
+done
+"$dir/benchstat" "old=$dir/old.txt" "new=$dir/new.txt"

@@ -1,0 +1,196 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream"
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/event"
+)
+
+// sizes are the logs that everything here is measured in.
+func sizes() []int {
+	if testing.Short() {
+		return []int{10_000, 100_000}
+	}
+	return []int{10_000, 100_000, 1_000_000}
+}
+
+// filled is a project's directory with a log of n events and its mirror, made once.
+func filled(b testing.TB, n int) string {
+	b.Helper()
+	return shared(b, fmt.Sprint("log", n), func(dir string) {
+		h, err := Start(b.Context(), filepath.Join(dir, durablestream.HostDir))
+		require.NoError(b, err)
+		require.NoError(b, Fill(b.Context(), h.Bare, n))
+		position, err := h.Client.Position(b.Context())
+		require.NoError(b, err)
+		require.NoError(b, mirrorTo(b.Context(), h, dir, position))
+		require.NoError(b, h.Stop(context.Background()))
+	})
+}
+
+// Logs of each size, hosted by a `dstream serve` process: its start and memory, what
+// an append takes, queries, and resume, beside the mirror's lines parsed.
+func BenchmarkLog(b *testing.B) {
+	for _, n := range sizes() {
+		dir := filled(b, n)
+		b.Run(fmt.Sprintf("%d/boot", n), func(b *testing.B) { benchmarkBoot(b, dir, n) })
+		s := serve(b, dir)
+		c, bare, conns, err := Join(b.Context(), client.Target{AddressFile: broker.AddressPath(filepath.Join(dir, durablestream.HostDir))})
+		require.NoError(b, err)
+		b.Run(fmt.Sprintf("%d/append", n), func(b *testing.B) {
+			all, err := Alternate(b.Context(), Turns{Rounds: rounds(40), For: 20 * time.Millisecond, InFlight: 1},
+				Side{Name: "ours", Op: Appender(c)}, Side{Name: "bare", Op: bare.Append})
+			require.NoError(b, err)
+			report(b, all)
+		})
+		b.Run(fmt.Sprintf("%d/query", n), func(b *testing.B) { benchmarkQueries(b, c, dir, n) })
+		b.Run(fmt.Sprintf("%d/memory", n), func(b *testing.B) {
+			b.ReportMetric(s.resident(b), "used-MB")
+			b.ReportMetric(0, "ns/op")
+		})
+		c.Close()
+		for _, nc := range conns {
+			nc.Close()
+		}
+		s.stop(b)
+	}
+}
+
+// benchmarkBoot measures a start of the host, and a command that must host by itself.
+func benchmarkBoot(b *testing.B, dir string, n int) {
+	var boot, command Measured
+	var memory float64
+	for range rounds(4) {
+		s := serve(b, dir)
+		boot.Times = append(boot.Times, s.Boot)
+		memory = max(memory, s.resident(b))
+		s.stop(b)
+		command.Times = append(command.Times, timed(b, func() { run(b, dir, "append", "task.created", "--stream", "s", "--actor", "a") }))
+	}
+	report(b, []Measured{boot.named("boot"), command.named("command")})
+	b.ReportMetric(memory, "booted-MB")
+	for name, what := range map[string]string{"log": filepath.Join(dir, durablestream.HostDir, broker.StoreDir), "mirror": ""} {
+		var bytes int64
+		if what != "" {
+			var err error
+			bytes, err = Size(what)
+			require.NoError(b, err)
+		} else {
+			files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+			require.NoError(b, err)
+			for _, f := range files {
+				info, err := os.Stat(f)
+				require.NoError(b, err)
+				bytes += info.Size()
+			}
+		}
+		b.ReportMetric(float64(bytes)/float64(n), name+"-B/event")
+	}
+}
+
+func (m Measured) named(name string) Measured {
+	m.Name = name
+	return m
+}
+
+func timed(b testing.TB, f func()) time.Duration {
+	b.Helper()
+	began := time.Now()
+	f()
+	return time.Since(began)
+}
+
+// run runs one dstream command to its end.
+func run(b testing.TB, dir string, args ...string) {
+	b.Helper()
+	out, err := exec.Command(program(b), append([]string{"--dir", dir}, args...)...).CombinedOutput()
+	require.NoError(b, err, "%s", out)
+}
+
+// query is a question that can be asked of the log and of its file.
+type query struct {
+	name   string
+	filter event.Filter
+	want   int
+	match  func(Line) bool
+}
+
+func queries(n int) []query {
+	since := int64(FirstTimestamp + n/2*Spacing)
+	until := since + 999*Spacing
+	return []query{
+		{"stream", event.Filter{StreamID: RareStream}, StreamEvents, func(l Line) bool { return l.StreamID == RareStream }},
+		{"type", event.Filter{Types: []string{RareType}}, StreamEvents, func(l Line) bool { return l.Type == RareType }},
+		{"actor", event.Filter{Actor: RareActor}, StreamEvents, func(l Line) bool { return l.Actor == RareActor }},
+		{"correlation", event.Filter{CorrelationID: RareCorrelation}, StreamEvents, func(l Line) bool { return l.CorrelationID == RareCorrelation }},
+		{"time", event.Filter{Since: since, Until: until}, 0, func(l Line) bool { return l.Timestamp >= since && l.Timestamp <= until }},
+		{"newest", event.Filter{Last: 50}, 50, func(Line) bool { return true }},
+	}
+}
+
+// benchmarkQueries asks each question a few times, in turn with the others.
+func benchmarkQueries(b *testing.B, c *client.Client, dir string, n int) {
+	got := map[string]*Measured{}
+	measure := func(name string, f func()) {
+		if got[name] == nil {
+			got[name] = &Measured{}
+		}
+		got[name].Add(Measured{Name: name, Times: []time.Duration{timed(b, f)}, Count: 1})
+	}
+	for range rounds(8) {
+		for _, q := range queries(n) {
+			if (q.name == "actor" || q.name == "correlation" || q.name == "time") && got[q.name] != nil && len(got[q.name].Times) >= 2 {
+				continue // these read everything: twice is enough
+			}
+			measure(q.name, func() {
+				found := 0
+				for _, err := range c.Query(b.Context(), q.filter) {
+					require.NoError(b, err)
+					found++
+				}
+				if q.want != 0 {
+					require.Equal(b, q.want, found, q.name)
+				} else {
+					require.InDelta(b, 1000, found, 210, q.name) // those that matter have times of their own
+				}
+			})
+		}
+		measure("resume", func() {
+			r, err := c.Resume(b.Context())
+			require.NoError(b, err)
+			require.Len(b, r.PendingCheckpoints, Open)
+			require.Len(b, r.ActiveIntents, Open)
+		})
+	}
+	stream := queries(n)[0]
+	for range 2 {
+		measure("jsonl", func() {
+			found := 0
+			_, err := ParseJSONL(dir, func(l Line) {
+				if stream.match(l) {
+					found++
+				}
+			})
+			require.NoError(b, err)
+			require.Equal(b, stream.want, found)
+		})
+	}
+	for range rounds(4) {
+		measure("process", func() { run(b, dir, "resume", "--json") })
+	}
+	for name, m := range got {
+		b.ReportMetric(us(m.P(0.5))/1000, name+"-ms")
+	}
+	b.ReportMetric(0, "ns/op")
+}
