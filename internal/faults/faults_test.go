@@ -88,6 +88,9 @@ func TestFaults(t *testing.T) {
 			rep, err := Run(t.Context(), Config{
 				System: systems[name](t, bin), Seed: seed, Length: length(t), Clients: 6, Pace: 2 * time.Millisecond, Say: t.Logf,
 			})
+			if err != nil && rep != nil && rep.Verdict != nil {
+				t.Log("found so far:", rep.Problems)
+			}
 			require.NoError(t, err)
 			t.Log("\n" + Table([]string{name}, []*Report{rep}))
 			t.Log(rep.Outcomes)

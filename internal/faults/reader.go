@@ -66,7 +66,10 @@ func (r *reader) check(ctx context.Context, v *Verdict, log []Stored) {
 			want = append(want, s.Event)
 		}
 	}
-	for r.count() < len(want) && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		if n, err := r.count(); n >= len(want) || err != nil {
+			break
+		}
 		pause(ctx, 10*time.Millisecond)
 	}
 	r.mu.Lock()
@@ -82,8 +85,8 @@ func (r *reader) check(ctx context.Context, v *Verdict, log []Stored) {
 	}
 }
 
-func (r *reader) count() int {
+func (r *reader) count() (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.seen)
+	return len(r.seen), r.err
 }

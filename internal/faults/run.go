@@ -208,14 +208,15 @@ func alive(ctx context.Context, h *History) error {
 
 // check reads what is there and holds it against the history.
 func (r *Report) check(ctx context.Context, s *System, h *History, readers []*reader) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	const each = 2 * time.Minute // a look
+	bounded, cancel := context.WithTimeout(ctx, each)
 	defer cancel()
-	c, end, err := s.Client(ctx)
+	c, end, err := s.Client(bounded)
 	if err != nil {
 		return err
 	}
 	defer end()
-	log, err := ReadLog(ctx, c)
+	log, err := ReadLog(bounded, c)
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,9 @@ func (r *Report) check(ctx context.Context, s *System, h *History, readers []*re
 		}
 	}
 	for _, reader := range readers {
-		reader.check(ctx, r.Verdict, log)
+		bounded, cancel := context.WithTimeout(ctx, each)
+		reader.check(bounded, r.Verdict, log)
+		cancel()
 	}
 	dirs := map[string]bool{}
 	for _, n := range s.Nodes {
@@ -235,7 +238,10 @@ func (r *Report) check(ctx context.Context, s *System, h *History, readers []*re
 			continue
 		}
 		dirs[n.Dir] = true
-		if err := r.mirror(ctx, c, n); err != nil {
+		bounded, cancel := context.WithTimeout(ctx, each)
+		err := r.mirror(bounded, c, n)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("the mirror of %s: %w", n.Name, err)
 		}
 	}
