@@ -68,7 +68,8 @@ type Damage struct {
 const (
 	scrubTick  = time.Second
 	scrubEvery = 30 * time.Second
-	scrubShare = 50 // one part in so many of a core
+	scrubShare = 50                   // one part in so many of a core
+	scrubRest  = 45 * time.Nanosecond // at most, for each byte
 	scrubAgain = 10 * time.Second
 	scrubGrown = 5 * time.Second        // how often the newest file is read while it grows
 	askedGrown = 250 * time.Millisecond // the same, where a reader asks
@@ -288,7 +289,8 @@ func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 	return rep, nil
 }
 
-// read reads one file, and rests so that all is within the share, but for most at most.
+// read reads one file, and rests so that all is within the share; but for most at most, and
+// for no longer than lets it pass a gigabyte in 45 s, on a machine that is busy too.
 func (s *scrub) read(ctx context.Context, f blocks.File, mod time.Time, most time.Duration) error {
 	begun := time.Now()
 	b, err := blocks.CheckFile(f)
@@ -301,7 +303,7 @@ func (s *scrub) read(ctx context.Context, f blocks.File, mod time.Time, most tim
 	s.known[f.Index] = &scrubbed{b, mod, begun}
 	s.fresh = true
 	if most > 0 {
-		s.rest(ctx, min((scrubShare-1)*time.Since(begun), most))
+		s.rest(ctx, min((scrubShare-1)*time.Since(begun), most, time.Duration(b.Size)*scrubRest))
 	}
 	return ctx.Err()
 }
