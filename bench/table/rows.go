@@ -126,7 +126,11 @@ func (f figures) tables() (string, error) {
 	for _, g := range grid {
 		var cells []string
 		for _, n := range sizes {
-			cells = append(cells, f.say("Log/"+n+"/"+g.ref))
+			ref := "Log/" + n + "/" + g.ref
+			if _, _, ok := f.at(ref); !ok {
+				missing = append(missing, ref)
+			}
+			cells = append(cells, f.say(ref))
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", g.what, strings.Join(cells, " | "))
 	}
