@@ -69,6 +69,7 @@ type Question struct {
 	By       string         `json:"by,omitempty"`     // who decided
 
 	session, event string
+	tool           bool // asked by the plugin's tool, which looks after it itself
 }
 
 // Fold gathers a Recovery from events in the order of the log. The zero value is
@@ -298,8 +299,13 @@ func (f *Fold) agentEnded(_ *Session, r event.Recorded) {
 	}
 }
 
-// checkpoint takes a request of OpenCode's, and any decision that stands behind its
-// guard (none other counts).
+// Delivered says that a decision went to the model's call of the plugin's tool that
+// asked for it: its payload names the checkpoint as checkpoint_id.
+const Delivered = "checkpoint.delivered"
+
+// checkpoint takes a request of OpenCode's or of the plugin's tool, which names its
+// call in the metadata, and any decision that stands behind its guard (none other
+// counts).
 func (f *Fold) checkpoint(r event.Recorded) bool {
 	switch r.Type {
 	case event.CheckpointRequested:
@@ -308,12 +314,22 @@ func (f *Fold) checkpoint(r event.Recorded) bool {
 			Kind string  `json:"opencode"`
 			Tool request `json:"-"`
 		}
-		if !read(r.Payload, &p) || !isObject(p.Action) || !read(p.Action, &a) || a.Kind == "" {
+		var m struct {
+			Call string `json:"opencode_call"`
+		}
+		if !read(r.Payload, &p) {
 			return true
 		}
-		read(p.Action, &a.Tool)
+		if isObject(p.Action) && read(p.Action, &a) && a.Kind != "" {
+			read(p.Action, &a.Tool)
+		} else if len(r.Metadata) == 0 || !read(r.Metadata, &m) || m.Call == "" {
+			return true
+		}
 		if _, ok := f.questions[p.ID]; !ok {
-			f.questions[p.ID] = &Question{Checkpoint: p, Seq: r.Seq, CallID: a.Tool.Tool.CallID, Instance: instance(r), session: r.StreamID, event: r.ID}
+			f.questions[p.ID] = &Question{
+				Checkpoint: p, Seq: r.Seq, CallID: cmp.Or(a.Tool.Tool.CallID, m.Call), Instance: instance(r),
+				session: r.StreamID, event: r.ID, tool: m.Call != "",
+			}
 		}
 	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
 		f.decision(r)
@@ -321,6 +337,13 @@ func (f *Fold) checkpoint(r event.Recorded) bool {
 		var p Used
 		if r.Guard != "" && read(r.Payload, &p) {
 			delete(f.answered, p.Checkpoint)
+		}
+	case Delivered:
+		var p struct {
+			ID string `json:"checkpoint_id"`
+		}
+		if read(r.Payload, &p) {
+			delete(f.answered, p.ID)
 		}
 	default:
 		return r.Type == event.CheckpointCancelRequested

@@ -168,3 +168,49 @@ func TestRecoverAnywhere(t *testing.T) {
 		require.Equal(t, open, got, "cut at %d", at)
 	}
 }
+
+// What the plugin's tool asks is a question of its session too, and its answer waits
+// until it is delivered.
+func TestRecoverQuestionsOfTheTool(t *testing.T) {
+	t.Parallel()
+	var seq event.Sequence
+	recorded := func(typ, guard, payload, metadata string) event.Recorded {
+		seq++
+		r := event.Recorded{Seq: seq, Guard: guard}
+		r.ID, r.Type, r.StreamID, r.Actor, r.Payload = "e"+typ, typ, "ses_1", "alice", json.RawMessage(payload)
+		if metadata != "" {
+			r.Metadata = json.RawMessage(metadata)
+		}
+		return r
+	}
+	events := []event.Recorded{
+		recorded(event.CheckpointRequested, "g", `{"id":"cp_other","decision_point":"?","requested_by":"a"}`, ""),
+		recorded(event.CheckpointRequested, "g", `{"id":"cp_1","decision_point":"Deploy?","requested_by":"agent/build","action":"deploy.sh"}`, `{"opencode_call":"call_1","opencode_instance":"here:1"}`),
+	}
+	left := foldOf(events).Recovery().Sessions
+	require.Len(t, left, 1)
+	require.Len(t, left[0].Questions, 1)
+	require.Equal(t, "cp_1", left[0].Questions[0].ID)
+	require.Equal(t, "call_1", left[0].Questions[0].CallID)
+	require.Equal(t, "here:1", left[0].Questions[0].Instance)
+
+	// It is not the translator's to withdraw when the process beside OpenCode is replaced.
+	tr := opencode.New(opencode.Config{Instance: "here:1"})
+	tr.Seed(foldOf(events))
+	for _, i := range tr.Take(opencode.Parse([]byte(`{"id":"evt_1","type":"session.idle","properties":{"sessionID":"ses_1"}}`)), time.Now()) {
+		require.NotEqual(t, opencode.Withdraw, i.Kind)
+	}
+
+	events = append(events, recorded("lifecycle.session.created", "", `{"id":"ses_1"}`, ""),
+		recorded("opencode.session.status", "", `{"sessionID":"ses_1","status":{"type":"busy"}}`, ""),
+		recorded(event.CheckpointApproved, "g", `{"checkpoint_id":"cp_1","approved_by":"alice"}`, ""))
+	left = foldOf(events).Recovery().Sessions
+	require.Len(t, left, 1)
+	require.Empty(t, left[0].Questions)
+	require.Len(t, left[0].Answered, 1)
+
+	events = append(events, recorded(opencode.Delivered, "", `{"checkpoint_id":"cp_1"}`, ""))
+	left = foldOf(events).Recovery().Sessions
+	require.Len(t, left, 1)
+	require.Empty(t, left[0].Answered)
+}

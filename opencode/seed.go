@@ -226,7 +226,7 @@ func (t *Translator) Seed(f *Fold) {
 		}
 	}
 	for _, q := range f.questions {
-		if t.cfg.Instance != "" && q.Instance == t.cfg.Instance {
+		if t.cfg.Instance != "" && q.Instance == t.cfg.Instance && !q.tool {
 			t.asks[q.ID] = &ask{id: q.ID, session: q.session, call: q.CallID, event: q.event, options: q.Options}
 		}
 	}

@@ -64,6 +64,7 @@ test("kill -9 of OpenCode while it streams, runs a tool and waits for answers", 
   assert.ok(Object.values(sessions).every((id) => story[id]?.interrupted));
   assert.equal(story[sessions.stream].text, got.text);
   assert.equal(story[sessions.tool].tools[0].tool, "bash");
+  assert.deepEqual(story[sessions.ask].questions.map((it) => it.decision_point), ["May I deploy?"]);
   assert.match(story[sessions.guarded].questions[0].decision_point, /touch guarded.txt/);
 
   // A human answers while there is no OpenCode. Asked again, the answers are there.
@@ -71,6 +72,7 @@ test("kill -9 of OpenCode while it streams, runs a tool and waits for answers", 
   const second = await project.serve();
   await second.api("GET", "/session"); // loads the plugin
   await until(() => second.child.words.includes("was interrupted"), () => `the story at start: ${second.child.words}`);
+  assert.deepEqual(second.child.words.match(/unknown outcome of [\w, ]+/g), ["unknown outcome of bash"]);
   assert.ok(!second.events.some((e) => e.type === "session.status"), "nothing goes on by itself");
   // The model asks for the same again when it is prompted.
   const asks = Object.fromEntries(["guarded", "ask"].map((name) => [name, model.scripts.get(name)[0]]));

@@ -949,7 +949,8 @@ async function tellStory(stream, tell) {
 function story(left) {
   left.sort((a, b) => b.last_at - a.last_at);
   const lines = left.slice(0, named).map((it) => {
-    const tools2 = it.tools?.map((tool) => tool.tool).filter(Boolean) ?? [];
+    const waits = new Set([...it.questions ?? [], ...it.answered ?? []].map((q) => q["call_id"]));
+    const tools2 = it.tools?.filter((call) => call.tool && !waits.has(call.callID)).map((call) => call.tool) ?? [];
     return [
       `${it.id}${it.title ? ` "${it.title}"` : ""} ${it.interrupted ? "was interrupted" : "waits"}`,
       tools2.length > 0 && `unknown outcome of ${tools2.join(", ")}`,
@@ -1007,7 +1008,7 @@ var events = [20, 100];
 var searched = 1e3;
 var shown = [600, 24e3];
 var text = (description) => ({ type: "string", description });
-function tools(stream, ending, tell) {
+function tools(log, ending, tell) {
   return {
     checkpoint_request: {
       description: "Ask a human to decide before you do something that cannot be undone or is not yours to decide. It waits until a human has answered, however long that takes, and gives the decision. Do not go on with the matter unless it says approved. Do not ask twice.",
@@ -1016,12 +1017,12 @@ function tools(stream, ending, tell) {
         options: { type: "array", items: { type: "string" }, description: "What an approval chooses from. [] for none" },
         action: text("Exactly what you will do when it is approved, such as the command. Empty for none")
       },
-      execute: (args, context) => request(stream, ending, tell, args ?? {}, context)
+      execute: (args, context) => request(log(), ending, tell, args ?? {}, context)
     },
     checkpoint_status: {
       description: "Tells how a question to a human stands, or, with an empty id, which questions of this session are open. It decides nothing.",
       args: { id: text("The checkpoint's id, or empty") },
-      execute: (args, context) => status(stream, args?.id, context)
+      execute: (args, context) => status(log().stream, args?.id, context)
     },
     history: {
       description: "Looks into the durable log of what was done in this project, also before a crash and by other sessions: prompts, answers, tool calls with their results, file edits, decisions of humans. The newest events, oldest first.",
@@ -1031,11 +1032,11 @@ function tools(stream, ending, tell) {
         contains: text("Only those of the newest 1,000 events that hold this text. Empty for any"),
         last: { type: "integer", description: `How many events, at most ${events[1]}; 0 for ${events[0]}` }
       },
-      execute: (args, context) => history(stream, args ?? {}, context)
+      execute: (args, context) => history(log().stream, args ?? {}, context)
     }
   };
 }
-async function request(stream, ending, tell, args, context) {
+async function request({ stream, instance }, ending, tell, args, context) {
   const point = String(args.decision_point ?? "").trim();
   if (!point) throw new Error("checkpoint_request: decision_point is missing: say what is to be decided");
   const options = choices(args.options);
@@ -1052,7 +1053,7 @@ async function request(stream, ending, tell, args, context) {
       action,
       requested_by: by,
       stream_id: context.sessionID,
-      metadata: { opencode_call: context.callID }
+      metadata: { opencode_instance: instance, opencode_call: context.callID }
     });
     let it = await stream.getCheckpoint(id);
     const waited = it.status === "pending";
@@ -1165,10 +1166,22 @@ function start2(context, options, tell) {
     onError: (words) => tell.loudly(words),
     onNotice: (notice) => tell.loudly(notice.text)
   });
-  const me = {};
-  const key = join4(context.directory, "\n", config.dir);
-  active.set(key, me);
   let ending = false;
+  const me = {
+    stream,
+    instance: bridge.instance,
+    close: () => {
+      setTimeout(() => {
+        forgetSignal(end);
+        if (active.get(key) === me) active.delete(key);
+        stream.shutdown().catch(() => {
+        });
+      }, grace).unref();
+    }
+  };
+  const key = join4(context.directory, "\n", config.dir);
+  active.get(key)?.close();
+  active.set(key, me);
   const end = async () => {
     ending = true;
     await stream.shutdown();
@@ -1183,7 +1196,7 @@ function start2(context, options, tell) {
       if (active.get(key) !== me) return Promise.resolve();
       return bridge.event(input);
     },
-    tool: config.tools ? tools(stream, () => ending, tell) : {},
+    tool: config.tools ? tools(() => active.get(key) ?? me, () => ending, tell) : {},
     dispose: async () => {
       ending = true;
       try {
@@ -1193,12 +1206,7 @@ function start2(context, options, tell) {
       } catch (error) {
         tell.loudly(`the end: ${error}`);
       }
-      setTimeout(() => {
-        forgetSignal(end);
-        if (active.get(key) === me) active.delete(key);
-        stream.shutdown().catch(() => {
-        });
-      }, grace).unref();
+      me.close();
     }
   };
 }

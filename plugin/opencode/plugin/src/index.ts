@@ -22,8 +22,17 @@ const patience = 5_000;
 /** After dispose a few events still come. */
 const grace = 1_000;
 
-/** Of each directory the plugin that OpenCode loaded last: loaded twice, it records once. */
-const active: Map<string, object> = ((globalThis as any)[Symbol.for("durable-stream.active")] ??= new Map());
+interface Loaded {
+  stream: DurableStream;
+  instance: string;
+  close: () => void;
+}
+
+/**
+ * Of each directory the plugin that OpenCode loaded last. Loaded twice, from the project
+ * and for the user, it records once; the tools of either use the one that does.
+ */
+const active: Map<string, Loaded> = ((globalThis as any)[Symbol.for("durable-stream.active")] ??= new Map());
 
 async function server(context: PluginContext, options?: Record<string, unknown>): Promise<Hooks> {
   const tell = new Teller(context.client);
@@ -44,11 +53,21 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
     onError: (words) => tell.loudly(words),
     onNotice: (notice) => tell.loudly(notice.text),
   });
-  const me = {};
+  let ending = false;
+  const me: Loaded = {
+    stream, instance: bridge.instance,
+    close: () => {
+      setTimeout(() => {
+        forgetSignal(end);
+        if (active.get(key) === me) active.delete(key);
+        stream.shutdown().catch(() => {});
+      }, grace).unref();
+    },
+  };
   const key = join(context.directory, "\n", config.dir);
+  active.get(key)?.close();
   active.set(key, me);
 
-  let ending = false;
   const end = async (): Promise<void> => {
     ending = true;
     await stream.shutdown();
@@ -64,7 +83,7 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
       if (active.get(key) !== me) return Promise.resolve();
       return bridge.event(input);
     },
-    tool: config.tools ? tools(stream, () => ending, tell) : {},
+    tool: config.tools ? tools(() => active.get(key) ?? me, () => ending, tell) : {},
     dispose: async (): Promise<void> => {
       ending = true;
       try {
@@ -74,11 +93,7 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
       } catch (error) {
         tell.loudly(`the end: ${error}`);
       }
-      setTimeout(() => {
-        forgetSignal(end);
-        if (active.get(key) === me) active.delete(key);
-        stream.shutdown().catch(() => {});
-      }, grace).unref();
+      me.close();
     },
   };
 }

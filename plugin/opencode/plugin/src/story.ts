@@ -17,7 +17,9 @@ export async function tellStory(stream: DurableStream, tell: Teller): Promise<vo
 function story(left: InterruptedSession[]): string {
   left.sort((a, b) => b.last_at - a.last_at);
   const lines = left.slice(0, named).map((it) => {
-    const tools = it.tools?.map((tool) => tool.tool).filter(Boolean) ?? [];
+    // A call that waits for an answer has not begun its work.
+    const waits = new Set([...(it.questions ?? []), ...(it.answered ?? [])].map((q) => q["call_id"]));
+    const tools = it.tools?.filter((call) => call.tool && !waits.has(call.callID)).map((call) => call.tool) ?? [];
     return [
       `${it.id}${it.title ? ` "${it.title}"` : ""} ${it.interrupted ? "was interrupted" : "waits"}`,
       tools.length > 0 && `unknown outcome of ${tools.join(", ")}`,

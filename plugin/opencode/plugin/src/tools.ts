@@ -15,11 +15,17 @@ const shown = [600, 24_000] as const;
 // OpenCode takes each argument to be required, so each has a value that means none.
 const text = (description: string) => ({ type: "string", description });
 
+/** Where to ask and to look, and this run of OpenCode. */
+interface Log {
+  stream: DurableStream;
+  instance: string;
+}
+
 /**
  * What the model may do with the log: ask a human, and look. There is no tool that
  * decides: an agent's question is for somebody else.
  */
-export function tools(stream: DurableStream, ending: () => boolean, tell: Teller): Record<string, Tool> {
+export function tools(log: () => Log, ending: () => boolean, tell: Teller): Record<string, Tool> {
   return {
     checkpoint_request: {
       description:
@@ -31,12 +37,12 @@ export function tools(stream: DurableStream, ending: () => boolean, tell: Teller
         options: { type: "array", items: { type: "string" }, description: "What an approval chooses from. [] for none" },
         action: text("Exactly what you will do when it is approved, such as the command. Empty for none"),
       },
-      execute: (args, context) => request(stream, ending, tell, args ?? {}, context),
+      execute: (args, context) => request(log(), ending, tell, args ?? {}, context),
     },
     checkpoint_status: {
       description: "Tells how a question to a human stands, or, with an empty id, which questions of this session are open. It decides nothing.",
       args: { id: text("The checkpoint's id, or empty") },
-      execute: (args, context) => status(stream, args?.id, context),
+      execute: (args, context) => status(log().stream, args?.id, context),
     },
     history: {
       description:
@@ -48,7 +54,7 @@ export function tools(stream: DurableStream, ending: () => boolean, tell: Teller
         contains: text("Only those of the newest 1,000 events that hold this text. Empty for any"),
         last: { type: "integer", description: `How many events, at most ${events[1]}; 0 for ${events[0]}` },
       },
-      execute: (args, context) => history(stream, args ?? {}, context),
+      execute: (args, context) => history(log().stream, args ?? {}, context),
     },
   };
 }
@@ -58,7 +64,7 @@ export function tools(stream: DurableStream, ending: () => boolean, tell: Teller
  * it again after a crash finds the old one, and the answer that came in between. An
  * answer is handed out once: asked again after that, it is a new question.
  */
-async function request(stream: DurableStream, ending: () => boolean, tell: Teller, args: any, context: ToolContext): Promise<string> {
+async function request({ stream, instance }: Log, ending: () => boolean, tell: Teller, args: any, context: ToolContext): Promise<string> {
   const point = String(args.decision_point ?? "").trim();
   if (!point) throw new Error("checkpoint_request: decision_point is missing: say what is to be decided");
   const options = choices(args.options);
@@ -71,7 +77,7 @@ async function request(stream: DurableStream, ending: () => boolean, tell: Telle
     if (used.has(id)) continue;
     await stream.requestCheckpoint(id, {
       decision_point: point, options, action, requested_by: by, stream_id: context.sessionID,
-      metadata: { opencode_call: context.callID },
+      metadata: { opencode_instance: instance, opencode_call: context.callID },
     });
     let it = await stream.getCheckpoint(id);
     const waited = it.status === "pending";

@@ -76,6 +76,28 @@ test("loaded twice, from the project and from the user's configuration, it recor
   assert.deepEqual(p.events().map((e) => e.id), [event.id]);
 });
 
+test("the one that was loaded first ends its child, and its tools use the other's", async (t) => {
+  const p = project(t);
+  const first = await p.load();
+  const child = await until(() => children()[0], "a child");
+  const second = await p.load();
+  await until(() => children().length === 1 && children()[0] !== child, "one child, of the second");
+  for (const { tool } of [second, first]) {
+    const answer = tool.checkpoint_request.execute(may, call());
+    p.dstream("checkpoint", "approve", (await pending(p)).id, "--by", "alice", "--option", "blue");
+    assert.match(await answer, /^approved/);
+  }
+  await first.event({ event: todo() }); // not its business any more
+  await second.event({ event: todo() });
+  await second.dispose();
+  assert.equal(p.events().filter((e) => e.type === "opencode.todo.updated").length, 1);
+
+  function children() {
+    const listed = spawnSync("ps", ["-eo", "pid=,args="], { encoding: "utf8" }).stdout;
+    return listed.split("\n").filter((line) => line.endsWith(`--dir ${p.directory}/.opencode rpc`)).map((line) => Number.parseInt(line));
+  }
+});
+
 test("the log is at the root of the repository, where there is one, or where the configuration says", async (t) => {
   const p = project(t);
   const hooks = await plugin.server({ directory: join(p.directory, "sub"), worktree: p.directory, client: {} });
