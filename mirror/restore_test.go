@@ -232,7 +232,7 @@ func TestRestoreWithAGapInFront(t *testing.T) {
 			if c.remade {
 				require.EqualValues(t, c.gap+2, st.First)
 			}
-			cfg.Client = h.Client
+			cfg.Client = h.NewClient(t, client.Config{}) // the Log may have been made anew since the other began
 			require.NoError(t, Check(t.Context(), cfg))
 			requireEqual(t, cfg)
 			whole := content(t, cfg.Dir)
