@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -65,11 +66,11 @@ func (c *Client) prepare(e event.Event) (event.Recorded, error) {
 	if err != nil {
 		return event.Recorded{}, fmt.Errorf("client: %w", err)
 	}
-	e = e.Clone()
-	e.Payload = event.Compact(e.Payload)
+	e.Payload = event.Compact(e.Payload) // which copies: what was given stays the caller's
 	if e.Metadata != nil {
 		e.Metadata = event.Compact(e.Metadata)
 	}
+	e.Extra = slices.Clone(e.Extra)
 	for i := range e.Extra {
 		e.Extra[i].Value = event.Compact(e.Extra[i].Value)
 	}

@@ -39,7 +39,8 @@ type Message struct {
 }
 
 const (
-	feedMessages  = 1000
+	feedMessages  = 1000   // the fewest asked for at once, and
+	feedCatchUp   = 10_000 // the most, of a reader that has so much before it
 	feedBytes     = 32 << 20
 	feedHeartbeat = 2 * time.Second
 	// A consumer whose reader has died is gone from the server after this.
@@ -169,7 +170,8 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 		// Not cons.Messages: it has room for what it asks for and none for the
 		// heartbeats that come in between, so that it loses messages of a reader that
 		// takes its time, and says nothing if they were the last.
-		msgs, err := cons.Fetch(feedMessages, jetstream.FetchMaxBytes(limit),
+		// Between two requests the server waits for the reader: the fewer, the better.
+		msgs, err := cons.Fetch(int(min(max(pending, feedMessages), feedCatchUp)), jetstream.FetchMaxBytes(limit),
 			jetstream.FetchHeartbeat(feedHeartbeat), jetstream.FetchContext(alive))
 		if err != nil {
 			return false, err

@@ -228,7 +228,7 @@ func validateJSON(field string, v json.RawMessage) error {
 	switch {
 	case !utf8.Valid(v):
 		return &InvalidError{field, string(v), "must be valid UTF-8"}
-	case !json.Valid(v):
+	case !valid(v):
 		return &InvalidError{field, string(v), "must be JSON"}
 	}
 	return nil

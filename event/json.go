@@ -13,15 +13,24 @@ import (
 // known are the top-level names of Event, in the order in which they are written.
 var known = []string{"id", "type", "stream_id", "causation_id", "correlation_id", "actor", "timestamp", "payload", "metadata"}
 
-// Compact returns v without white space between its tokens; every other byte
-// stays as it is. v must be valid JSON.
+// Compact returns a copy of v without white space between its tokens; every other
+// byte stays as it is. v must be valid JSON.
 func Compact(v json.RawMessage) json.RawMessage {
-	var b bytes.Buffer
-	b.Grow(len(v))
-	if json.Compact(&b, v) != nil {
-		return v
+	out := make([]byte, 0, len(v))
+	for i := 0; i < len(v); {
+		switch v[i] {
+		case ' ', '\t', '\r', '\n':
+			i++
+		case '"':
+			end := stringEnd(v, i)
+			out = append(out, v[i:end]...)
+			i = end
+		default:
+			out = append(out, v[i])
+			i++
+		}
 	}
-	return b.Bytes()
+	return out
 }
 
 // AppendJSON appends the event as one JSON object: known fields first in a fixed
@@ -229,7 +238,7 @@ func decode(line []byte, r *Recorded, take func(string, json.RawMessage) (bool, 
 	if !utf8.Valid(line) {
 		return &InvalidError{"line", string(line), "must be valid UTF-8"}
 	}
-	if !json.Valid(line) {
+	if !valid(line) {
 		return &InvalidError{"line", string(line), "must be one JSON object"}
 	}
 	var seen names

@@ -47,7 +47,7 @@ func members(line []byte, f func(name string, v json.RawMessage) error) error {
 	i = skipSpace(line, i+1)
 	for i < len(line) && line[i] != '}' {
 		end := valueEnd(line, i)
-		name, err := decodeString("field name", line[i:end])
+		name, err := memberName(line[i:end])
 		if err != nil {
 			return err
 		}
@@ -66,6 +66,16 @@ func members(line []byte, f func(name string, v json.RawMessage) error) error {
 		}
 	}
 	return nil
+}
+
+// memberName is the name of a member; those of an event cost no memory.
+func memberName(v []byte) (string, error) {
+	for _, name := range known {
+		if len(v) == len(name)+2 && string(v[1:len(v)-1]) == name {
+			return name, nil
+		}
+	}
+	return decodeString("field name", v)
 }
 
 func skipSpace(b []byte, i int) int {

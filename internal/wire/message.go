@@ -66,9 +66,10 @@ func Encode(r event.Recorded) *nats.Msg {
 // comes back from the mirror.
 func EncodeBody(r event.Recorded, body []byte) *nats.Msg {
 	m := nats.NewMsg(EventSubject(r.Type, r.StreamID))
-	m.Header[HeaderID] = []string{HeaderValue(r.ID)}
-	m.Header[HeaderActor] = []string{HeaderValue(r.Actor)}
-	m.Header[HeaderCorrelation] = []string{HeaderValue(r.CorrelationID)}
+	values := []string{HeaderValue(r.ID), HeaderValue(r.Actor), HeaderValue(r.CorrelationID)}
+	m.Header[HeaderID] = values[0:1:1]
+	m.Header[HeaderActor] = values[1:2:2]
+	m.Header[HeaderCorrelation] = values[2:3:3]
 	if r.Guard != "" {
 		m.Header[HeaderGuard] = []string{r.Guard}
 	}
