@@ -1,7 +1,7 @@
 // The 8,696 events of 37 real sessions, through the plugin as fast as they go.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -46,5 +46,21 @@ for (const [name, bin, env] of [["Bun", program, { BUN_BE_BUN: "1" }], ["Node", 
     t.diagnostic(`${checked} events that are no deltas: none lost, none twice, in order; ${log.length} in the log`);
     t.diagnostic(`OpenCode's hook was held ${ms(figures.p50)} ms (p50), ${ms(figures.p99)} ms (p99), ${ms(figures.max)} ms (max); all handed over in ${ms(figures.handed)} ms, all on disk after ${ms(figures.stored)} ms`);
     assert.ok(figures.p50 < 1, `p50 ${figures.p50} ms`);
+  });
+
+  test(`kill -9 in the moment after the hook, under ${name}`, async (t) => {
+    const project = new Project(model);
+    t.after(() => project.remove());
+    const some = events.filter((e) => e.type !== "message.part.delta").slice(0, 40); // less than a pipe holds
+    const text = `
+      const { default: it } = await import(${JSON.stringify(new URL("../plugin/durable-stream.js", import.meta.url).href)});
+      const hooks = await it.server({ directory: ${JSON.stringify(project.dir)}, worktree: "/", client: {} });
+      for (const event of ${JSON.stringify(some)}) void hooks.event({ event });
+      process.kill(process.pid, "SIGKILL");
+    `;
+    const file = join(project.root, "killed.mjs");
+    writeFileSync(file, text);
+    await assert.rejects(promisify(execFile)(bin, [file], { env: { ...project.env, ...env } }), { signal: "SIGKILL" });
+    await until(async () => compare(some, await project.log()).wrong.length === 0, "all events in the log", 10_000);
   });
 }

@@ -302,6 +302,8 @@ var Connection = class {
   #listeners = /* @__PURE__ */ new Map();
   // by the method of a notification
   #child;
+  #full;
+  // whose pipe has no room
   #next = 1;
   #ever = false;
   // a child has answered
@@ -568,6 +570,27 @@ var Connection = class {
     const line2 = again(call);
     if (call.sentAt === 0) call.sentAt = Date.now();
     this.#child.stdin.write(line2);
+    this.#handOver(this.#child);
+  }
+  /**
+   * Bun keeps the last 4 KiB that were written until its event loop turns, and kill -9
+   * before that would lose them. Beneath its stream there is what writes them now. When
+   * the pipe is full it says when there is room again, and nothing is asked of it until then.
+   */
+  #handOver(child) {
+    if (this.#full === child || !process.versions["bun"]) return;
+    const stdin = child.stdin;
+    const key = Object.getOwnPropertySymbols(stdin).find((it) => it.description === "kWriteStreamFastPath");
+    try {
+      const room = key && stdin[key]?.flush?.();
+      if (typeof room?.then !== "function") return;
+      this.#full = child;
+      const over = () => {
+        if (this.#full === child) this.#full = void 0;
+      };
+      room.then(over, over);
+    } catch {
+    }
   }
   #write(message2) {
     this.#child?.stdin.write(JSON.stringify({ jsonrpc: "2.0", ...message2 }) + "\n");

@@ -51,6 +51,7 @@ export class Connection {
   readonly #subs = new Map<string, Subscription>();
   readonly #listeners = new Map<string, (params: any) => void>(); // by the method of a notification
   #child: ChildProcess | undefined;
+  #full: ChildProcess | undefined; // whose pipe has no room
   #next = 1;
   #ever = false; // a child has answered
   #failed = 0; // children in a row that did not
@@ -332,6 +333,29 @@ export class Connection {
     const line = again(call);
     if (call.sentAt === 0) call.sentAt = Date.now();
     this.#child.stdin!.write(line);
+    this.#handOver(this.#child);
+  }
+
+  /**
+   * Bun keeps the last 4 KiB that were written until its event loop turns, and kill -9
+   * before that would lose them. Beneath its stream there is what writes them now. When
+   * the pipe is full it says when there is room again, and nothing is asked of it until then.
+   */
+  #handOver(child: ChildProcess): void {
+    if (this.#full === child || !process.versions["bun"]) return;
+    const stdin = child.stdin as any;
+    const key = Object.getOwnPropertySymbols(stdin).find((it) => it.description === "kWriteStreamFastPath");
+    try {
+      const room = key && stdin[key]?.flush?.();
+      if (typeof room?.then !== "function") return;
+      this.#full = child;
+      const over = () => {
+        if (this.#full === child) this.#full = undefined;
+      };
+      room.then(over, over);
+    } catch {
+      // another Bun: it writes when its loop turns
+    }
   }
 
   #write(message: Record<string, unknown>): void {
