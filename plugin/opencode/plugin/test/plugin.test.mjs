@@ -146,7 +146,7 @@ test("checkpoint_request waits for a human, and gives the decision", async (t) =
   const answer = tool.checkpoint_request.execute(may, call({ metadata: (it) => shown.push(it) }));
   const asked = await pending(p);
   assert.deepEqual([asked.decision_point, asked.requested_by, asked.action, asked.options.map((o) => o.id)], ["May I?", "agent/build", "deploy.sh", ["blue", "green"]]);
-  assert.equal(shown[0].metadata.checkpoint, asked.id);
+  assert.equal((await until(() => shown[0], "what OpenCode shows")).metadata.checkpoint, asked.id);
   assert.match(await tool.checkpoint_status.execute({ id: asked.id }, call()), /^pending: May I\?/);
   assert.match(await tool.checkpoint_status.execute({}, call()), new RegExp(`^${asked.id} since .*: May I\\?$`));
   p.dstream("checkpoint", "reject", asked.id, "--by", "alice", "--reason", "no");
