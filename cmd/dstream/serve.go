@@ -63,6 +63,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor s
 	}
 	defer watched.stop()
 	flags.Serve.Waiting = watched.hear(flags.Serve.Waiting)
+	go boundMemory(cmd.Context())
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
 		cfg.DiskFloor, cfg.Serve = flags.DiskFloor, flags.Serve
