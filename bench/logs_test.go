@@ -15,6 +15,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/wire"
 )
 
 // sizes are the logs that everything here is measured in.
@@ -54,7 +55,7 @@ func BenchmarkLog(b *testing.B) {
 			require.NoError(b, err)
 			report(b, all)
 		})
-		b.Run(fmt.Sprintf("%d/query", n), func(b *testing.B) { benchmarkQueries(b, c, dir, n) })
+		b.Run(fmt.Sprintf("%d/query", n), func(b *testing.B) { benchmarkQueries(b, c, bare, dir, n) })
 		b.Run(fmt.Sprintf("%d/memory", n), func(b *testing.B) {
 			b.ReportMetric(s.resident(b), "used-MB")
 			b.ReportMetric(0, "ns/op")
@@ -73,7 +74,7 @@ func benchmarkBoot(b *testing.B, dir string, n int) {
 	var memory float64
 	for range rounds(4) {
 		s := serve(b, dir)
-		boot.Times = append(boot.Times, s.Boot)
+		boot.Times = append(boot.Times, s.boot)
 		memory = max(memory, s.resident(b))
 		s.stop(b)
 		command.Times = append(command.Times, timed(b, func() { run(b, dir, "append", "task.created", "--stream", "s", "--actor", "a") }))
@@ -140,7 +141,7 @@ func queries(n int) []query {
 }
 
 // benchmarkQueries asks each question a few times, in turn with the others.
-func benchmarkQueries(b *testing.B, c *client.Client, dir string, n int) {
+func benchmarkQueries(b *testing.B, c *client.Client, bare *Bare, dir string, n int) {
 	got := map[string]*Measured{}
 	measure := func(name string, f func()) {
 		if got[name] == nil {
@@ -166,6 +167,10 @@ func benchmarkQueries(b *testing.B, c *client.Client, dir string, n int) {
 				}
 			})
 		}
+		stream := wire.FilterSubjects(event.Filter{StreamID: RareStream})
+		measure("stream-bare", func() { require.NoError(b, bare.Read(b.Context(), stream, StreamEvents)) })
+		matter := append(wire.FilterSubjects(event.Filter{Types: []string{"checkpoint.>", "agent.>"}}), wire.AllGuards)
+		measure("resume-bare", func() { require.NoError(b, bare.Read(b.Context(), matter, 2*Matter)) })
 		measure("resume", func() {
 			r, err := c.Resume(b.Context())
 			require.NoError(b, err)

@@ -113,10 +113,11 @@ func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // serving is a `dstream serve` process.
 type serving struct {
-	cmd  *exec.Cmd
-	Boot time.Duration
-	said *words
-	once sync.Once
+	cmd   *exec.Cmd
+	began time.Time
+	boot  time.Duration // until it hosted
+	said  *words
+	once  sync.Once
 }
 
 // words is what a process writes, readable meanwhile.
@@ -145,12 +146,25 @@ func (w *words) String() string {
 // serve starts a host as its user would, and returns when it hosts.
 func serve(b testing.TB, dir string, args ...string) *serving {
 	b.Helper()
-	s := &serving{said: &words{heard: make(chan struct{}, 1)}}
+	s := startServe(b, dir, args...)
+	s.hosts(b)
+	return s
+}
+
+// startServe only starts it.
+func startServe(b testing.TB, dir string, args ...string) *serving {
+	b.Helper()
+	s := &serving{began: time.Now(), said: &words{heard: make(chan struct{}, 1)}}
 	s.cmd = exec.Command(program(b), append([]string{"--dir", dir, "serve"}, args...)...)
 	s.cmd.Stderr = s.said
-	began := time.Now()
 	require.NoError(b, s.cmd.Start())
 	b.Cleanup(func() { s.stop(b) })
+	return s
+}
+
+// hosts waits until it does.
+func (s *serving) hosts(b testing.TB) {
+	b.Helper()
 	for deadline := time.After(time.Minute); !strings.Contains(s.said.String(), "hosts the log of"); {
 		select {
 		case <-s.said.heard:
@@ -158,8 +172,7 @@ func serve(b testing.TB, dir string, args ...string) *serving {
 			require.Fail(b, "serve does not host", "%s", s.said.String())
 		}
 	}
-	s.Boot = time.Since(began)
-	return s
+	s.boot = time.Since(s.began)
 }
 
 func (s *serving) stop(b testing.TB) {

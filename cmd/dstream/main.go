@@ -119,7 +119,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 		serveCommand(o), appendCommand(o), queryCommand(o), tailCommand(o), mirrorCommand(o),
 		checkpointCommand(o), intentCommand(o), resumeCommand(o), lineageCommand(o),
 		importCommand(o), restoreCommand(o), statusCommand(o), healthCommand(o), versionCommand(o),
-		keysCommand(o), doctorCommand(o), rpcCommand(o), opencodeCommand(o),
+		keysCommand(o), doctorCommand(o), rpcCommand(o), opencodeCommand(o), benchCommand(o),
 	)
 	return root
 }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"durablestream/bench"
+)
+
+func benchCommand(o *options) *cobra.Command {
+	length := 10 * time.Second
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure what the log does on this machine and disk, in half a minute",
+		Long: `Hosts a log of its own in a temporary directory beside --dir, on the same disk,
+appends and reads, says in words what came of it, and removes it. The log of the
+project is not touched. It needs some 500 MB of disk for the time that it takes.`,
+		Args: exactArgs(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("server") {
+				return usage(errors.New("bench measures this machine: it takes no --server"))
+			}
+			if length < 100*time.Millisecond || length > time.Hour {
+				return usage(fmt.Errorf("--for %s: must be 100ms to 1h", length))
+			}
+			return runBench(cmd, o, length)
+		},
+	}
+	cmd.Flags().DurationVar(&length, "for", length, "how long to measure, about; a short time says little of what is rare")
+	return cmd
+}
+
+func runBench(cmd *cobra.Command, o *options, length time.Duration) (err error) {
+	beside, err := filepath.Abs(o.dir)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(beside), ".dstream-bench-")
+	if err != nil {
+		return fmt.Errorf("cannot make a directory to measure in: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	doing := func(string) {}
+	if words := cmd.ErrOrStderr(); isTerminal(words) {
+		doing = func(what string) { fmt.Fprintf(words, "\r\x1b[Kmeasuring: %s", what) }
+		defer fmt.Fprint(words, "\r\x1b[K")
+	}
+	began := time.Now()
+	r, err := bench.Short(cmd.Context(), dir, length, doing)
+	if cmd.Context().Err() != nil {
+		return errors.New("interrupted: nothing was left behind")
+	}
+	if err != nil {
+		return err
+	}
+	doing("done")
+	if o.json {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+	}
+	sayBench(cmd.OutOrStdout(), filepath.Dir(dir), r, time.Since(began))
+	return nil
+}
+
+// sayBench tells what the figures mean.
+func sayBench(w io.Writer, where string, r bench.Report, took time.Duration) {
+	fmt.Fprintf(w, `An append takes %s (1 in 100 more than %s): your disk's write + fsync is %s
+of it, the engine around it %s, this program %s. Nothing is acknowledged before it is
+on the disk, so no append is faster than that fsync.
+`, inMS(r.Append.P50), inMS(r.Append.P99), inMS(r.Fsync.P50), inMS(max(0, r.Bare.P50-r.Fsync.P50)), inMS(max(0, r.Append.P50-r.Bare.P50)))
+	switch {
+	case r.Fsync.P50 > 5:
+		fmt.Fprintf(w, "That is a slow disk for this: a rotating one, or one behind a network. An SSD takes 0.1 to 1 ms.\n")
+	case r.Fsync.P50 < 0.02:
+		fmt.Fprintf(w, "That is too fast for a disk: %s is in memory, or its disk does not wait for its own cache. What is\nacknowledged here may not outlive a power cut.\n", where)
+	}
+	fmt.Fprintf(w, "A subscriber has the event %s after its append began.\n\n", inMS(r.Heard.P50))
+	fmt.Fprintf(w, "One agent that waits for each append can make %s a second.\n", thousands(1000/r.Append.P50))
+	for _, f := range r.InFlight {
+		fmt.Fprintf(w, "%3d appends waiting at once: %s a second.\n", f.N, thousands(f.PerSecond))
+	}
+	fmt.Fprintf(w, "Batches of %d: %s events a second. Use them for many events that come at once.\n\n", r.Batch.N, thousands(r.Batch.PerSecond))
+	fmt.Fprintf(w, "All %s events of this log were read at %s a second, and a host started on them in %s.\n",
+		thousands(float64(r.CatchUp.N)), thousands(r.CatchUp.PerSecond), inMS(r.Start.P50))
+	fmt.Fprintf(w, "\nMeasured in %s, in %.0f s. Other programs that use the disk make it slower.\n", where, took.Seconds())
+}
+
+// inMS writes milliseconds.
+func inMS(v float64) string {
+	if v >= 10 {
+		return fmt.Sprintf("%.0f ms", v)
+	}
+	return fmt.Sprintf("%.2f ms", v)
+}
+
+// thousands writes a number with its thousands apart.
+func thousands(v float64) string {
+	s := fmt.Sprintf("%.0f", v)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

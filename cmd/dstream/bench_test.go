@@ -1,0 +1,60 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream/bench"
+)
+
+func TestBenchMeasuresAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var out, errs strings.Builder
+	require.Equal(t, exitDone, run([]string{"--dir", filepath.Join(dir, ".opencode"), "--json", "bench", "--for", "200ms"}, strings.NewReader(""), &out, &errs), errs.String())
+	var r bench.Report
+	require.NoError(t, json.Unmarshal([]byte(out.String()), &r))
+	for _, v := range []float64{r.Append.P50, r.Bare.P50, r.Fsync.P50, r.Heard.P50, r.Batch.PerSecond, r.CatchUp.PerSecond, r.Start.P50} {
+		require.Positive(t, v, out.String())
+	}
+	require.Len(t, r.InFlight, 3)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestBenchSaysWhatItMeans(t *testing.T) {
+	t.Parallel()
+	say := func(fsync float64) string {
+		var out strings.Builder
+		sayBench(&out, "/home/dev/project", bench.Report{
+			Fsync: bench.Times{P50: fsync}, Append: bench.Times{P50: fsync + 0.05, P99: 20}, Bare: bench.Times{P50: fsync + 0.04},
+			InFlight: []bench.Rate{{N: 8, PerSecond: 12345}}, Batch: bench.Rate{N: 999, PerSecond: 70000},
+		}, 12*time.Second)
+		return out.String()
+	}
+	require.Contains(t, say(0.25), "An append takes 0.30 ms (1 in 100 more than 20 ms): your disk's write + fsync is 0.25 ms\nof it, the engine around it 0.04 ms, this program 0.01 ms.")
+	require.Contains(t, say(0.25), "  8 appends waiting at once: 12,345 a second.")
+	require.NotContains(t, say(0.25), "slow disk")
+	require.Contains(t, say(12), "That is a slow disk")
+	require.Contains(t, say(0.002), "too fast for a disk")
+}
+
+func TestBenchRefuses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ args, want string }{
+		{"bench --server nats://x:1", "it takes no --server"},
+		{"bench --for 1ms", "must be 100ms to 1h"},
+		{"bench now", "takes flags only"},
+	} {
+		var errs strings.Builder
+		require.Equal(t, exitUsage, run(strings.Fields(c.args), strings.NewReader(""), &strings.Builder{}, &errs))
+		require.Contains(t, errs.String(), c.want)
+	}
+}
