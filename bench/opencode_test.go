@@ -187,9 +187,9 @@ func BenchmarkDisk(b *testing.B) {
 
 // garbled is a payload with the letters of its texts exchanged for others, the same
 // ones everywhere in a copy.
-func garbled(b testing.TB, payload json.RawMessage, copy uint64) json.RawMessage {
+func garbled(b testing.TB, payload json.RawMessage, which uint64) json.RawMessage {
 	b.Helper()
-	letters := rand.New(rand.NewPCG(copy, 0)).Perm(26)
+	letters := rand.New(rand.NewPCG(which, 0)).Perm(26)
 	var walk func(v any) any
 	walk = func(v any) any {
 		switch v := v.(type) {

@@ -51,7 +51,7 @@ func Short(ctx context.Context, dir string, length time.Duration, doing func(wha
 	if err != nil {
 		return r, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // what it holds is of no use
 	ours := Side{Name: "an append", Op: Appender(h.Client)}
 	one, err := Alternate(ctx, Turns{Rounds: 60, For: length / 600, InFlight: 1},
 		ours, Side{Name: "a bare publish", Op: h.Bare.Append}, Side{Name: "write + fsync", Op: f.Append})

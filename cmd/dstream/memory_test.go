@@ -6,17 +6,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMemoryLimitFollowsWhatIsHeld(t *testing.T) {
+func TestMemoryLimitFollowsWhatCollectingCosts(t *testing.T) {
 	t.Parallel()
-	follow := func(limit, held int64) int64 {
-		for range 50 {
-			limit = nextLimit(limit, held)
-		}
-		return limit
+	limit := nextLimit(hostMemory, 0.05)
+	require.EqualValues(t, hostMemory, limit)
+	for range 5 {
+		limit = nextLimit(limit, 0.5)
 	}
-	require.EqualValues(t, hostMemory, follow(hostMemory, 20<<20))
-	busy := follow(hostMemory, 500<<20)
-	require.Greater(t, busy, int64(500<<20)/3*4-1, "a third of what is held is free")
-	require.Less(t, busy, int64(1000<<20))
-	require.EqualValues(t, hostMemory, follow(busy, 20<<20), "it comes down again")
+	require.Greater(t, limit, int64(4*hostMemory), "it rises within seconds where it hurts")
+	require.Equal(t, limit, nextLimit(limit, 0.1), "and stays where it does not")
+	for range 50 {
+		limit = nextLimit(limit, 0)
+	}
+	require.EqualValues(t, hostMemory, limit, "and comes down again")
 }
