@@ -108,8 +108,9 @@ func (d *doctor) lookAtHost() error {
 		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and nobody tells who hosts: a host that is just starting or stopping; else look with 'fuser -v %s' who holds it", locked.Path, locked.Path)})
 	case errors.Is(syscall.Kill(a.PID, 0), syscall.ESRCH):
 		d.running = 0
-		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and the process %d that hosts is not on this machine: it is in another container or on another machine that mounts the same directory, or its mount is dead; run doctor there",
-			locked.Path, a.PID)})
+		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and the address beside it names the process %d, which is not on this machine. Either that was a host that was killed, "+
+			"and another process, perhaps of this machine, holds the lock now and has not written its own address yet (a host that is just starting, a node that waits for a majority of its cluster): look with 'fuser -v %s' who; "+
+			"or the host is in another container or on another machine that mounts the same directory, or its mount is dead: run doctor there", locked.Path, a.PID, locked.Path)})
 	case address.Stopped(a.PID):
 		d.add(finding{Name: foundStopped, Sure: true, What: (&durablestream.StoppedError{PID: a.PID}).Error(),
 			Repair: fmt.Sprintf("lets the process %d go on (SIGCONT)", a.PID),
