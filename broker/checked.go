@@ -10,28 +10,8 @@ import (
 	"durablestream/internal/blocks"
 )
 
-// CheckedFile is inside StoreDir. It names the block files that were read and found
-// whole, as they were then, so that the next process that hosts knows which were
-// changed while nobody did, and which have gone, without reading them all again. What
-// changes without a write, on the disk itself, is for the scrub.
-const CheckedFile = "checked.json"
-
-// checked is what CheckedFile holds.
-type checked struct {
-	Log    string         `json:"log"`            // when the Log was made: another one's blocks mean nothing
-	Last   event.Sequence `json:"last,omitempty"` // that the store held at an orderly stop; 0: nobody knows
-	Blocks []checkedBlock `json:"blocks"`
-}
-
-type checkedBlock struct {
-	Index   uint32         `json:"index"`
-	Size    int64          `json:"size"`
-	Mod     int64          `json:"mod"` // Unix ns
-	First   event.Sequence `json:"first"`
-	Last    event.Sequence `json:"last"`
-	Records uint64         `json:"records"`
-	At      int64          `json:"at"` // when it was read, Unix ms
-}
+// CheckedFile is inside StoreDir.
+const CheckedFile = blocks.CheckedFile
 
 // checkedPath leads by the open directory: another's in its place is not written to.
 func (b *Broker) checkedPath() string { return filepath.Join(pathOf(b.store), CheckedFile) }
@@ -40,12 +20,7 @@ func (b *Broker) checkedPath() string { return filepath.Join(pathOf(b.store), Ch
 // then everything is read.
 func (b *Broker) readChecked(dir string) (known map[uint32]*scrubbed, last event.Sequence) {
 	known = map[uint32]*scrubbed{}
-	raw, err := os.ReadFile(b.checkedPath())
-	var c checked
-	_, made, bad := blocks.Stream(dir)
-	if err != nil || bad != nil || json.Unmarshal(raw, &c) != nil || c.Log != made {
-		return known, 0
-	}
+	c := blocks.ReadChecked(b.checkedPath(), dir)
 	for _, k := range c.Blocks {
 		known[k.Index] = &scrubbed{
 			Block: blocks.Block{File: blocks.File{Index: k.Index, Size: k.Size}, First: k.First, Last: k.Last, Records: k.Records},
@@ -63,10 +38,10 @@ func (b *Broker) writeChecked(dir string, known map[uint32]*scrubbed, last event
 	if err != nil {
 		return err
 	}
-	c := checked{Log: made, Last: last, Blocks: []checkedBlock{}}
+	c := blocks.Checked{Log: made, Last: last, Blocks: []blocks.CheckedBlock{}}
 	for i, k := range known {
 		if len(k.Bad) == 0 && len(k.Gaps) == 0 && !k.mod.IsZero() {
-			c.Blocks = append(c.Blocks, checkedBlock{i, k.Size, k.mod.UnixNano(), k.First, k.Last, k.Records, k.at.UnixMilli()})
+			c.Blocks = append(c.Blocks, blocks.CheckedBlock{Index: i, Size: k.Size, Mod: k.mod.UnixNano(), First: k.First, Last: k.Last, Records: k.Records, At: k.at.UnixMilli()})
 		}
 	}
 	raw, err := json.Marshal(c)

@@ -149,7 +149,10 @@ func (d *doctor) repair(yes bool) error {
 		}
 		outcome, err := f.fix(d)
 		f.Outcome, f.Fixed, f.Changed = outcome, err == nil, outcome != ""
+		var running *notEndedError
 		switch {
+		case errors.As(err, &running) && !f.Changed:
+			f.Outcome = "not repaired, and nothing of the log was changed: " + err.Error()
 		case err != nil && f.Changed:
 			f.Outcome = fmt.Sprintf("not all of it was repaired: %s; but %s", outcome, err)
 		case err != nil:

@@ -39,11 +39,13 @@ func (d *doctor) stopHost() (release func() error, err error) {
 			err = errors.Join(err, repair())
 		}
 	}()
+	told := 0
 	if d.running != 0 {
 		d.say("ending the host, process %d", d.running)
 		if err := syscall.Kill(d.running, syscall.SIGTERM); err != nil {
 			return nil, fmt.Errorf("cannot end the host, process %d: %w; end it and run doctor again", d.running, err)
 		}
+		told = d.running
 	}
 	ctx, cancel := context.WithTimeout(d.cmd.Context(), hostEnds)
 	defer cancel()
@@ -62,11 +64,26 @@ func (d *doctor) stopHost() (release func() error, err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the host does not end: %w", err)
+			if told != 0 {
+				return nil, &notEndedError{told, err}
+			}
+			return nil, fmt.Errorf("whoever holds the lock does not end: %w", err)
 		case <-again.C:
 		}
 	}
 }
+
+// notEndedError is a host that was told to end, and still hosts.
+type notEndedError struct {
+	pid int
+	err error
+}
+
+func (e *notEndedError) Error() string {
+	return fmt.Sprintf("the host, process %d, was told to end (SIGTERM) and has not ended yet, though it may soon; see whether it has, run doctor again, and start the host again: %v", e.pid, e.err)
+}
+
+func (e *notEndedError) Unwrap() error { return e.err }
 
 // mendStore brings back what a lone host's store has lost.
 func (d *doctor) mendStore() (outcome string, err error) {
@@ -235,6 +252,10 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 	if len(moved) == 0 {
 		return "", fmt.Errorf("there is no copy of the log in %s", engine)
 	}
+	// What it tells of the copy that has gone is not true of the next one, which begins empty.
+	if err := os.Rename(filepath.Join(d.host, broker.StoreDir, blocks.CheckedFile), filepath.Join(keep, blocks.CheckedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "this node's copy is in " + keep, err
+	}
 	if d.diverged { // its mirror may have been written from what was wrong
 		if err := d.moveMirror(keep); err != nil {
 			return "this node's copy is in " + keep, err
@@ -276,6 +297,9 @@ func (d *doctor) setMirrorAside() (keep string, err error) {
 	}
 	if len(s.report.Damage) > 0 {
 		return "", errors.New("the mirror is written anew from the log, and that must be repaired first")
+	}
+	if !d.acceptLoss && !d.mayRewrite(s) {
+		return "", fmt.Errorf("%s; %s", s.conflict, d.waysOut())
 	}
 	if keep, err = d.aside(); err != nil {
 		return "", err

@@ -29,7 +29,8 @@ type seen struct {
 	mirror mirror.Salvaged // with what the mirror has of what the store has lost
 	// foreign is where lines that are proven to be as they were written are not what the
 	// store holds: the one or the other is not this log's.
-	foreign error
+	foreign  error
+	conflict conflict // all of that
 }
 
 // read reads the store and the mirror.
@@ -51,6 +52,7 @@ func (d *doctor) read() (s seen, err error) {
 	}
 	s.blocks, s.first = dirs[0], blocks.Begins(dirs[0])
 	s.last, _ = blocks.LastWritten(s.blocks)
+	s.last = max(s.last, blocks.ReadChecked(filepath.Join(d.host, broker.StoreDir, blocks.CheckedFile), s.blocks).Last) // as a host does
 	own := s.last
 	s.last = max(s.last, lines.Last)
 	if s.report, err = blocks.Check(s.blocks, s.first, s.last); err != nil {
@@ -62,6 +64,11 @@ func (d *doctor) read() (s seen, err error) {
 	if s.foreign != nil && s.last > own { // what it has more tells nothing of the store
 		s.last = own
 		if s.report, err = blocks.Check(s.blocks, s.first, s.last); err != nil {
+			return s, err
+		}
+	}
+	if s.foreign != nil {
+		if s.conflict, err = d.conflict(s); err != nil {
 			return s, err
 		}
 	}
@@ -110,6 +117,10 @@ func (d *doctor) lookAtFiles() error {
 	behind, disagree, err := d.compare(s, false)
 	if err != nil {
 		return err
+	}
+	if !d.diverged && !d.mayRewrite(s) {
+		d.conflictFinding(s)
+		return nil
 	}
 	problem := s.mirror.Problem
 	if problem == nil && !d.diverged { // else it is the copy of the log that is wrong
@@ -218,7 +229,7 @@ func (d *doctor) storeFinding(s seen) finding {
 		"the others come from copies of the block, or from the mirror, which knows %d of them%s", events, d.ends())
 	f.Keeps = "every other record, and the damaged blocks, in durable_stream/" + broker.DamagedDir
 	if rest := total - min(total, uint64(events)); rest > 0 {
-		f.Limits = fmt.Sprintf("%d of them are no events (leases, barriers) or came after the mirror's end, and cannot come from it; should an event be lost, nothing is changed without --accept-loss", rest)
+		f.Limits = fmt.Sprintf("of %d of them the mirror has no line that can be read: they were no events (leases, barriers), came after its end, or their lines are damaged or gone; should an event be lost, nothing is changed without --accept-loss", rest)
 	}
 	f.fix = (*doctor).mendStore
 	return f

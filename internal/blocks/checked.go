@@ -1,0 +1,44 @@
+package blocks
+
+import (
+	"encoding/json"
+	"os"
+
+	"durablestream/event"
+)
+
+// CheckedFile is in a host's store. It names the block files that were read and found
+// whole, as they were then, so that the next process that hosts knows which were
+// changed while nobody did, and which have gone, without reading them all again. What
+// changes without a write, on the disk itself, is for the host's scrub.
+const CheckedFile = "checked.json"
+
+// Checked is what CheckedFile holds.
+type Checked struct {
+	Log    string         `json:"log"`            // when the Log was made: another one's blocks mean nothing
+	Last   event.Sequence `json:"last,omitempty"` // that the store held at an orderly stop; 0: nobody knows
+	Blocks []CheckedBlock `json:"blocks"`
+}
+
+// CheckedBlock is one block file that was whole.
+type CheckedBlock struct {
+	Index   uint32         `json:"index"`
+	Size    int64          `json:"size"`
+	Mod     int64          `json:"mod"` // Unix ns
+	First   event.Sequence `json:"first"`
+	Last    event.Sequence `json:"last"`
+	Records uint64         `json:"records"`
+	At      int64          `json:"at"` // when it was read, Unix ms
+}
+
+// ReadChecked reads a CheckedFile about the blocks in dir. It gives nothing where there is
+// no such file, or where it is of another Log.
+func ReadChecked(path, dir string) Checked {
+	raw, err := os.ReadFile(path)
+	var c Checked
+	_, made, bad := Stream(dir)
+	if err != nil || bad != nil || json.Unmarshal(raw, &c) != nil || c.Log != made {
+		return Checked{}
+	}
+	return c
+}
