@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"path/filepath"
@@ -125,6 +126,9 @@ func (d *doctor) mayRewrite(s seen) bool {
 // conflictFinding is about a mirror that perhaps has the only copy of what the log has lost.
 func (d *doctor) conflictFinding(s seen) {
 	f := finding{Name: foundMirror, Sure: true, What: s.conflict.String()}
+	if damage := (*mirror.DamageError)(nil); errors.As(s.mirror.Problem, &damage) {
+		f.What += fmt.Sprintf(". %s, line %d is damaged too: a restore refuses the file while that line is as it is, so put an undamaged copy of the file back first, if there is one", damage.File, damage.Line)
+	}
 	switch {
 	case d.clustered() && !d.agrees:
 		f.Sure = false

@@ -73,6 +73,7 @@ func TestDoctorMirrorOlderThanLog(t *testing.T) {
 			require.Contains(t, out, "the mirror and the log hold different things at position 21, and only the mirror has position 22 to 30; up to 20 they are equal")
 			require.Contains(t, out, "they are the older ones, of a log whose store was cut there")
 			require.NotContains(t, out, "which is whole")
+			require.Equal(t, name == "damaged", strings.Contains(out, "line 5 is damaged too: a restore refuses"), out)
 			require.NotContains(t, out, "Nothing is lost")
 
 			before := files(t, dir)
