@@ -99,7 +99,7 @@ func (a *Answers) request(r event.Recorded) *Asked {
 		return nil
 	}
 	kind, key := actionKey(p.Action)
-	if kind == "" {
+	if kind == "" || toolCall(r) != "" { // what the model wrote is never a question of OpenCode's
 		return nil
 	}
 	q := &Asked{ID: p.ID, Kind: kind, Session: r.StreamID, Instance: instance(r), Seq: r.Seq, Key: key}

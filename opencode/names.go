@@ -121,3 +121,26 @@ func isObject(b json.RawMessage) bool {
 	b = bytes.TrimLeft(b, " \t\r\n")
 	return len(b) > 0 && b[0] == '{'
 }
+
+// instance is the run of OpenCode that an event came from; empty where none is named.
+func instance(r event.Recorded) string {
+	var m struct {
+		Instance string `json:"opencode_instance"`
+	}
+	if len(r.Metadata) > 0 {
+		read(r.Metadata, &m)
+	}
+	return m.Instance
+}
+
+// toolCall is the model's call of the plugin's tool by which a checkpoint was asked for;
+// empty where it was not.
+func toolCall(r event.Recorded) string {
+	var m struct {
+		Call string `json:"opencode_call"`
+	}
+	if len(r.Metadata) > 0 {
+		read(r.Metadata, &m)
+	}
+	return m.Call
+}

@@ -131,16 +131,6 @@ func (f *Fold) Apply(r event.Recorded) {
 	apply(f, s, r)
 }
 
-func instance(r event.Recorded) string {
-	var m struct {
-		Instance string `json:"opencode_instance"`
-	}
-	if len(r.Metadata) > 0 {
-		read(r.Metadata, &m)
-	}
-	return m.Instance
-}
-
 var folds = map[string]func(*Fold, *Session, event.Recorded){
 	event.LifecycleSessionCreated:    (*Fold).info,
 	prefix + "session.updated":       (*Fold).info,
@@ -311,25 +301,23 @@ func (f *Fold) checkpoint(r event.Recorded) bool {
 	case event.CheckpointRequested:
 		var p event.Checkpoint
 		var a struct {
-			Kind string  `json:"opencode"`
-			Tool request `json:"-"`
+			Kind string `json:"opencode"`
 		}
-		var m struct {
-			Call string `json:"opencode_call"`
-		}
+		var asked request
 		if !read(r.Payload, &p) {
 			return true
 		}
-		if isObject(p.Action) && read(p.Action, &a) && a.Kind != "" {
-			read(p.Action, &a.Tool)
-		} else if len(r.Metadata) == 0 || !read(r.Metadata, &m) || m.Call == "" {
-			return true
+		call := toolCall(r)
+		tool := call != ""
+		if !tool { // the tool's action is the model's, and may look like anything
+			if !isObject(p.Action) || !read(p.Action, &a) || a.Kind == "" {
+				return true
+			}
+			read(p.Action, &asked)
+			call = asked.Tool.CallID
 		}
 		if _, ok := f.questions[p.ID]; !ok {
-			f.questions[p.ID] = &Question{
-				Checkpoint: p, Seq: r.Seq, CallID: cmp.Or(a.Tool.Tool.CallID, m.Call), Instance: instance(r),
-				session: r.StreamID, event: r.ID, tool: m.Call != "",
-			}
+			f.questions[p.ID] = &Question{Checkpoint: p, Seq: r.Seq, CallID: call, Instance: instance(r), session: r.StreamID, event: r.ID, tool: tool}
 		}
 	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
 		f.decision(r)

@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/event"
 	"durablestream/internal/rpc"
+	"durablestream/opencode"
 )
 
 func opencodeCommand(o *options) *cobra.Command {
@@ -96,9 +100,77 @@ func printRecovered(w io.Writer, r rpc.Recovered) error {
 		return nil
 	}
 	fmt.Fprintf(w, "\nGo on with one:    %s opencode recover --continue SESSION --url http://127.0.0.1:PORT\n", self())
-	fmt.Fprintf(w, "Answer a question: %s checkpoint approve ID --by YOU --option once\n", self())
+	printAnswers(w, r.Sessions)
 	fmt.Fprintf(w, "Let one rest:      %s opencode recover --dismiss SESSION --by YOU\n", self())
 	return nil
+}
+
+// printAnswers tells by which command each open question is answered.
+func printAnswers(w io.Writer, sessions []rpc.RecoveredSession) {
+	const most = 5
+	var open []opencode.Question
+	for _, s := range sessions {
+		open = append(open, s.Questions...)
+	}
+	label := "Answer a question:"
+	for i, q := range open {
+		if i == most {
+			fmt.Fprintf(w, "%18s %s checkpoint list shows %d more\n", "", self(), len(open)-most)
+			return
+		}
+		fmt.Fprintf(w, "%18s %s checkpoint approve %s --by YOU%s\n", label, self(), oneLine(shellWord(q.ID), 400), oneLine(choice(q.Checkpoint), 2000))
+		label = ""
+	}
+}
+
+// choice is what an approval of that question needs besides who decides: an option of
+// its own, or an answer in the form of OpenCode; nothing where there is nothing to choose.
+func choice(q event.Checkpoint) string {
+	if len(q.Options) > 0 {
+		var others []string
+		for _, o := range q.Options[1:] {
+			others = append(others, shellWord(o.ID))
+		}
+		also := ""
+		if len(others) > 0 {
+			also = "   # or " + strings.Join(others, ", ")
+		}
+		return " --option " + shellWord(q.Options[0].ID) + also
+	}
+	if len(q.Schema) == 0 {
+		return ""
+	}
+	var asked struct {
+		Questions []struct {
+			Options []event.Option `json:"options"`
+		} `json:"questions"`
+	}
+	if json.Unmarshal(q.Action, &asked) != nil || len(asked.Questions) == 0 {
+		return " --answer JSON"
+	}
+	answers := make([][]string, len(asked.Questions))
+	for i, a := range asked.Questions {
+		answers[i] = []string{"your own words"}
+		if len(a.Options) > 0 {
+			answers[i][0] = a.Options[0].Label
+		}
+	}
+	b, err := json.Marshal(answers)
+	if err != nil {
+		return " --answer JSON"
+	}
+	return " --answer " + shellWord(string(b)) + "   # or other labels, or your own words"
+}
+
+// shellWord is a word of a command line as a shell takes it.
+func shellWord(s string) string {
+	plain := s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("_-./:,@%+=", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) < 0
+	if plain {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // leftBehind finds a session among what was left behind.

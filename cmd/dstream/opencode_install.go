@@ -87,7 +87,7 @@ func install(o *options, force bool) (installed, error) {
 	if err != nil {
 		return done, err
 	}
-	if len(wants) > 0 {
+	if len(wants) > 0 || exists(filepath.Join(o.dir, configName)) {
 		done.Config = filepath.Join(o.dir, configName)
 		config, err := configFile(done.Config, wants)
 		if err != nil {
@@ -109,8 +109,8 @@ func install(o *options, force bool) (installed, error) {
 			continue
 		}
 		if len(f.differs) > 0 {
-			kept := f.path + ".before"
-			if err := write(kept, f.old); err != nil {
+			kept, err := keepCopy(f.path, f.old)
+			if err != nil {
 				return done, err
 			}
 			done.Kept = append(done.Kept, kept)
@@ -121,6 +121,19 @@ func install(o *options, force bool) (installed, error) {
 		done.Changed = append(done.Changed, f.path)
 	}
 	return done, nil
+}
+
+// keepCopy puts what a file holds beside it: into NAME.before, or the first of NAME.before.2,
+// NAME.before.3, … that is free. No copy is written over.
+func keepCopy(path string, content []byte) (string, error) {
+	kept := path + ".before"
+	for n := 2; exists(kept); n++ {
+		if was, err := os.ReadFile(kept); err == nil && bytes.Equal(was, content) {
+			return kept, nil
+		}
+		kept = fmt.Sprintf("%s.before.%d", path, n)
+	}
+	return kept, write(kept, content)
 }
 
 // head is the first line of an installed plugin. It names the hash of the rest, so that
@@ -196,11 +209,17 @@ func configFile(path string, wants map[string]any) (file, error) {
 	}
 	has := map[string]json.RawMessage{}
 	if f.old != nil {
-		if err := json.Unmarshal(f.old, &has); err != nil {
-			return f, fmt.Errorf("%s must be a JSON object: %w", path, err)
+		err := json.Unmarshal(f.old, &has)
+		if err == nil && has == nil {
+			err = errors.New("it is null")
+		}
+		if err != nil {
+			f.differs = append(f.differs, fmt.Sprintf("it must be a JSON object (%v), and would be replaced as a whole", err))
+			has = map[string]json.RawMessage{}
 		}
 	}
-	changed := f.old == nil
+	broken := f.differs != nil
+	changed := f.old == nil || broken
 	for _, key := range []string{"bin", "servers", "nkey", "args"} {
 		want, ok := wants[key]
 		if !ok {
@@ -218,7 +237,7 @@ func configFile(path string, wants map[string]any) (file, error) {
 		switch {
 		case there:
 			f.differs = append(f.differs, fmt.Sprintf("%q is %s, and would be %s", key, was, b))
-		case f.old != nil:
+		case f.old != nil && !broken:
 			f.differs = append(f.differs, fmt.Sprintf("%q is missing, and would be %s", key, b))
 		}
 		has[key] = b

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream/event"
 	"durablestream/internal/rpc"
 )
 
@@ -44,6 +45,25 @@ func fakeOpenCode(t *testing.T, knows, status string) (url string, prompts chan 
 	return s.URL, prompts
 }
 
+// The command that answers a question is one that works for that question.
+func TestChoice(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ question, want string }{
+		{`{}`, ""},
+		{`{"options":[{"id":"once"},{"id":"always"}]}`, " --option once   # or always"},
+		{`{"options":[{"id":"Don't, please"}]}`, ` --option 'Don'\''t, please'`},
+		{`{"schema":{"type":"array"}}`, " --answer JSON"},
+		{
+			`{"schema":{"type":"array"},"action":{"opencode":"question","questions":[{"options":[{"label":"EU"},{"label":"US"}]},{"options":[]}]}}`,
+			` --answer '[["EU"],["your own words"]]'   # or other labels, or your own words`,
+		},
+	} {
+		var q event.Checkpoint
+		require.NoError(t, json.Unmarshal([]byte(c.question), &q))
+		require.Equal(t, c.want, choice(q))
+	}
+}
+
 func TestOpencodeRecover(t *testing.T) {
 	t.Parallel()
 	dir := rpcDir(t)
@@ -65,7 +85,7 @@ func TestOpencodeRecover(t *testing.T) {
 	require.Equal(t, 0, status, said)
 	for _, want := range []string{
 		`"C slow": was interrupted`, "(cut off here)", `unknown outcome  bash "sleep 60`, "open question    per_", "sub-agent of     ses_", "did not end",
-		`had to wait      bash "touch guarded-crash.txt"`, "recover --continue SESSION",
+		`had to wait      bash "touch guarded-crash.txt"`, "recover --continue SESSION", "Answer a question: ", " --by YOU --option once   # or always",
 	} {
 		require.Contains(t, out, want)
 	}

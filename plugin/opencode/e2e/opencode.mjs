@@ -30,7 +30,7 @@ export async function until(f, what, ms = 60_000) {
   }
 }
 
-/** A project with the plugin, in a directory and a home of its own. */
+/** A project with the plugin, in a git repository and a home of its own: only there OpenCode takes snapshots. */
 export class Project {
   #processes = [];
 
@@ -51,6 +51,10 @@ export class Project {
       model: "scripted/scripted", small_model: "scripted/scripted", enabled_providers: ["scripted"], provider: { scripted },
       permission: { bash: { "*": "allow", "touch guarded*": "ask" } }, ...config,
     }, null, 2));
+    for (const args of [["init", "--quiet"], ["add", "opencode.json"], ["commit", "--quiet", "--message", "A project"]]) {
+      const { status, stderr, error } = spawnSync("git", ["-c", "user.name=e2e", "-c", "user.email=e2e@localhost", ...args], { cwd: this.dir, env: this.env, encoding: "utf8" });
+      if (status !== 0) throw error ?? new Error(`git ${args.join(" ")}: ${stderr}`);
+    }
   }
 
   get env() {

@@ -145,6 +145,24 @@ test("a question answered from the command line", async (t) => {
   assert.match(finish(log, "question")[0].payload.state.output, /Yes/);
 });
 
+test("several questions answered at once from the command line", async (t) => {
+  const labels = (...all) => all.map((label) => ({ label, description: "" }));
+  model.script("several", [call("question", { questions: [
+    { question: "Which region?", header: "Region", options: labels("EU", "US") },
+    { question: "Which parts?", header: "Parts", multiple: true, options: labels("API", "Web") },
+  ] })], [say("Thank you.")]);
+  const session = await oc.session();
+  await oc.prompt(session, "@@several");
+  const asked = await pending(session);
+  const approve = (...how) => project.dstream("checkpoint", "approve", asked.id, "--by", "alice", ...how);
+  await assert.rejects(approve("--option", "EU"), /no such option/);
+  await assert.rejects(approve("--answer", '[["EU"]]'), /minItems: got 1, want 2/);
+  await approve("--answer", '[["EU"],["API","Web"]]');
+  await oc.idle(session);
+  const log = await check(session, t);
+  assert.match(finish(log, "question")[0].payload.state.output, /"Which region\?"="EU".*"Which parts\?"="API, Web"/);
+});
+
 test("a question dismissed from the command line", async (t) => {
   model.script("dismissed", [call("question", { questions: [{ question: "Really?", header: "Really", options: [{ label: "Yes", description: "" }] }] })], [say("Well.")]);
   const session = await oc.session();
@@ -239,4 +257,20 @@ test("a session that is forked, renamed and deleted", async (t) => {
   await oc.api("DELETE", `/session/${fork}`);
   await oc.event("session.deleted", (p) => p.info.id === fork, "the deletion");
   await check(session, t);
+});
+
+test("OpenCode's snapshots hold the work of its tools, and nothing of the log", async () => {
+  model.script("again", [call("write", { filePath: join(project.dir, "again.txt"), content: "once more" })], [say("It is written.")]);
+  const session = await oc.session();
+  await oc.turn(session, "@@again");
+  await recorded();
+  const log = await until(async () => {
+    const all = await project.log();
+    return all.some((e) => e.type === "files.patched" && e.stream_id === session) && all;
+  }, "a patch in the log");
+  assert.ok(log.some((e) => e.type === "files.patched" && e.payload.files.some((file) => file.endsWith("again.txt"))), "no patch names the file");
+  const own = log.filter((e) => /durable_stream[^"]*\.jsonl/.test(JSON.stringify(e.payload)));
+  assert.deepEqual(own.map((e) => `${e.seq} ${e.type}`), []);
+  const shown = await oc.api("GET", `/session/${session}/diff`);
+  assert.ok(!JSON.stringify(shown).includes("durable_stream"), JSON.stringify(shown).slice(0, 500));
 });

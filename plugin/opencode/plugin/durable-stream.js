@@ -91,8 +91,10 @@ var Bridge = class {
   #off = false;
   // there is no program: nothing can be recorded
   #lost = 0;
-  #idle = [];
-  // flushes that wait
+  #flushes = [];
+  // that wait
+  #why;
+  // the log cannot be opened
   #last;
   // that is no piece of a text
   #dir;
@@ -102,6 +104,11 @@ var Bridge = class {
     this.#dir = dir;
     this.#options = options;
     this.instance = options.instance ?? `${hostname()}:${process.pid}:${start()}`;
+    connection.failing = (why) => {
+      this.#why = why;
+      for (const end of this.#flushes.splice(0)) end(false);
+    };
+    connection.lost = (calls, why) => options.onError?.(`${calls} events are not known to be recorded: ${why}`);
     connection.listen("opencode.answer", (answer) => void this.#answer(answer));
     connection.listen("opencode.notice", (notice) => this.#notice(notice));
     connection.restarted = () => {
@@ -118,14 +125,21 @@ var Bridge = class {
     return Promise.resolve();
   }
   async flush(timeoutMs = 5e3) {
-    if (this.#open === 0 && this.#waiting.length === 0) return true;
+    if (this.unrecorded === 0) return true;
     return new Promise((resolve4) => {
       const timer = setTimeout(() => resolve4(false), timeoutMs);
-      this.#idle.push(() => {
+      this.#flushes.push((done) => {
         clearTimeout(timer);
-        resolve4(true);
+        resolve4(done);
       });
+      if (this.#pause) this.#again();
     });
+  }
+  get unrecorded() {
+    return this.#open + this.#waiting.length + this.#lost;
+  }
+  get failure() {
+    return this.#why;
   }
   /** The files of the log change with every event: to record that would never end. */
   #own(event) {
@@ -144,6 +158,7 @@ var Bridge = class {
     this.#connection.call("opencode.event", { event: sent.event, instance: this.instance }).then(
       () => {
         this.#pauseLength = pauses[0];
+        this.#why = void 0;
         this.#done();
       },
       (error) => {
@@ -158,7 +173,7 @@ var Bridge = class {
   #done() {
     this.#open--;
     if (this.#open > 0 || this.#waiting.length > 0) return;
-    for (const go of this.#idle.splice(0)) go();
+    for (const end of this.#flushes.splice(0)) end(this.#lost === 0);
   }
   #refused(sent, error) {
     const name = error instanceof DurableStreamError ? error.error : "";
@@ -166,7 +181,7 @@ var Bridge = class {
       this.#off = true;
       this.#complain("no_program", `nothing is recorded: ${message(error)}`);
     } else if (name === "not_started") {
-      this.#complain("not_started", `nothing is recorded for now, and events wait: ${message(error)}`);
+      if (!this.#connection.closed) this.#complain("not_started", `nothing is recorded for now, and events wait: ${message(error)}`);
       this.#wait(sent);
       this.#rest();
     } else if (name === "too_large" && sent.size === 0) {
@@ -187,16 +202,19 @@ var Bridge = class {
     this.#waiting.push(sent);
   }
   #rest() {
-    if (this.#pause) return;
-    this.#pause = setTimeout(() => {
-      this.#pause = void 0;
-      const again2 = this.#waiting.sort((a, b) => a.n - b.n);
-      this.#waiting = [];
-      this.#waitingBytes = 0;
-      for (const sent of again2) this.#hand(sent);
-    }, this.#pauseLength);
+    if (this.#pause || this.#connection.closed) return;
+    this.#pause = setTimeout(() => this.#again(), this.#pauseLength);
     this.#pause.unref();
     this.#pauseLength = Math.min(this.#pauseLength * 2, pauses[1]);
+  }
+  /** Hands over what waits. */
+  #again() {
+    clearTimeout(this.#pause);
+    this.#pause = void 0;
+    const again2 = this.#waiting.sort((a, b) => a.n - b.n);
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    for (const sent of again2) this.#hand(sent);
   }
   /** Carries a decision into OpenCode, whose event about it comes back by the bus. */
   async #answer(answer) {
@@ -238,6 +256,16 @@ function shortened(event) {
 
 // ../sdk/src/connection.ts
 import { spawn, spawnSync } from "node:child_process";
+
+// ../sdk/src/call.ts
+var reads = /* @__PURE__ */ new Set(["initialize", "opencode.recover", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
+function again(call) {
+  if (call.sentAt === 0 || call.method !== "append") return call.line;
+  return compose(call.id, call.method, { ...call.params, sent_at: call.sentAt });
+}
+function compose(id, method, params) {
+  return JSON.stringify({ jsonrpc: "2.0", id, method, params }) + "\n";
+}
 
 // ../sdk/src/program.ts
 import { accessSync, constants, statSync } from "node:fs";
@@ -318,6 +346,10 @@ var Connection = class {
   #closed;
   /** Called when another child has taken the place of one that died; set by whoever needs one to be there always. */
   restarted;
+  /** Called when children, some in a row, ended without an answer, with what they said. */
+  failing;
+  /** Called at the very end of this process, with how many calls may not be carried out, and why. */
+  lost;
   /** The highest seq that this connection has heard of. */
   known;
   constructor(config, hello) {
@@ -404,19 +436,23 @@ var Connection = class {
    * A process that a signal is about to end calls it itself: then there is no exit.
    */
   lastWords = () => {
-    const input = [...this.#calls.values()].filter((call) => !reads.has(call.method)).map(again).join("");
+    const last = [...this.#calls.values()].filter((call) => !reads.has(call.method));
+    const input = last.map(again).join("");
     if (!input || !process.versions["bun"] && this.#child?.stdin?.writableLength === 0) return;
     try {
       const hello = JSON.stringify({ jsonrpc: "2.0", method: "initialize", params: this.#hello }) + "\n";
-      spawnSync(findProgram(this.#config), programArgs(this.#config), {
+      const { status: status2, signal, error, stderr } = spawnSync(findProgram(this.#config), programArgs(this.#config), {
         input: hello + input,
-        stdio: ["pipe", "ignore", "ignore"],
+        stdio: ["pipe", "ignore", "pipe"],
         timeout: lastPatience,
         windowsHide: true,
         env: { ...process.env, ...this.#config.env }
       });
+      const answers = this.#child && this.#ever && this.#failed === 0;
+      if (status2 !== 0 && !answers) throw error ?? new Error(this.#end(signal ? `was ended by ${signal}` : `ended with status ${status2}`, String(stderr)));
     } catch (error) {
-      this.#config.logger?.(`durable-stream: ${this.#calls.size} calls have no answer, and this process ends: ${error}`);
+      this.#config.logger?.(`durable-stream: ${last.length} calls have no answer, and this process ends: ${error}`);
+      this.lost?.(last.length, error instanceof Error ? error.message : String(error));
     }
   };
   #start() {
@@ -471,10 +507,12 @@ var Connection = class {
       return;
     }
     this.#failed++;
-    const words = this.#words.trim();
-    if (!this.#ever && this.#failed >= firstTries) {
+    const why = this.#end(how, this.#words);
+    const vain = this.#failed >= firstTries;
+    if (vain) this.failing?.(why);
+    if (vain && (!this.#ever || this.#closing)) {
       this.#failed = 0;
-      const error = new DurableStreamError("not_started", `dstream rpc ${how} before it answered: ${words || "it said nothing"}`);
+      const error = new DurableStreamError("not_started", why);
       const calls = [...this.#calls.values()];
       this.#calls.clear();
       this.#subs.clear();
@@ -496,6 +534,15 @@ var Connection = class {
       }
     }, pause2);
     if (this.#calls.size === 0) this.#timer.unref();
+  }
+  /** What to say of a child that ended too early. */
+  #end(how, words) {
+    let command = "dstream rpc";
+    try {
+      command = [findProgram(this.#config), ...programArgs(this.#config)].join(" ");
+    } catch {
+    }
+    return `"${command}" ${how} before it answered: ${words.trim().slice(-keptWords) || "it said nothing, as if it were no dstream"}`;
   }
   #read(line2) {
     let m;
@@ -605,14 +652,6 @@ var Connection = class {
     for (const it of [child, child.stdin, child.stdout, child.stderr]) on ? it?.ref?.() : it?.unref?.();
   }
 };
-var reads = /* @__PURE__ */ new Set(["initialize", "opencode.recover", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
-function again(call) {
-  if (call.sentAt === 0 || call.method !== "append") return call.line;
-  return compose(call.id, call.method, { ...call.params, sent_at: call.sentAt });
-}
-function compose(id, method, params) {
-  return JSON.stringify({ jsonrpc: "2.0", id, method, params }) + "\n";
-}
 
 // ../sdk/src/ids.ts
 import { randomBytes } from "node:crypto";
@@ -1073,7 +1112,7 @@ async function request({ stream, instance }, ending, tell, args, context) {
     await stream.requestCheckpoint(id, {
       decision_point: point,
       options,
-      action,
+      action: apart(action),
       requested_by: by,
       stream_id: context.sessionID,
       metadata: { opencode_instance: instance, opencode_call: context.callID }
@@ -1129,6 +1168,9 @@ function told(it) {
   lines.push(`checkpoint: ${it.id}`);
   if (it.status !== "approved") lines.push("This is no approval.");
   return lines.join("\n");
+}
+function apart(action) {
+  return typeof action === "object" && action !== null ? { checkpoint_request: action } : action;
 }
 function choices(given) {
   if (!Array.isArray(given)) return [];
@@ -1198,7 +1240,7 @@ function start2(context, options, tell) {
         forgetSignal(end);
         if (active.get(key) === me) active.delete(key);
         stream.shutdown().catch(() => {
-        });
+        }).then(lost);
       }, grace).unref();
     }
   };
@@ -1208,6 +1250,18 @@ function start2(context, options, tell) {
   const end = async () => {
     ending = true;
     await stream.shutdown();
+    lost();
+  };
+  let said = 0;
+  const lost = () => {
+    const { unrecorded, failure } = bridge;
+    if (!failure || unrecorded === 0) return false;
+    if (unrecorded === said) return true;
+    said = unrecorded;
+    const what = stream.unanswered > 0 ? "recorded yet, and only OpenCode's end tries once more" : "recorded, and are lost when OpenCode ends";
+    tell.loudly(`${unrecorded} events are not ${what}: ${failure}
+Mend that before the next start: it is mended when that command, with </dev/null, ends with status 0`);
+    return true;
   };
   atSignal(end);
   stream.initialize().then(
@@ -1223,8 +1277,8 @@ function start2(context, options, tell) {
     dispose: async () => {
       ending = true;
       try {
-        if (!await bridge.flush(patience2)) {
-          tell.loudly(`${stream.unanswered} events are not on disk after ${patience2 / 1e3} s; dstream rpc has them, and goes on without OpenCode`);
+        if (!await bridge.flush(patience2) && !lost()) {
+          tell.loudly(`${bridge.unrecorded} events are not on disk after ${patience2 / 1e3} s; dstream rpc (process ${stream.childPid}) has them, and goes on without OpenCode`);
         }
       } catch (error) {
         tell.loudly(`the end: ${error}`);

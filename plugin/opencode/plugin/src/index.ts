@@ -60,7 +60,7 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
       setTimeout(() => {
         forgetSignal(end);
         if (active.get(key) === me) active.delete(key);
-        stream.shutdown().catch(() => {});
+        stream.shutdown().catch(() => {}).then(lost);
       }, grace).unref();
     },
   };
@@ -71,6 +71,18 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
   const end = async (): Promise<void> => {
     ending = true;
     await stream.shutdown();
+    lost();
+  };
+  let said = 0; // events that are lost
+  /** Says what dstream rpc has not got, and never will, and whether there is any. */
+  const lost = (): boolean => {
+    const { unrecorded, failure } = bridge;
+    if (!failure || unrecorded === 0) return false;
+    if (unrecorded === said) return true;
+    said = unrecorded;
+    const what = stream.unanswered > 0 ? "recorded yet, and only OpenCode's end tries once more" : "recorded, and are lost when OpenCode ends";
+    tell.loudly(`${unrecorded} events are not ${what}: ${failure}\nMend that before the next start: it is mended when that command, with </dev/null, ends with status 0`);
+    return true;
   };
   atSignal(end);
   stream.initialize().then(
@@ -87,8 +99,8 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
     dispose: async (): Promise<void> => {
       ending = true;
       try {
-        if (!(await bridge.flush(patience))) {
-          tell.loudly(`${stream.unanswered} events are not on disk after ${patience / 1000} s; dstream rpc has them, and goes on without OpenCode`);
+        if (!(await bridge.flush(patience)) && !lost()) {
+          tell.loudly(`${bridge.unrecorded} events are not on disk after ${patience / 1000} s; dstream rpc (process ${stream.childPid}) has them, and goes on without OpenCode`);
         }
       } catch (error) {
         tell.loudly(`the end: ${error}`);

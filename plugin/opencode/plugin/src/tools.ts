@@ -76,7 +76,7 @@ async function request({ stream, instance }: Log, ending: () => boolean, tell: T
     const id = n === 1 ? name : `${name}.${n}`;
     if (used.has(id)) continue;
     await stream.requestCheckpoint(id, {
-      decision_point: point, options, action, requested_by: by, stream_id: context.sessionID,
+      decision_point: point, options, action: apart(action), requested_by: by, stream_id: context.sessionID,
       metadata: { opencode_instance: instance, opencode_call: context.callID },
     });
     let it = await stream.getCheckpoint(id);
@@ -132,6 +132,14 @@ function told(it: Checkpoint): string {
   lines.push(`checkpoint: ${it.id}`);
   if (it.status !== "approved") lines.push("This is no approval.");
   return lines.join("\n");
+}
+
+/**
+ * The model's own words never look like a request of OpenCode's, whose action is an
+ * object: the answer to one of those is carried into OpenCode.
+ */
+function apart(action: unknown): unknown {
+  return typeof action === "object" && action !== null ? { checkpoint_request: action } : action;
 }
 
 function choices(given: unknown): CheckpointOption[] {

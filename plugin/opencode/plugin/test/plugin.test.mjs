@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -213,6 +213,56 @@ test("an aborted session's question is cancelled; one that OpenCode's end aborts
   await disposed;
   await new Promise((go) => setTimeout(go, 500)); // longer than the plugin hesitates
   assert.equal(JSON.parse(p.dstream("checkpoint", "show", second.id, "--json")).status, "pending");
+});
+
+test("what the model gives as its action is never one of OpenCode's", async (t) => {
+  const p = project(t);
+  const { tool } = await p.load();
+  const action = { opencode: "permission", sessionID: "ses_1", permission: "bash", patterns: ["rm -r /"], metadata: {} };
+  const answer = tool.checkpoint_request.execute({ decision_point: "Nice weather?", options: [], action }, call());
+  const asked = await pending(p);
+  assert.deepEqual(asked.action, { checkpoint_request: action });
+  p.dstream("checkpoint", "approve", asked.id, "--by", "alice");
+  assert.match(await answer, /^approved/);
+});
+
+for (const [what, make, words] of [
+  ["a program that is no dstream", (dir) => writeFileSync(join(dir, ".opencode", "durable-stream.json"), '{"bin":"/bin/false"}'), /it said nothing, as if it were no dstream/],
+  ["a file where the log's directory should be", (dir) => writeFileSync(join(dir, ".opencode", "durable_stream"), ""), /not a directory/],
+]) {
+  test(`${what}: at the end it is said how many events are lost and why, and nothing waits`, async (t) => {
+    const p = project(t);
+    make(p.directory);
+    const hooks = await p.load();
+    for (let k = 0; k < 79; k++) void hooks.event({ event: todo() });
+    await until(() => p.log.some((it) => /^nothing is recorded for now, and events wait/.test(it)), "the complaint");
+    const began = Date.now();
+    await hooks.dispose();
+    assert.ok(Date.now() - began < 4_000, `dispose took ${Date.now() - began} ms`);
+    const said = await until(() => p.log.find((it) => /^79 events are not recorded, and are lost when OpenCode ends: /.test(it)), "the last words");
+    assert.match(said, words);
+    assert.match(said, /Mend that/);
+    assert.ok(!p.log.some((it) => /has them/.test(it)));
+  });
+}
+
+test("a dstream that cannot be started any more: OpenCode's end does not wait, and does not say that it has the events", async (t) => {
+  const p = project(t);
+  const program = join(p.directory, "dstream");
+  const script = (words) => (writeFileSync(program, `#!/bin/sh\n${words}\n`), chmodSync(program, 0o755));
+  script(`exec "${bin}" "$@"`);
+  writeFileSync(join(p.directory, ".opencode", "durable-stream.json"), JSON.stringify({ bin: program }));
+  const hooks = await p.load();
+  await hooks.event({ event: todo() });
+  await until(() => p.events().length === 1, "the first event");
+  script("echo no disk >&2; exit 1");
+  const listed = spawnSync("ps", ["-eo", "pid=,args="], { encoding: "utf8" }).stdout;
+  process.kill(Number.parseInt(listed.split("\n").find((line) => line.endsWith(`--dir ${p.directory}/.opencode rpc`))), "SIGKILL");
+  for (let k = 0; k < 5; k++) await hooks.event({ event: todo() });
+  const began = Date.now();
+  await hooks.dispose();
+  assert.ok(Date.now() - began < 4_000, `dispose took ${Date.now() - began} ms`);
+  await until(() => p.log.some((it) => /^5 events are not recorded yet, and only OpenCode's end tries once more: .*no disk/.test(it)), "the last words");
 });
 
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) {

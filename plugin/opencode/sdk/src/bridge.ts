@@ -43,7 +43,8 @@ export class Bridge implements BridgeHooks {
   #pauseLength: number = pauses[0];
   #off = false; // there is no program: nothing can be recorded
   #lost = 0;
-  #idle: (() => void)[] = []; // flushes that wait
+  #flushes: ((done: boolean) => void)[] = []; // that wait
+  #why: string | undefined; // the log cannot be opened
   #last: BusEvent | undefined; // that is no piece of a text
   readonly #dir: string;
 
@@ -53,6 +54,11 @@ export class Bridge implements BridgeHooks {
     this.#dir = dir;
     this.#options = options;
     this.instance = options.instance ?? `${hostname()}:${process.pid}:${start()}`;
+    connection.failing = (why) => {
+      this.#why = why;
+      for (const end of this.#flushes.splice(0)) end(false);
+    };
+    connection.lost = (calls, why) => options.onError?.(`${calls} events are not known to be recorded: ${why}`);
     connection.listen("opencode.answer", (answer: OpenCodeAnswer) => void this.#answer(answer));
     connection.listen("opencode.notice", (notice: OpenCodeNotice) => this.#notice(notice));
     // A new child watches over this run's open questions once it has an event of it.
@@ -72,14 +78,23 @@ export class Bridge implements BridgeHooks {
   }
 
   async flush(timeoutMs = 5_000): Promise<boolean> {
-    if (this.#open === 0 && this.#waiting.length === 0) return true;
+    if (this.unrecorded === 0) return true;
     return new Promise((resolve) => {
       const timer = setTimeout(() => resolve(false), timeoutMs);
-      this.#idle.push(() => {
+      this.#flushes.push((done) => {
         clearTimeout(timer);
-        resolve(true);
+        resolve(done);
       });
+      if (this.#pause) this.#again();
     });
+  }
+
+  get unrecorded(): number {
+    return this.#open + this.#waiting.length + this.#lost;
+  }
+
+  get failure(): string | undefined {
+    return this.#why;
   }
 
   /** The files of the log change with every event: to record that would never end. */
@@ -100,6 +115,7 @@ export class Bridge implements BridgeHooks {
     this.#connection.call("opencode.event", { event: sent.event, instance: this.instance }).then(
       () => {
         this.#pauseLength = pauses[0];
+        this.#why = undefined;
         this.#done();
       },
       (error) => {
@@ -115,7 +131,7 @@ export class Bridge implements BridgeHooks {
   #done(): void {
     this.#open--;
     if (this.#open > 0 || this.#waiting.length > 0) return;
-    for (const go of this.#idle.splice(0)) go();
+    for (const end of this.#flushes.splice(0)) end(this.#lost === 0);
   }
 
   #refused(sent: Sent, error: unknown): void {
@@ -124,7 +140,7 @@ export class Bridge implements BridgeHooks {
       this.#off = true;
       this.#complain("no_program", `nothing is recorded: ${message(error)}`);
     } else if (name === "not_started") {
-      this.#complain("not_started", `nothing is recorded for now, and events wait: ${message(error)}`);
+      if (!this.#connection.closed) this.#complain("not_started", `nothing is recorded for now, and events wait: ${message(error)}`);
       this.#wait(sent);
       this.#rest();
     } else if (name === "too_large" && sent.size === 0) {
@@ -147,16 +163,20 @@ export class Bridge implements BridgeHooks {
   }
 
   #rest(): void {
-    if (this.#pause) return;
-    this.#pause = setTimeout(() => {
-      this.#pause = undefined;
-      const again = this.#waiting.sort((a, b) => a.n - b.n);
-      this.#waiting = [];
-      this.#waitingBytes = 0;
-      for (const sent of again) this.#hand(sent);
-    }, this.#pauseLength);
+    if (this.#pause || this.#connection.closed) return;
+    this.#pause = setTimeout(() => this.#again(), this.#pauseLength);
     this.#pause.unref();
     this.#pauseLength = Math.min(this.#pauseLength * 2, pauses[1]);
+  }
+
+  /** Hands over what waits. */
+  #again(): void {
+    clearTimeout(this.#pause);
+    this.#pause = undefined;
+    const again = this.#waiting.sort((a, b) => a.n - b.n);
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    for (const sent of again) this.#hand(sent);
   }
 
   /** Carries a decision into OpenCode, whose event about it comes back by the bus. */

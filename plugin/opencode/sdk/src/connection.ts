@@ -1,4 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { again, compose, reads, type Call } from "./call.ts";
 import { DurableStreamError } from "./errors.ts";
 import { findProgram, programArgs } from "./program.ts";
 import type { DurableStreamConfig, StreamEvent } from "./types.ts";
@@ -13,16 +14,6 @@ const maxPause = 2000;
 const keptWords = 4000;
 /** How long the end of this process may be held up by what has no answer yet, in milliseconds. */
 const lastPatience = 10_000;
-
-interface Call {
-  id: number;
-  method: string;
-  params: Record<string, unknown>;
-  line: string;
-  sentAt: number; // first, Unix ms; 0: not yet
-  resolve: (result: any) => void;
-  reject: (error: Error) => void;
-}
 
 /** A subscription, which outlives the child that serves it. */
 export interface Subscription {
@@ -62,6 +53,10 @@ export class Connection {
   #closed: Promise<void> | undefined;
   /** Called when another child has taken the place of one that died; set by whoever needs one to be there always. */
   restarted: (() => void) | undefined;
+  /** Called when children, some in a row, ended without an answer, with what they said. */
+  failing: ((why: string) => void) | undefined;
+  /** Called at the very end of this process, with how many calls may not be carried out, and why. */
+  lost: ((calls: number, why: string) => void) | undefined;
   /** The highest seq that this connection has heard of. */
   known: number | undefined;
 
@@ -158,17 +153,22 @@ export class Connection {
    * A process that a signal is about to end calls it itself: then there is no exit.
    */
   readonly lastWords = (): void => {
-    const input = [...this.#calls.values()].filter((call) => !reads.has(call.method)).map(again).join("");
+    const last = [...this.#calls.values()].filter((call) => !reads.has(call.method));
+    const input = last.map(again).join("");
     // Bun does not say how much it has not written.
     if (!input || (!process.versions["bun"] && this.#child?.stdin?.writableLength === 0)) return;
     try {
       const hello = JSON.stringify({ jsonrpc: "2.0", method: "initialize", params: this.#hello }) + "\n";
-      spawnSync(findProgram(this.#config), programArgs(this.#config), {
-        input: hello + input, stdio: ["pipe", "ignore", "ignore"], timeout: lastPatience, windowsHide: true,
+      const { status, signal, error, stderr } = spawnSync(findProgram(this.#config), programArgs(this.#config), {
+        input: hello + input, stdio: ["pipe", "ignore", "pipe"], timeout: lastPatience, windowsHide: true,
         env: { ...process.env, ...this.#config.env },
       });
+      // A child that answers has all of it, or sooner or later gets it.
+      const answers = this.#child && this.#ever && this.#failed === 0;
+      if (status !== 0 && !answers) throw error ?? new Error(this.#end(signal ? `was ended by ${signal}` : `ended with status ${status}`, String(stderr)));
     } catch (error) {
-      this.#config.logger?.(`durable-stream: ${this.#calls.size} calls have no answer, and this process ends: ${error}`);
+      this.#config.logger?.(`durable-stream: ${last.length} calls have no answer, and this process ends: ${error}`);
+      this.lost?.(last.length, error instanceof Error ? error.message : String(error));
     }
   };
 
@@ -225,10 +225,13 @@ export class Connection {
       return;
     }
     this.#failed++;
-    const words = this.#words.trim();
-    if (!this.#ever && this.#failed >= firstTries) {
+    const why = this.#end(how, this.#words);
+    const vain = this.#failed >= firstTries;
+    if (vain) this.failing?.(why);
+    // Later on calls wait for as long as it takes, but for one who wants to end.
+    if (vain && (!this.#ever || this.#closing)) {
       this.#failed = 0;
-      const error = new DurableStreamError("not_started", `dstream rpc ${how} before it answered: ${words || "it said nothing"}`);
+      const error = new DurableStreamError("not_started", why);
       const calls = [...this.#calls.values()];
       this.#calls.clear();
       this.#subs.clear();
@@ -250,6 +253,17 @@ export class Connection {
       }
     }, pause);
     if (this.#calls.size === 0) this.#timer.unref();
+  }
+
+  /** What to say of a child that ended too early. */
+  #end(how: string, words: string): string {
+    let command = "dstream rpc";
+    try {
+      command = [findProgram(this.#config), ...programArgs(this.#config)].join(" ");
+    } catch {
+      // it has gone
+    }
+    return `"${command}" ${how} before it answered: ${words.trim().slice(-keptWords) || "it said nothing, as if it were no dstream"}`;
   }
 
   #read(line: string): void {
@@ -371,17 +385,4 @@ export class Connection {
     this.#held = { child, on };
     for (const it of [child, child.stdin, child.stdout, child.stderr] as any[]) on ? it?.ref?.() : it?.unref?.();
   }
-}
-
-/** What changes nothing, and need not be sent again when nobody is left to hear. */
-const reads = new Set(["initialize", "opencode.recover", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
-
-/** The line of a call, the first time or again: the log forgets ids after a while, and must know. */
-function again(call: Call): string {
-  if (call.sentAt === 0 || call.method !== "append") return call.line;
-  return compose(call.id, call.method, { ...call.params, sent_at: call.sentAt });
-}
-
-function compose(id: number, method: string, params: Record<string, unknown>): string {
-  return JSON.stringify({ jsonrpc: "2.0", id, method, params }) + "\n";
 }

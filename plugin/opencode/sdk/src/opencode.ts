@@ -56,8 +56,15 @@ export interface BridgeHooks {
    * throws, and never waits for the log.
    */
   event(input: { event: BusEvent }): Promise<void>;
-  /** Waits until all that was taken is on disk: true; false when it took longer than timeoutMs (default 5,000). */
+  /**
+   * Waits until all that was taken is on disk: true. False when it took longer than
+   * timeoutMs (default 5,000), and at once when the log cannot be opened, also not now.
+   */
   flush(timeoutMs?: number): Promise<boolean>;
+  /** How many events were taken and are not known to be on disk: on their way, waiting, or lost. */
+  readonly unrecorded: number;
+  /** Why the log cannot be opened, while that is so: then nobody but this process has the events. */
+  readonly failure: string | undefined;
 }
 
 /** A session that an OpenCode which is over left unfinished, or with an open question. */

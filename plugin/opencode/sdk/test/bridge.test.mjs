@@ -157,7 +157,13 @@ test("a log that cannot be opened yet: events wait, and are there in their order
   await until(() => errors.length === 1, "the complaint");
   assert.match(errors[0], /^nothing is recorded for now, and events wait: .*no disk/);
   for (const k of upTo(50)) bridge.event({ event: todo(50 + k) });
+  assert.equal(bridge.unrecorded, 100);
+  assert.equal(await bridge.flush(60_000), false); // at once: nothing can be started
+  assert.match(bridge.failure, /no disk/);
+  assert.equal(bridge.unrecorded, 100);
   writeFileSync(gate, "");
+  assert.equal(await bridge.flush(60_000), true); // it does not sit out the pause
+  assert.deepEqual([bridge.unrecorded, bridge.failure], [0, undefined]);
   await until(async () => stream.unanswered === 0 && (await stream.query({ stream_id: "ses_1" })).length === 100, "the events");
   assert.deepEqual(told(await stream.query({ stream_id: "ses_1" })), upTo(100));
 });
