@@ -91,11 +91,11 @@ func (h *hosting) host(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// evicted gives up a log whose directory is no longer there. This process does not
-// begin another one in its place: that is for somebody who knows.
+// evicted gives up a log whose directory is no longer there, or whose end is not. This
+// process does not begin another one in its place: that is for somebody who knows.
 func (h *hosting) evicted(now *host) {
 	h.mu.Lock()
-	h.current, h.failed = nil, &broker.EvictedError{Dir: filepath.Join(h.cfg.Dir, HostDir)}
+	h.current, h.failed = nil, now.broker.WhyEvicted()
 	h.ended = true
 	h.mu.Unlock()
 	if err := now.abandon(); err != nil {

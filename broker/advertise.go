@@ -48,7 +48,7 @@ func (b *Broker) keepAdvertised(path string) {
 		case <-tick.C:
 		}
 		if !b.present() {
-			b.evict()
+			b.evict(&EvictedError{b.cfg.Dir})
 			return
 		}
 		if a, err := address.Read(path); err == nil && a == mine {

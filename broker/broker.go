@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
@@ -65,11 +66,15 @@ type Broker struct {
 	scrub  *scrub
 	known  map[uint32]*scrubbed // blocks, as checkStore left them
 	found  []blocks.Damage      // by checkStore
+	high   event.Sequence       // that checkStore has read
 	ads    advertiser
 
 	store     *os.File // the store's directory
 	storeInfo os.FileInfo
 	evicted   chan struct{}
+
+	evictOnce  sync.Once
+	whyEvicted error // before evicted is closed
 
 	stopOnce sync.Once
 	stopErr  error
@@ -286,7 +291,7 @@ func (b *Broker) Stop(context.Context) error {
 			b.server.WaitForShutdown()
 		}
 		if b.scrub != nil && b.present() {
-			if err := b.keepChecked(b.scrub.known); err != nil {
+			if err := b.keepChecked(b.scrub.known, b.scrub.high); err != nil {
 				b.cfg.Logger.Warn("what was checked of the store is checked again at the next start", "err", err)
 			}
 		}

@@ -93,8 +93,9 @@ func inOrder(files []blocks.File, known map[uint32]*scrubbed) []blocks.Block {
 	return found
 }
 
-// keepChecked is for an orderly stop, when nobody writes to the store any more.
-func (b *Broker) keepChecked(known map[uint32]*scrubbed) error {
+// keepChecked is for an orderly stop, when nobody writes to the store any more. high is
+// the last Sequence that this process has read there.
+func (b *Broker) keepChecked(known map[uint32]*scrubbed, high event.Sequence) error {
 	dir := b.blocksDir()
 	files, err := blocks.List(dir)
 	if err != nil || len(files) == 0 {
@@ -105,12 +106,12 @@ func (b *Broker) keepChecked(known map[uint32]*scrubbed) error {
 		return err
 	}
 	rep := blocks.Join(inOrder(files, now), 0, 0)
-	if _, last := b.readChecked(dir); !changed && last == rep.Last {
-		return nil
-	}
 	last := rep.Last
-	if len(rep.Damage) > 0 || rep.Torn != nil {
-		last = 0
+	if b.cfg.Cluster == nil { // elsewhere a copy may be made anew
+		last = max(last, high)
+	}
+	if _, was := b.readChecked(dir); !changed && last == was {
+		return nil
 	}
 	return b.writeChecked(dir, now, last)
 }

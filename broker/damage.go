@@ -22,6 +22,9 @@ type DamagedError struct {
 	Found []blocks.Damage
 }
 
+// Unwrap gives wire.ErrDamaged.
+func (e *DamagedError) Unwrap() error { return wire.ErrDamaged }
+
 func (e *DamagedError) Error() string {
 	words := make([]string, 0, len(e.Found))
 	for _, d := range e.Found {
@@ -57,7 +60,7 @@ func (b *Broker) checkStore() error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	rep := blocks.Join(inOrder(files, b.known), blocks.Begins(dir), last)
-	b.found = rep.Damage
+	b.found, b.high = rep.Damage, rep.Last
 	if len(rep.Damage) == 0 {
 		return nil
 	}

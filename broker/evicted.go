@@ -16,10 +16,14 @@ func (e *EvictedError) Error() string {
 	return fmt.Sprintf("the host's directory %s was removed or replaced while this process hosted its log: it takes no more appends, and what it took since cannot be found there", e.Dir)
 }
 
-// Evicted is closed when this broker's directory is no longer at its path. Nobody but
-// the owner of its in-process connections can append any more then; the broker is to be
-// stopped.
+// Evicted is closed when this broker can host no longer: its directory is no longer at
+// its path (*EvictedError), or the end of its Log has gone from the disk
+// (*DamagedError). Nobody but the owner of its in-process connections can append any
+// more then; the broker is to be stopped.
 func (b *Broker) Evicted() <-chan struct{} { return b.evicted }
+
+// WhyEvicted is the error behind Evicted, once that is closed.
+func (b *Broker) WhyEvicted() error { return b.whyEvicted }
 
 // openStore keeps the store's directory open, and leads the server to it by what is
 // open and not by its path: should somebody remove the directory and another host make
@@ -44,13 +48,18 @@ func (b *Broker) present() bool {
 	return err == nil && os.SameFile(now, b.storeInfo)
 }
 
-// evict cuts everybody off.
-func (b *Broker) evict() {
-	b.cfg.Logger.Error("this process hosts no longer", "err", &EvictedError{b.cfg.Dir})
+// evict cuts everybody off, once.
+func (b *Broker) evict(why error) {
+	b.evictOnce.Do(func() { b.cutEverybodyOff(why) })
+}
+
+func (b *Broker) cutEverybodyOff(why error) {
+	b.cfg.Logger.Error("this process hosts no longer", "err", why)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := b.cutOff(ctx); err != nil {
 		b.cfg.Logger.Warn("some are still connected", "err", err)
 	}
+	b.whyEvicted = why
 	close(b.evicted)
 }

@@ -47,6 +47,10 @@ type scrub struct {
 	kept   time.Time // when what is known was last written to CheckedFile
 	fresh  bool      // a file was read since
 	asking chan *nats.Msg
+	// high is the last Sequence that was ever read from the files. On a lone host it
+	// never goes down, whatever the engine makes of files that were cut off.
+	high   event.Sequence
+	cutOff *DamagedError // the end has gone: this process must not go on
 	quit   chan struct{}
 	done   chan struct{}
 }
@@ -86,7 +90,7 @@ const DamagedDir = "damaged"
 func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
 	s := &scrub{
 		b: b, known: b.known, asking: make(chan *nats.Msg, 256), quit: make(chan struct{}), done: make(chan struct{}),
-		dir: b.blocksDir(), kept: time.Now(),
+		dir: b.blocksDir(), kept: time.Now(), high: b.high,
 	}
 	s.state.Store(&Damage{Found: b.found})
 	if b.cfg.Cluster == nil && len(b.found) > 0 {
@@ -125,9 +129,13 @@ func (s *scrub) run() {
 		case <-ctx.Done():
 		}
 	}()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && s.cutOff == nil {
 		_ = s.look(ctx, false) // it was told
 		s.rest(ctx, scrubTick)
+	}
+	if s.cutOff != nil {
+		_ = s.b.admin.Flush() // who asked gets an answer first
+		s.b.evict(s.cutOff)
 	}
 }
 
@@ -149,6 +157,10 @@ func (s *scrub) look(ctx context.Context, asked bool) (err error) {
 		s.b.cfg.Logger.Warn("cannot check the store for damage", "err", err)
 		return err
 	}
+	if s.b.cfg.Cluster == nil && found.Last < s.high {
+		s.cutOff = &DamagedError{s.b.cfg.Dir, found.Damage}
+	}
+	s.high = max(s.high, found.Last)
 	s.tell(ctx, found)
 	s.keepKnown()
 	return nil
@@ -158,7 +170,7 @@ func (s *scrub) look(ctx context.Context, asked bool) (err error) {
 func (s *scrub) rest(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	for {
+	for s.cutOff == nil {
 		select {
 		case <-ctx.Done():
 			return
@@ -283,6 +295,9 @@ func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 	was := s.state.Load()
 	if grown {
 		last = min(last, was.Up)
+	}
+	if s.b.cfg.Cluster == nil {
+		last = max(last, s.high)
 	}
 	rep := blocks.Join(inOrder(files, here), first, last)
 	s.state.Store(&Damage{Found: was.Found, Checked: oldest, Up: last})

@@ -259,6 +259,9 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 		case final(err):
 			return err
 		}
+		if why := c.beyondHope(); why != nil {
+			return why
+		}
 		told.wait(c, "a read", err)
 		if !c.pause(ctx, &wait) {
 			return c.inVain(ctx.Err(), err)
@@ -278,6 +281,18 @@ func (c *Client) inVain(ended, last error) error {
 		}
 	}
 	return ended
+}
+
+// beyondHope is why a read is not worth waiting for: the log's end is damaged, and nobody
+// hosts it until somebody has repaired it.
+func (c *Client) beyondHope() error {
+	if c.cfg.Why == nil {
+		return nil
+	}
+	if why := c.cfg.Why(); errors.Is(why, wire.ErrDamaged) {
+		return why
+	}
+	return nil
 }
 
 // telling tells once, in the log, that a call waits for an answer, and why: at once
@@ -313,11 +328,22 @@ func (c *Client) pause(ctx context.Context, b *backoff) bool {
 	if !b.sleep(ctx) {
 		return false
 	}
-	if c.conn.connected(ctx) {
-		*b = backoff{} // the host is a new one: what went before says nothing of it
+	for ctx.Err() == nil {
+		brief, cancel := context.WithTimeout(ctx, hopeEvery)
+		if c.conn.connected(brief) {
+			*b = backoff{} // the host is a new one: what went before says nothing of it
+		}
+		waits := brief.Err() != nil
+		cancel()
+		if !waits || c.beyondHope() != nil { // there is an answer to be had, or none for long
+			return ctx.Err() == nil
+		}
 	}
-	return ctx.Err() == nil
+	return false
 }
+
+// hopeEvery is how often who waits for a host asks whether there is to be one.
+const hopeEvery = 250 * time.Millisecond
 
 // final reports an answer of the server that is not about its present state.
 func final(err error) bool {

@@ -82,6 +82,11 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 			case damaged && !done && c.clustered && damage.From > f.at && tries < otherReplicas:
 				tries++ // this replica has not got it, another one may
 			case damaged:
+				if !c.clustered { // the host should know at once
+					brief, cancel := context.WithTimeout(ctx, dropTimeout)
+					_, _ = c.checked(brief, "") // it is damaged, whatever the answer
+					cancel()
+				}
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
 				return
 			case ctx.Err() != nil:
@@ -102,6 +107,10 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 				}
 			case final(err):
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
+				return
+			}
+			if why := c.beyondHope(); why != nil {
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", why))
 				return
 			}
 			if !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -210,6 +219,12 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 				}
 				if sure && len(f.cfg.Subjects) > 0 {
 					return false, f.suspect(ctx)
+				}
+				if sure { // it may know of fewer than when it was asked
+					if err := f.c.verify(ctx, []string{""}, f.at, f.cfg.Until); err != nil {
+						return false, err
+					}
+					stall.Reset(f.patience)
 				}
 				if look == nil {
 					if look, err = f.c.scan(cons); err != nil {

@@ -43,8 +43,24 @@ func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Reco
 			c.queryLast(ctx, f, end, yield)
 			return
 		}
-		c.read(ctx, f, end, yield)
+		if c.read(ctx, f, end, yield) {
+			if err := c.ended(ctx, end); err != nil {
+				yield(event.Recorded{}, err)
+			}
+		}
 	}
+}
+
+// ended demands that the Log did not go on behind what it gave as its end: an engine
+// whose newest file was cut off takes what is left for all that there is.
+func (c *Client) ended(ctx context.Context, end event.Sequence) error {
+	if c.clustered {
+		return nil // where the others would not follow it
+	}
+	if err := c.verify(ctx, []string{""}, end, 0); err != nil {
+		return fmt.Errorf("client: read the Log: %w", err)
+	}
+	return nil
 }
 
 // Subscribe brings the events that match f from f.After on, in order, each once,
@@ -69,16 +85,17 @@ func (c *Client) Subscribe(ctx context.Context, f event.Filter) iter.Seq2[event.
 	}
 }
 
-// read yields the events of (f.After, until] that match; until 0 is for ever.
-func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence, yield func(event.Recorded, error) bool) {
+// read yields the events of (f.After, until] that match; until 0 is for ever. It reports
+// whether it read all of them.
+func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence, yield func(event.Recorded, error) bool) (all bool) {
 	if until != 0 && f.After >= until {
-		return
+		return true
 	}
 	n := 0
 	for m, err := range c.Feed(ctx, FeedConfig{Subjects: feedSubjects(f), After: f.After, Until: until}) {
 		if err != nil {
 			yield(event.Recorded{}, err)
-			return
+			return false
 		}
 		if wire.IsGuard(m.Subject) {
 			continue
@@ -96,13 +113,14 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 		if n == f.Limit { // the feed cannot see any more what was left out before
 			if err := c.verify(ctx, m.read, f.After, m.Seq); err != nil {
 				yield(event.Recorded{}, fmt.Errorf("client: read the Log: %w", err))
-				return
+				return false
 			}
 		}
 		if !yield(r, nil) || n == f.Limit {
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // feedSubjects are those that a filter needs. For all events it is the whole Log, whose
@@ -147,6 +165,10 @@ func (c *Client) queryLast(ctx context.Context, f event.Filter, end event.Sequen
 		newest = append(newest, window)
 		have += len(window)
 		hi = lo
+	}
+	if err := c.ended(ctx, end); err != nil {
+		yield(event.Recorded{}, err)
+		return
 	}
 	for i := len(newest) - 1; i >= 0; i-- {
 		for _, r := range newest[i] {

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -162,4 +163,49 @@ func copyOf(t *testing.T, s *System, from *Node) (*System, *Node) {
 	other := NewHost(s.bin, dir)
 	other.Nodes = other.Nodes[:1]
 	return other, other.Nodes[0]
+}
+
+// The newest block is cut off, or goes, under a host that has nothing of it in memory. The
+// engine would go on with a shorter log, and give the Sequences of what was acknowledged
+// to other events: the host ends instead.
+func TestNewestBlockCutUnderAHost(t *testing.T) {
+	const n = 3000
+	s, host, _ := alone(t, n, 6000)
+	require.NoError(t, s.Stop())
+	appended := []string{"append", "a.b", "--stream", "s", "--actor", "user", "--timeout", "2s"}
+	for name, damage := range map[string]func(path string) error{
+		"cut":  func(path string) error { return os.Truncate(path, 1_000_000) },
+		"gone": os.Remove,
+	} {
+		for _, first := range [][]string{{"query", "--stream", "s1"}, {"query"}, {"query", "--last", "2"}, {"query", "--stream", "s1", "--last", "2"}, appended} {
+			t.Run(name+", "+strings.Join(first[:min(4, len(first))], " "), func(t *testing.T) {
+				other, host := copyOf(t, s, host)
+				require.NoError(t, host.Start())
+				t.Cleanup(host.Kill)
+				require.NoError(t, other.ready(t.Context()))
+				p, err := host.Find(n)
+				require.NoError(t, err)
+				require.NoError(t, damage(p.Path))
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				out, code := host.Command(ctx, first...)
+				if code == 0 { // the engine still had it in memory, or the host had not looked
+					require.Contains(t, out, fmt.Sprintf(`"seq":%d,`, map[bool]int{true: n + 1, false: n}[first[0] == "append"]))
+					return
+				}
+				require.Contains(t, out, "damaged")
+				require.True(t, host.ended(20*time.Second), "it hosts no longer")
+				out, code = host.Command(t.Context(), appended...)
+				require.NotZero(t, code, out)
+				require.Contains(t, out, "dstream doctor")
+				out, code = host.Command(t.Context(), "query", "--last", "2")
+				require.Equal(t, 1, code, out)
+				out, code = host.Command(t.Context(), "doctor", "--fix", "--yes")
+				require.Zero(t, code, out)
+				out, code = host.Command(t.Context(), "query", "--stream", "s1")
+				require.Zero(t, code)
+				require.Equal(t, n/3, strings.Count(out, "\n"))
+			})
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -10,6 +11,10 @@ import (
 
 	"durablestream/event"
 )
+
+// ErrDamaged means that a store lacks the end of its Log, so that nobody may host it
+// until it is repaired.
+var ErrDamaged = errors.New("the log's end is damaged")
 
 // Range is a run of Sequences, both ends included.
 type Range struct {
