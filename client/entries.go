@@ -27,7 +27,7 @@ func (c *Client) entriesOf(ctx context.Context, subjects []string, after, until 
 		if after >= until {
 			return
 		}
-		for e, err := range c.feedEntries(ctx, FeedConfig{Subjects: subjects, After: after, Until: until}) {
+		for e, err := range c.feedEntries(ctx, FeedConfig{Subjects: subjects, After: after, Until: until, scattered: true}) {
 			if !yield(e, err) || err != nil {
 				return
 			}

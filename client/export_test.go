@@ -19,3 +19,12 @@ func (c *Client) TrustTheReplica() { c.clustered = false }
 
 // Saw makes the client one that has read up to seq.
 func (c *Client) Saw(seq event.Sequence) { c.sawSequence(seq) }
+
+// Scattered makes a feed one of folds.
+func (cfg FeedConfig) Scattered() FeedConfig {
+	cfg.scattered = true
+	return cfg
+}
+
+// DenseFrom is how much such a feed must find before it reads everything.
+const DenseFrom = denseFrom

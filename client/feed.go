@@ -24,6 +24,10 @@ type FeedConfig struct {
 	Until event.Sequence
 	// HeadersOnly leaves the bodies out.
 	HeadersOnly bool
+
+	// scattered: most of what Subjects hold has a subject of its own, as guards do. The
+	// engine finds the next of these by going through all subjects of a block.
+	scattered bool
 }
 
 // Message is one stored message as it is.
@@ -129,7 +133,8 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 type feed struct {
 	c       *Client
 	cfg     FeedConfig
-	at      event.Sequence // the last position that was brought
+	only    []string       // of everything that is read, only these are brought; nil: all
+	at      event.Sequence // the last position that was read
 	begun   bool           // a consumer was made before
 	past    bool           // the end of a bounded feed was passed
 	stopped bool           // the reader wants no more
@@ -149,6 +154,13 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	cons, pending, err := f.consumer(ctx)
 	if err != nil {
 		return false, err
+	}
+	if f.dense(pending) {
+		f.drop(ctx, cons)
+		f.only, f.cfg.Subjects = f.cfg.Subjects, nil
+		if cons, pending, err = f.consumer(ctx); err != nil {
+			return false, err
+		}
 	}
 	defer f.drop(ctx, cons)
 	f.serves(cons, pending)
@@ -256,6 +268,19 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	}
 }
 
+const (
+	denseFrom = 500 // messages
+	densePart = 16
+)
+
+// dense reports that it is faster to read everything than to let the engine find what
+// is wanted: among 14,000 messages it took 500 ms to find 4,000 guards and their
+// events, and takes 50 ms to bring all.
+func (f *feed) dense(pending uint64) bool {
+	return f.cfg.scattered && len(f.cfg.Subjects) > 0 && f.cfg.Until != 0 && pending >= denseFrom &&
+		uint64(f.cfg.Until-f.at) <= densePart*pending
+}
+
 // take brings one message, which must be the consumer's next, and says how many more
 // the server had when it sent it. It sets past behind the end of a bounded feed, and
 // stopped when the reader wants no more.
@@ -281,6 +306,9 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 		}
 		f.at = seq
 		f.c.sawSequence(seq)
+		if f.only != nil && !wire.InSubjects(f.only, m.Subject()) {
+			return meta.NumPending, nil
+		}
 		f.stopped = !yield(Message{m.Subject(), m.Headers(), m.Data(), seq, meta.Timestamp, meta.NumPending, f.read}, nil)
 	}
 	return meta.NumPending, nil

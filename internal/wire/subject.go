@@ -5,6 +5,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -145,6 +146,12 @@ func FilterSubjects(f event.Filter) []string {
 		}
 	}
 	return disjoint(subjects)
+}
+
+// InSubjects reports whether a message's subject is among subjects as a consumer's
+// filters name them.
+func InSubjects(filters []string, subject string) bool {
+	return slices.ContainsFunc(filters, func(f string) bool { return event.MatchType(f, subject) }) // * and > mean the same
 }
 
 // disjoint replaces overlapping subjects by one that holds both, until none
