@@ -54,7 +54,8 @@ func rows(large string) []row {
 	return []row{
 		{"append, one at a time, p50", "AppendOne ours-p50-µs", "bare publish", "AppendOne bare-p50-µs", false, atMost(1.10)},
 		{"", "AppendOne ours-p50-µs", "SQLite, a row a transaction", "AppendOne sqlite-p50-µs", false, atMost(1.5)},
-		{"", "AppendOne ours-p50-µs", "write + fsync of a file", "AppendOne file-p50-µs", false, none},
+		{"bare publish, one at a time, p50", "AppendOne bare-p50-µs", "SQLite, a row a transaction", "AppendOne sqlite-p50-µs", false, none},
+		{"append, one at a time, p50", "AppendOne ours-p50-µs", "write + fsync of a file", "AppendOne file-p50-µs", false, none},
 		{"8 in flight", "AppendInFlight/8 ours/s", "bare publishes", "AppendInFlight/8 bare/s", false, none},
 		{"64 in flight", "AppendInFlight/64 ours/s", "bare publishes", "AppendInFlight/64 bare/s", false, none},
 		{"512 in flight through one client", "AppendInFlight/512 ours/s", "bare publishes", "AppendInFlight/512 bare/s", false, atLeast(2)},
@@ -74,6 +75,7 @@ func rows(large string) []row {
 		{"append to handler in another process, p50", "Live ours-p50-µs", "the append alone", "Live append-p50-µs", false, atMost(2)},
 		{"mirror, catch-up", "CatchUp mirror/s", "subscribe, catch-up", "CatchUp ours/s", false, atLeast(0.8)},
 		{"mirror's lag at 2,000 events/s, p99", "MirrorLag lag-p99-ms", "50 ms", "= 50", false, atMost(1)},
+		{"", "MirrorLag lag/s", "2,000 events/s", "= 2000", false, none},
 		{"resume in " + large, big + "query resume-ms", "parsing the JSONL", big + "query jsonl-ms", true, atLeast(20)},
 		{"", big + "query resume-ms", "bare consumer of the same messages", big + "query resume-bare-ms", false, none},
 		{"", big + "query resume-ms", "resume in 10000", small + "query resume-ms", false, none},
