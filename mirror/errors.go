@@ -51,7 +51,7 @@ type AheadError struct {
 
 func (e *AheadError) Error() string {
 	return fmt.Sprintf("the mirror is ahead of the Log: %s ends at seq %d, the Log at %d, so the Log's store was lost or rolled back; "+
-		"restore it from the mirror with dstream restore, or move the mirror's files away to begin a new one", e.File, e.FileSeq, e.LogSeq)
+		"'dstream doctor' says what is left; where that is nothing, dstream restore makes the log again from the mirror", e.File, e.FileSeq, e.LogSeq)
 }
 
 // BehindError is a mirror that ends before its Log does.

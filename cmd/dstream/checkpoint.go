@@ -53,7 +53,8 @@ func decided(err error) error {
 // process from hosting must not keep a person from reading what waits.
 func (o *options) toRead(cmd *cobra.Command) (*durablestream.DurableStream, error) {
 	d, err := o.open(cmd)
-	if err == nil || !mirror.IsProblem(err) {
+	var ahead *mirror.AheadError
+	if err == nil || !mirror.IsProblem(err) || errors.As(err, &ahead) { // a log that lost its end brings too little
 		return d, err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", printable(err.Error()))

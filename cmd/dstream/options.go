@@ -58,6 +58,26 @@ func (o *options) config(cmd *cobra.Command) durablestream.Config {
 // fromEnv is a flag's default from the environment.
 func fromEnv(name, otherwise string) string { return cmp.Or(os.Getenv(name), otherwise) }
 
+// projectDir is where the log is unless somebody says otherwise: in the nearest .opencode
+// that has one, from here up to the root of the git work tree, else at that root, where
+// OpenCode is too. Outside of a work tree it is in .opencode, here.
+func projectDir() string {
+	const here = ".opencode"
+	at, err := os.Getwd()
+	if err != nil {
+		return here
+	}
+	root := worktree(at)
+	if !exists(filepath.Join(root, ".git")) {
+		return here
+	}
+	for dir := here; ; dir, at = filepath.Join("..", dir), filepath.Dir(at) {
+		if at == root || logExists(dir) {
+			return dir
+		}
+	}
+}
+
 func serversFromEnv() []string {
 	if s := os.Getenv("DSTREAM_SERVER"); s != "" {
 		return strings.Split(s, ",")
