@@ -94,7 +94,7 @@ func rounds(n int) int {
 	return n
 }
 
-// report gives each side's figures.
+// report gives each side's figures, and the p50 of ours, the first, as a part of theirs.
 func report(b *testing.B, all []Measured) {
 	b.Helper()
 	for _, m := range all {
@@ -104,6 +104,11 @@ func report(b *testing.B, all []Measured) {
 		}
 		if m.Took > 0 {
 			b.ReportMetric(m.Rate(), m.Name+"/s")
+		}
+	}
+	if ours := all[0]; ours.Name == "ours" { // what benchstat can compare on a machine that is not quiet
+		for _, m := range all[1:] {
+			b.ReportMetric(us(ours.P(0.5))/us(m.P(0.5)), "p50-of-"+m.Name)
 		}
 	}
 	b.ReportMetric(0, "ns/op") // of all together: says nothing
