@@ -214,6 +214,7 @@ func attach(ctx context.Context, cfg Config, t client.Target, h *hosting) (*Dura
 		Restoring:     cfg.Restoring,
 		Logger:        cfg.Logger,
 		Why:           h.why,
+		OwnHost:       len(cfg.Servers) == 0,
 	})
 	if err != nil {
 		nc.Close()

@@ -39,6 +39,9 @@ type Config struct {
 	// Why tells what the owner knows of why the Log does not answer, nil if nothing:
 	// it goes into the errors of calls whose context ended first. Default: none.
 	Why func() error
+	// OwnHost says that the server is a host of ours, which answers whether its store is
+	// whole. A server that is not ours has nobody who could.
+	OwnHost bool
 }
 
 // Client reads and writes one Log. Its methods may be called from any number of

@@ -267,13 +267,17 @@ func (c *Client) verify(ctx context.Context, nodes []string, after, until event.
 	return nil
 }
 
+// ownHostTries is how often a host of ours is asked, over a quarter of a second, before
+// it is taken for one of a version that does not answer.
+const ownHostTries = 7
+
 func (c *Client) checked(ctx context.Context, node string) (found []wire.Range, err error) {
 	subject := wire.CheckSubject(node)
 	if c.rights.limited && !c.rights.may.MayPublish(subject) {
 		return nil, nil // keys of an older version
 	}
 	var wait backoff
-	for {
+	for nobody := 0; ; {
 		attempt, cancel := c.attempt(ctx)
 		m, err := c.nc.RequestWithContext(attempt, subject, nil)
 		cancel()
@@ -283,8 +287,13 @@ func (c *Client) checked(ctx context.Context, node string) (found []wire.Range, 
 				err = fmt.Errorf("the host does not say what of its store is damaged: %w", err)
 			}
 			return found, err
+		case errors.Is(err, nats.ErrNoResponders) && c.cfg.OwnHost && nobody < ownHostTries && wait.sleep(ctx):
+			nobody++ // one that ends answers no longer, shortly before it is cut off
+			continue
 		case errors.Is(err, nats.ErrNoResponders), c.clustered && ctx.Err() == nil:
 			return nil, nil
+		case c.beyondHope() != nil:
+			return nil, c.beyondHope()
 		case c.nc.IsClosed():
 			return nil, c.closed()
 		case final(err):

@@ -40,6 +40,24 @@ func alone(t *testing.T, n, pad int) (*System, *Node, *client.Client) {
 	return s, s.Nodes[0], c
 }
 
+// three is a cluster of three nodes with a log of n events.
+func three(t *testing.T, n, pad int) (*System, *client.Client) {
+	t.Helper()
+	bin, err := Build(t.Context(), t.TempDir())
+	require.NoError(t, err)
+	dir := t.TempDir()
+	s, err := NewCluster(bin, [3]string{filepath.Join(dir, "n1"), filepath.Join(dir, "n2"), filepath.Join(dir, "n3")})
+	require.NoError(t, err)
+	require.NoError(t, s.Start())
+	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	require.NoError(t, s.ready(t.Context()))
+	c, end, err := s.Client(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(end)
+	fill(t, c, n, pad)
+	return s, c
+}
+
 func fill(t *testing.T, c *client.Client, n, pad int) {
 	t.Helper()
 	for i := 0; i < n; i += 100 {
@@ -258,18 +276,7 @@ func TestDoctorMendsAHost(t *testing.T) {
 // once it has copied the log from the others.
 func TestDoctorMendsANode(t *testing.T) {
 	const n, at = 3000, 777
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
-	dir := t.TempDir()
-	s, err := NewCluster(bin, [3]string{filepath.Join(dir, "n1"), filepath.Join(dir, "n2"), filepath.Join(dir, "n3")})
-	require.NoError(t, err)
-	require.NoError(t, s.Start())
-	t.Cleanup(func() { require.NoError(t, s.Stop()) })
-	require.NoError(t, s.ready(t.Context()))
-	c, end, err := s.Client(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(end)
-	fill(t, c, n, 4000)
+	s, c := three(t, n, 4000)
 	was, err := ReadLog(t.Context(), c)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,18 +45,7 @@ func (s stringer) String() string { return s() }
 // found and named from every node, and copies the log anew once that cannot lose anything.
 func TestDoctorFindsADivergedNode(t *testing.T) {
 	const n, at = 1500, 700
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
-	dir := t.TempDir()
-	s, err := NewCluster(bin, [3]string{filepath.Join(dir, "n1"), filepath.Join(dir, "n2"), filepath.Join(dir, "n3")})
-	require.NoError(t, err)
-	require.NoError(t, s.Start())
-	t.Cleanup(func() { require.NoError(t, s.Stop()) })
-	require.NoError(t, s.ready(t.Context()))
-	c, end, err := s.Client(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(end)
-	fill(t, c, n, 300)
+	s, c := three(t, n, 300)
 	was, err := ReadLog(t.Context(), c)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
