@@ -32,25 +32,27 @@ func TestControlBlindRetry(t *testing.T) {
 	require.NoError(t, s.Start())
 	t.Cleanup(func() { require.NoError(t, s.Stop()) })
 	require.NoError(t, s.ready(t.Context()))
-	h := NewHistory()
-	l := &Load{Open: s.Client, Seed: 1, Clients: 6, History: h, BlindRetry: true}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(ctx) }()
-	for range 5 { // a host that stands still answers later than anybody waits
-		require.NoError(t, alive(ctx, h))
-		n, err := s.Leader(ctx)
-		require.NoError(t, err)
-		n.Signal(syscall.SIGSTOP)
-		pause(ctx, 500*time.Millisecond)
-		n.Signal(syscall.SIGCONT)
-	}
-	require.NoError(t, alive(ctx, h))
-	cancel()
-	require.NoError(t, <-ended)
 	c, end, err := s.Client(t.Context())
 	require.NoError(t, err)
 	defer end()
+	h := NewHistory()
+	a := &agent{Load: &Load{History: h, BlindRetry: true}, c: c}
+	a.append(t.Context(), "s") // connected
+	n, err := s.Leader(t.Context())
+	require.NoError(t, err)
+	for range 5 { // a host that stands still answers later than anybody waits
+		n.Signal(syscall.SIGSTOP)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			a.append(impatient, "s")
+		}()
+		pause(t.Context(), 300*time.Millisecond)
+		n.Signal(syscall.SIGCONT)
+		<-ended
+	}
 	log, err := ReadLog(t.Context(), c)
 	require.NoError(t, err)
 	v := Check(h.Ops(), log)
