@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,7 +34,11 @@ func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event
 		return []event.Recorded{r}, nil
 	}
 	prepared := make([]event.Recorded, len(events))
+	ids := event.NewIDs(len(events)) // all at once, which is cheaper
 	for i, e := range events {
+		if e.ID == "" {
+			e.ID = ids[i]
+		}
 		var err error
 		if prepared[i], err = c.prepare(e); err != nil {
 			return nil, fmt.Errorf("client: event %d of the batch: %w", i+1, errors.Unwrap(err))
@@ -55,7 +58,7 @@ func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event
 	if err != nil {
 		return nil, err
 	}
-	return b.events(), nil
+	return b.events(prepared[:0]), nil
 }
 
 // protectBatch puts each event that needs one behind its guard.
@@ -73,7 +76,7 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (bat
 					Field: "type", Value: r.Type, Rule: "moves " + subject + " a second time in one batch"})
 			}
 			r.Guard = subject
-			b = append(b, entry{msg: wire.EncodeGuard(subject, body.Encode()), isGuard: true, ends: true}, entry{msg: wire.Encode(*r), event: *r})
+			b = append(b, entry{msg: wire.EncodeGuard(subject, body.Encode()), isGuard: true, ends: true}, entry{event: *r})
 			continue
 		}
 		p, err := c.protect(ctx, r)
@@ -93,7 +96,7 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (bat
 			g.ends = ends
 			b = append(b, g)
 		}
-		b = append(b, entry{msg: wire.Encode(*r), event: *r})
+		b = append(b, entry{event: *r})
 	}
 	return b, lost, nil
 }
@@ -103,7 +106,7 @@ var endTypes = map[string]struct{}{event.AgentCompleted: {}, event.AgentFailed: 
 
 // entry is one message of a batch: an event, or a guard.
 type entry struct {
-	msg     *nats.Msg
+	msg     *nats.Msg      // nil for an event that is composed when it is sent
 	event   event.Recorded // zero for a guard
 	isGuard bool
 	ends    bool // a guard that ends an intent
@@ -124,11 +127,11 @@ func (b batch) ends(subject string) bool {
 	return slices.ContainsFunc(b, func(e entry) bool { return e.ends && e.msg.Subject == subject })
 }
 
-func (b batch) events() []event.Recorded {
-	var out []event.Recorded
-	for _, e := range b {
-		if !e.isGuard {
-			out = append(out, e.event)
+// events appends the batch's events to out.
+func (b batch) events(out []event.Recorded) []event.Recorded {
+	for i := range b {
+		if !b[i].isGuard {
+			out = append(out, b[i].event)
 		}
 	}
 	return out
@@ -147,8 +150,8 @@ func (b batch) place(i int, seq event.Sequence) {
 
 // firstEvent is the index of the first entry that is not a guard.
 func (b batch) firstEvent() int {
-	for i, e := range b {
-		if !e.isGuard {
+	for i := range b {
+		if !b[i].isGuard {
 			return i
 		}
 	}
@@ -162,12 +165,13 @@ func (b batch) firstEvent() int {
 // for all, since they are stored together or not at all, and the late condition
 // is put on that event's own subject.
 func (c *Client) publishBatch(ctx context.Context, b batch) error {
-	for _, e := range b {
-		if err := c.checkSize(e.msg); err != nil {
-			return err
-		}
+	if err := c.checkBatch(b); err != nil {
+		return err
 	}
 	lead := b.firstEvent()
+	if b[lead].msg == nil {
+		b[lead].msg = wire.Encode(b[lead].event) // it may come to bear a condition
+	}
 	name := "a batch of " + strconv.Itoa(len(b))
 	if !b[lead].isGuard {
 		name += " from " + b[lead].event.ID
@@ -342,53 +346,4 @@ func (c *Client) behind(ctx context.Context, seq event.Sequence, body []byte) (*
 		return nil, nil //nolint:nilerr // what follows is not the guard's event
 	}
 	return &r, nil
-}
-
-// tryBatch publishes once, under a batch id of its own. The first message asks
-// for an answer, so that a batch that the server does not begin is not sent whole.
-func (c *Client) tryBatch(ctx context.Context, b batch) (*jetstream.PubAck, error) {
-	ctx, cancel := c.attempt(ctx)
-	defer cancel()
-	if len(b) == 1 { // a lone guard: batches are dear
-		return c.js.PublishMsg(ctx, b[0].msg, jetstream.WithRetryAttempts(0))
-	}
-	id := rand.Text()
-	for i, e := range b {
-		e.msg.Header[wire.HeaderBatchID] = []string{id}
-		e.msg.Header[wire.HeaderBatchSequence] = []string{strconv.Itoa(i + 1)}
-		delete(e.msg.Header, wire.HeaderBatchCommit)
-		switch {
-		case i == len(b)-1:
-			e.msg.Header[wire.HeaderBatchCommit] = []string{"1"}
-			return c.js.PublishMsg(ctx, e.msg, jetstream.WithRetryAttempts(0))
-		case i == 0:
-			if err := c.begin(ctx, e.msg); err != nil {
-				return nil, err
-			}
-		default:
-			if err := c.nc.PublishMsg(e.msg); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return nil, errors.New("client: an empty batch")
-}
-
-// begin sends a batch's first message and reads the server's answer, which is
-// empty when all is well.
-func (c *Client) begin(ctx context.Context, m *nats.Msg) error {
-	answer, err := c.nc.RequestMsgWithContext(ctx, m)
-	if err != nil {
-		return err
-	}
-	if len(answer.Data) == 0 {
-		return nil
-	}
-	var refusal struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(answer.Data, &refusal); err != nil || refusal.Error == nil {
-		return fmt.Errorf("client: the server answered the begin of a batch with %q", answer.Data)
-	}
-	return refusal.Error
 }

@@ -63,7 +63,7 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 	if err := c.publishBatch(ctx, b); err != nil {
 		return 0, nil, err
 	}
-	return b[0].event.Seq, b.events(), nil
+	return b[0].event.Seq, b.events(nil), nil
 }
 
 // GuardPosition is the last Sequence of a guard of a caller's own; 0 if it was

@@ -183,3 +183,29 @@ func TestTooLarge(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 3, rs[1].Seq)
 }
+
+// All of a batch is checked before any of it is sent: to a server that begins it, a batch
+// that is given up holds one of few places for seconds.
+func TestRefusedBatchSendsNothing(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	nc := h.Connect(t)
+	c, err := client.New(t.Context(), nc, client.Config{})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	for name, spoil := range map[string]func(*event.Event){
+		"not valid": func(e *event.Event) { e.Actor = "" },
+		"too large": func(e *event.Event) { e.Payload = []byte(`"` + strings.Repeat("x", int(nc.MaxPayload())) + `"`) },
+	} {
+		batch := numbered(500)
+		spoil(&batch[499])
+		before := nc.Stats().OutMsgs
+		_, err := c.AppendBatch(t.Context(), batch)
+		require.Error(t, err, name)
+		require.Equal(t, before, nc.Stats().OutMsgs, name)
+	}
+	before := nc.Stats().OutMsgs
+	_, err = c.AppendBatch(t.Context(), numbered(500))
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, nc.Stats().OutMsgs, before+500, "what is sent is seen here")
+}

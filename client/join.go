@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,10 +145,8 @@ func (s *joins) take() []*joining {
 // storeJoined stores one batch and gives each its ack.
 func (c *Client) storeJoined(all []*joining) error {
 	b := make(batch, len(all))
-	for i, j := range all { // tryBatch writes into the headers
-		m := *j.msg
-		m.Header = maps.Clone(j.msg.Header)
-		b[i].msg = &m
+	for i, j := range all {
+		b[i].msg = j.msg
 	}
 	ack, err := c.tryBatch(context.Background(), b)
 	if err != nil {

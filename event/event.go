@@ -9,6 +9,8 @@
 package event
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -83,6 +85,18 @@ type Recorded struct {
 
 // NewID mints a UUIDv7: unique, and ascending with time.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// NewIDs mints n IDs, as NewID does.
+func NewIDs(n int) []string {
+	random := make([]byte, n*len(uuid.UUID{})) // read at once: each read is a call of the system
+	_, _ = rand.Read(random)                   // never an error
+	from := bytes.NewReader(random)
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = uuid.Must(uuid.NewV7FromReader(from)).String()
+	}
+	return ids
+}
 
 // Now is the present as a Timestamp.
 func Now() int64 { return time.Now().UnixMilli() }

@@ -108,6 +108,24 @@ func TestValidateAcceptsTheLimits(t *testing.T) {
 	require.NoError(t, e.Validate())
 }
 
+func TestNewIDs(t *testing.T) {
+	require.Empty(t, event.NewIDs(0))
+	ids := append(event.NewIDs(999), event.NewID())
+	require.Len(t, ids, 1000)
+	random := map[string]bool{}
+	for i, s := range ids {
+		id, err := uuid.Parse(s)
+		require.NoError(t, err)
+		require.Equal(t, uuid.Version(7), id.Version())
+		require.Equal(t, id.String(), s)
+		if i > 0 {
+			require.Less(t, ids[i-1], s, "ascending")
+		}
+		random[string(id[8:])] = true
+	}
+	require.Len(t, random, 1000, "each has its own part of chance")
+}
+
 func TestNewID(t *testing.T) {
 	a, b := event.NewID(), event.NewID()
 	require.Less(t, a, b, "ascending")

@@ -13,47 +13,6 @@ import (
 // known are the top-level names of Event, in the order in which they are written.
 var known = []string{"id", "type", "stream_id", "causation_id", "correlation_id", "actor", "timestamp", "payload", "metadata"}
 
-// Compact returns a copy of v without white space between its tokens; every other
-// byte stays as it is. v must be valid JSON.
-func Compact(v json.RawMessage) json.RawMessage {
-	out := make([]byte, 0, len(v))
-	for i := 0; i < len(v); {
-		switch v[i] {
-		case ' ', '\t', '\r', '\n':
-			i++
-		case '"':
-			end := stringEnd(v, i)
-			out = append(out, v[i:end]...)
-			i = end
-		default:
-			out = append(out, v[i])
-			i++
-		}
-	}
-	return out
-}
-
-// AppendJSON appends the event as one JSON object: known fields first in a fixed
-// order, then Extra. Raw values are spliced in as they are.
-func (e Event) AppendJSON(dst []byte) []byte {
-	return append(e.appendMembers(append(dst, '{')), '}')
-}
-
-// AppendJSON appends the event as a reader of the Log sees it: seq first, then
-// the event, then guard and imported where they apply.
-func (r Recorded) AppendJSON(dst []byte) []byte {
-	dst = append(dst, `{"seq":`...)
-	dst = strconv.AppendUint(dst, uint64(r.Seq), 10)
-	dst = append(dst, ',')
-	return append(r.appendMarks(r.appendMembers(dst)), '}')
-}
-
-// AppendBody appends the event as the Log stores it: like AppendJSON, without
-// seq, which is the message's own.
-func (r Recorded) AppendBody(dst []byte) []byte {
-	return append(r.appendMarks(r.appendMembers(append(dst, '{'))), '}')
-}
-
 // MarshalJSON makes json.Marshal work; note that json.Marshal escapes HTML
 // characters in the payload, which AppendJSON never does.
 func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil), nil }
@@ -77,74 +36,6 @@ func (r *Recorded) UnmarshalJSON(b []byte) error {
 		*r = got
 	}
 	return err
-}
-
-func (e Event) appendMembers(dst []byte) []byte {
-	start := len(dst)
-	str := func(name, v string) {
-		if v != "" {
-			dst = AppendString(appendName(dst, start, name), v)
-		}
-	}
-	str("id", e.ID)
-	str("type", e.Type)
-	str("stream_id", e.StreamID)
-	str("causation_id", e.CausationID)
-	str("correlation_id", e.CorrelationID)
-	str("actor", e.Actor)
-	dst = strconv.AppendInt(appendName(dst, start, "timestamp"), e.Timestamp, 10)
-	if len(e.Payload) > 0 {
-		dst = append(appendName(dst, start, "payload"), e.Payload...)
-	}
-	if len(e.Metadata) > 0 {
-		dst = append(appendName(dst, start, "metadata"), e.Metadata...)
-	}
-	for _, f := range e.Extra {
-		dst = append(appendName(dst, start, f.Name), f.Value...)
-	}
-	return dst
-}
-
-func (r Recorded) appendMarks(dst []byte) []byte {
-	if r.Guard != "" {
-		dst = AppendString(append(dst, `,"guard":`...), r.Guard)
-	}
-	if r.Imported {
-		dst = append(dst, `,"imported":true`...)
-	}
-	return dst
-}
-
-// appendName appends `,"name":`, without the comma for the first member.
-func appendName(dst []byte, start int, name string) []byte {
-	if len(dst) > start {
-		dst = append(dst, ',')
-	}
-	return append(AppendString(dst, name), ':')
-}
-
-// AppendString appends s as a JSON string with the fewest escapes: the quote, the
-// backslash and control characters.
-func AppendString(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c >= 0x20:
-			dst = append(dst, c)
-		case c == '\n':
-			dst = append(dst, '\\', 'n')
-		case c == '\t':
-			dst = append(dst, '\\', 't')
-		case c == '\r':
-			dst = append(dst, '\\', 'r')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-	}
-	return append(dst, '"')
 }
 
 // Decode reads one event that a caller wants to append. Unknown fields go to

@@ -59,7 +59,7 @@ func HeaderValue(s string) string {
 // Encode composes the message that stores an event. Payload and Metadata must be
 // compact already; r.Seq is not part of it.
 func Encode(r event.Recorded) *nats.Msg {
-	return EncodeBody(r, r.AppendBody(make([]byte, 0, len(r.Payload)+len(r.Metadata)+256)))
+	return EncodeBody(r, r.AppendBody(nil))
 }
 
 // EncodeBody is Encode for an event whose body is known already, such as one that
@@ -86,6 +86,18 @@ func EncodeGuard(subject string, body []byte) *nats.Msg {
 
 // Size is what counts against the server's max_payload: headers and body.
 func Size(m *nats.Msg) int { return m.Size() - len(m.Subject) - len(m.Reply) }
+
+// SizeAtMost is no less than the Size of Encode(*r), without composing it.
+func SizeAtMost(r *event.Recorded) int {
+	// A text may be in the body, where one byte has up to six, and in a header; names are
+	// those of all members and headers, with the hashes of texts that no header takes.
+	const names, text = 1024, 7
+	n := names + text*(len(r.ID)+len(r.Type)+len(r.StreamID)+len(r.CausationID)+len(r.CorrelationID)+len(r.Actor)+len(r.Guard)) + len(r.Payload) + len(r.Metadata)
+	for _, f := range r.Extra {
+		n += text*len(f.Name) + len(f.Value) + len(`,"":`)
+	}
+	return n
+}
 
 // Decode reads a stored event. The subject must be the one that its type and
 // stream_id give: a message that somebody wrote by hand to another place is not

@@ -1,0 +1,85 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/internal/wire"
+)
+
+// checkBatch is checkSize for all messages of a batch. Events are composed only where
+// they might be too large.
+func (c *Client) checkBatch(b batch) error {
+	limit := c.MaxPayload() - headerRoom
+	for i := range b {
+		m := b[i].msg
+		if m == nil {
+			if !c.rights.limited && wire.SizeAtMost(&b[i].event) <= limit {
+				continue
+			}
+			m = wire.Encode(b[i].event)
+		}
+		if err := c.checkSize(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tryBatch publishes once, under a batch id of its own. The first message asks for an
+// answer, so that a batch that the server does not begin is not sent whole. The others
+// are composed as they are sent: the server needs longer for each than this does.
+func (c *Client) tryBatch(ctx context.Context, b batch) (*jetstream.PubAck, error) {
+	ctx, cancel := c.attempt(ctx)
+	defer cancel()
+	switch len(b) {
+	case 0:
+		return nil, errors.New("client: an empty batch")
+	case 1: // a lone guard: batches are dear
+		return c.js.PublishMsg(ctx, b[0].msg, jetstream.WithRetryAttempts(0))
+	}
+	w := wire.NewBatch(rand.Text())
+	if err := c.begin(ctx, b[0].compose(w, false)); err != nil {
+		return nil, err
+	}
+	last := len(b) - 1
+	for i := 1; i < last; i++ {
+		if err := c.nc.PublishMsg(b[i].compose(w, false)); err != nil {
+			return nil, err
+		}
+	}
+	return c.js.PublishMsg(ctx, b[last].compose(w, true), jetstream.WithRetryAttempts(0))
+}
+
+// compose gives the entry's message as the next one of a batch.
+func (e *entry) compose(w *wire.Batch, commit bool) *nats.Msg {
+	if e.msg != nil {
+		return w.Message(e.msg, commit)
+	}
+	return w.Event(&e.event, commit)
+}
+
+// begin sends a batch's first message and reads the server's answer, which is
+// empty when all is well.
+func (c *Client) begin(ctx context.Context, m *nats.Msg) error {
+	answer, err := c.nc.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return err
+	}
+	if len(answer.Data) == 0 {
+		return nil
+	}
+	var refusal struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &refusal); err != nil || refusal.Error == nil {
+		return fmt.Errorf("client: the server answered the begin of a batch with %q", answer.Data)
+	}
+	return refusal.Error
+}
