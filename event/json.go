@@ -59,8 +59,28 @@ func Decode(line []byte) (Event, error) {
 // fields. Seq stays 0. A body must be one line, since the mirror's lines are made
 // of it.
 func DecodeBody(body []byte) (Recorded, error) {
+	var s stored
+	if s.scan(body) {
+		return s.recorded(body), nil
+	}
+	return decodeBody(body)
+}
+
+// CheckBody is DecodeBody for who needs of the event only that it is one, and its
+// place: the type and the stream_id, which may lie in body itself.
+func CheckBody(body []byte) (typ, streamID []byte, err error) {
+	var s stored
+	if s.scan(body) {
+		return s.typ.of(body), s.stream.of(body), nil
+	}
+	r, err := decodeBody(body)
+	return []byte(r.Type), []byte(r.StreamID), err
+}
+
+// decodeBody is DecodeBody without the shortcut.
+func decodeBody(body []byte) (Recorded, error) {
 	var r Recorded
-	if bytes.ContainsAny(body, "\r\n") || !bytes.HasPrefix(body, []byte("{")) || !bytes.HasSuffix(body, []byte("}")) {
+	if !oneLine(body) || !bytes.HasPrefix(body, []byte("{")) || !bytes.HasSuffix(body, []byte("}")) {
 		return r, &InvalidError{"body", string(body), "must be one JSON object, on one line and without space around it"}
 	}
 	if err := decode(body, &r, r.takeMark); err != nil {

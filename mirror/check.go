@@ -83,7 +83,7 @@ func (e ends) begins(ctx context.Context, c *client.Client, st client.State) err
 		if err != nil {
 			return err
 		}
-		if _, bad := wire.Decode(m.Subject, m.Data, m.Seq); bad != nil {
+		if wire.Check(m.Subject, m.Data, m.Seq) != nil {
 			continue // it has no line
 		}
 		if m.Seq == l.Recorded.Seq {

@@ -95,7 +95,7 @@ func (g *gather) fill(ctx context.Context) error {
 func (g *gather) add(ctx context.Context, m client.Message) error {
 	isLine, aside := !wire.IsGuard(m.Subject), false
 	if isLine {
-		if _, err := wire.Decode(m.Subject, m.Data, m.Seq); err != nil {
+		if err := wire.Check(m.Subject, m.Data, m.Seq); err != nil {
 			g.cfg.Logger.Warn("mirror: set aside", "seq", m.Seq, "err", err)
 			isLine, aside = false, true
 		}

@@ -33,8 +33,9 @@ var origin = chain([]byte(strings.Repeat("0", chainLen)))
 
 // chainer computes chains without allocating.
 type chainer struct {
-	h   hash.Hash
-	sum [sha256.Size]byte
+	h    hash.Hash
+	prev chain
+	sum  [sha256.Size]byte
 }
 
 func newChainer() *chainer { return &chainer{h: sha256.New()} }
@@ -42,8 +43,9 @@ func newChainer() *chainer { return &chainer{h: sha256.New()} }
 // next is the chain of the line whose bytes before chainKey are core, after a line
 // with chain prev.
 func (c *chainer) next(prev chain, core []byte) (out chain) {
+	c.prev = prev // what the hash is given is on the heap
 	c.h.Reset()
-	c.h.Write(prev[:])
+	c.h.Write(c.prev[:])
 	c.h.Write(core)
 	hex.Encode(out[:], c.h.Sum(c.sum[:0]))
 	return out

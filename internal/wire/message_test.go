@@ -20,6 +20,55 @@ func recorded(typ, payload string) event.Recorded {
 	}}
 }
 
+// Decode and Check hold a subject to be the event's exactly where it is the one that
+// EventSubject composes.
+func TestSubjectIsTheEvents(t *testing.T) {
+	t.Parallel()
+	text := rapid.OneOf(genStream(), rapid.SampledFrom([]string{"s", "ses_7", "ses%201", "a.b", "ü", "\ufffd", "%", "*", ">", "\x7f", " "}))
+	rapid.Check(t, func(t *rapid.T) {
+		r := recorded(genType().Draw(t, "type"), "{}")
+		r.StreamID = text.Draw(t, "stream")
+		subject := wire.EventSubject(r.Type, r.StreamID)
+		given := rapid.OneOf(
+			rapid.Just(subject),
+			rapid.Just(wire.Events+"."+r.Type+"."+r.StreamID),
+			rapid.Just(wire.Events+"."+r.Type+"."+wire.Token(text.Draw(t, "other stream"))),
+			rapid.Just(wire.Events+"."+genType().Draw(t, "other type")+"."+wire.Token(r.StreamID)),
+			rapid.Just(wire.Guards+subject[len(wire.Events):]),
+			rapid.Custom(func(t *rapid.T) string {
+				at := rapid.IntRange(0, len(subject)-1).Draw(t, "at")
+				return subject[:at] + rapid.SampledFrom([]string{"", ".", "x", "%"}).Draw(t, "instead") + subject[at+1:]
+			}),
+		).Draw(t, "subject")
+		body := r.AppendBody(nil)
+		_, err := wire.Decode(given, body, r.Seq)
+		require.Equal(t, err, wire.Check(given, body, r.Seq))
+		if given == subject {
+			require.NoError(t, err)
+			return
+		}
+		var not *wire.DecodeError
+		require.ErrorAs(t, err, &not)
+		require.Contains(t, err.Error(), "must be "+subject+" for this type and stream_id")
+	})
+	plain := recorded("a.b", "{}")
+	plain.StreamID = "ses_7"
+	body := plain.AppendBody(nil)
+	subject := wire.EventSubject("a.b", "ses_7")
+	require.NoError(t, wire.Check(subject, body, 7))
+	for at := range subject {
+		for _, c := range []string{"x", "?"} {
+			require.Error(t, wire.Check(subject[:at]+c+subject[at+1:], body, 7))
+		}
+	}
+	body = recorded("a.b", "{}").AppendBody(nil)
+	for _, bad := range []string{"", "{}", string(body) + " ", strings.Replace(string(body), "a.b", "a", 1)} {
+		_, err := wire.Decode("events.a.b.ses%201", []byte(bad), 7)
+		require.Error(t, err)
+		require.Equal(t, err, wire.Check("events.a.b.ses%201", []byte(bad), 7))
+	}
+}
+
 // A header's value is printable ASCII, and two values never share one.
 func TestHeaderValue(t *testing.T) {
 	seen := map[string]string{}
