@@ -16,7 +16,8 @@ import (
 )
 
 // AppendBatch stores 1 to 999 events one after the other, all of them or none.
-// What Append says of fields and errors holds here, for the batch as a whole.
+// What Append says of fields and errors holds here, for the batch as a whole; events
+// without a Timestamp are given the same one. All are checked before any is sent.
 //
 // A batch has a cost of its own (some 7 ms of file system work in the engine, for
 // 2 events as for 100) and holds up other appenders for that time: it is for
@@ -33,16 +34,9 @@ func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event
 		}
 		return []event.Recorded{r}, nil
 	}
-	prepared := make([]event.Recorded, len(events))
-	ids := event.NewIDs(len(events)) // all at once, which is cheaper
-	for i, e := range events {
-		if e.ID == "" {
-			e.ID = ids[i]
-		}
-		var err error
-		if prepared[i], err = c.prepare(e); err != nil {
-			return nil, fmt.Errorf("client: event %d of the batch: %w", i+1, errors.Unwrap(err))
-		}
+	prepared, err := c.prepareBatch(events)
+	if err != nil {
+		return nil, err
 	}
 	b, lost, err := c.protectBatch(ctx, prepared)
 	if err != nil {
@@ -58,7 +52,7 @@ func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event
 	if err != nil {
 		return nil, err
 	}
-	return b.events(prepared[:0]), nil
+	return prepared, nil
 }
 
 // protectBatch puts each event that needs one behind its guard.
@@ -76,13 +70,14 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (bat
 					Field: "type", Value: r.Type, Rule: "moves " + subject + " a second time in one batch"})
 			}
 			r.Guard = subject
-			b = append(b, entry{msg: wire.EncodeGuard(subject, body.Encode()), isGuard: true, ends: true}, entry{event: *r})
+			b = append(b, entry{msg: wire.EncodeGuard(subject, body.Encode()), event: new(event.Recorded), isGuard: true, ends: true}, entry{event: r})
 			continue
 		}
 		p, err := c.protect(ctx, r)
 		if err == nil && p != nil && p.stored != 0 { // perhaps this whole batch is: the engine refuses it, and explain finds out
+			id, at := r.ID, p.stored
 			p = &protection{guard: subject, body: body.Encode(), lost: func(context.Context, *ConflictError) (event.Recorded, error) {
-				return event.Recorded{}, fmt.Errorf("%w: %s is stored at %d", ErrDuplicateID, r.ID, p.stored)
+				return event.Recorded{}, fmt.Errorf("%w: %s is stored at %d", ErrDuplicateID, id, at)
 			}}
 		}
 		if err != nil {
@@ -96,7 +91,7 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (bat
 			g.ends = ends
 			b = append(b, g)
 		}
-		b = append(b, entry{event: *r})
+		b = append(b, entry{event: r})
 	}
 	return b, lost, nil
 }
@@ -106,8 +101,8 @@ var endTypes = map[string]struct{}{event.AgentCompleted: {}, event.AgentFailed: 
 
 // entry is one message of a batch: an event, or a guard.
 type entry struct {
-	msg     *nats.Msg      // nil for an event that is composed when it is sent
-	event   event.Recorded // zero for a guard
+	msg     *nats.Msg       // nil for an event that is composed when it is sent
+	event   *event.Recorded // the caller's, who finds its Sequence there; of a guard only that
 	isGuard bool
 	ends    bool // a guard that ends an intent
 }
@@ -119,22 +114,12 @@ type batch []entry
 func guardEntry(subject string, body []byte, expected event.Sequence) entry {
 	m := wire.EncodeGuard(subject, body)
 	m.Header[wire.HeaderExpectedLastSubject] = []string{expected.String()}
-	return entry{msg: m, isGuard: true}
+	return entry{msg: m, event: new(event.Recorded), isGuard: true}
 }
 
 // ends reports whether the batch ends the intent of a guard already.
 func (b batch) ends(subject string) bool {
 	return slices.ContainsFunc(b, func(e entry) bool { return e.ends && e.msg.Subject == subject })
-}
-
-// events appends the batch's events to out.
-func (b batch) events(out []event.Recorded) []event.Recorded {
-	for i := range b {
-		if !b[i].isGuard {
-			out = append(out, b[i].event)
-		}
-	}
-	return out
 }
 
 func (b batch) guarded() bool {
@@ -170,7 +155,7 @@ func (c *Client) publishBatch(ctx context.Context, b batch) error {
 	}
 	lead := b.firstEvent()
 	if b[lead].msg == nil {
-		b[lead].msg = wire.Encode(b[lead].event) // it may come to bear a condition
+		b[lead].msg = wire.Encode(*b[lead].event) // it may come to bear a condition
 	}
 	name := "a batch of " + strconv.Itoa(len(b))
 	if !b[lead].isGuard {
@@ -278,11 +263,11 @@ func (c *Client) sameBatchOrError(ctx context.Context, b batch, lead int, at eve
 		if b[i].isGuard {
 			continue
 		}
-		was, err := c.sameOrError(ctx, b[i].event)
+		was, err := c.sameOrError(ctx, *b[i].event)
 		if err != nil {
 			return err
 		}
-		b[i].event = was
+		*b[i].event = was
 	}
 	return nil
 }

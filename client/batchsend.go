@@ -10,8 +10,28 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/event"
 	"durablestream/internal/wire"
 )
+
+// prepareBatch is prepare for all events of a batch, which are given one time.
+func (c *Client) prepareBatch(events []event.Event) ([]event.Recorded, error) {
+	out := make([]event.Recorded, len(events))
+	ids, now := event.NewIDs(len(events)), event.Now() // at once, which is cheaper
+	for i, e := range events {
+		if e.ID == "" {
+			e.ID = ids[i]
+		}
+		if e.Timestamp == 0 {
+			e.Timestamp = now
+		}
+		var err error
+		if out[i], err = c.prepare(e); err != nil {
+			return nil, fmt.Errorf("client: event %d of the batch: %w", i+1, errors.Unwrap(err))
+		}
+	}
+	return out, nil
+}
 
 // checkBatch is checkSize for all messages of a batch. Events are composed only where
 // they might be too large.
@@ -20,10 +40,10 @@ func (c *Client) checkBatch(b batch) error {
 	for i := range b {
 		m := b[i].msg
 		if m == nil {
-			if !c.rights.limited && wire.SizeAtMost(&b[i].event) <= limit {
+			if !c.rights.limited && wire.SizeAtMost(b[i].event) <= limit {
 				continue
 			}
-			m = wire.Encode(b[i].event)
+			m = wire.Encode(*b[i].event)
 		}
 		if err := c.checkSize(m); err != nil {
 			return err
@@ -62,7 +82,7 @@ func (e *entry) compose(w *wire.Batch, commit bool) *nats.Msg {
 	if e.msg != nil {
 		return w.Message(e.msg, commit)
 	}
-	return w.Event(&e.event, commit)
+	return w.Event(e.event, commit)
 }
 
 // begin sends a batch's first message and reads the server's answer, which is

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
@@ -44,7 +45,8 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 	}
 	subject := wire.GuardSubject(wire.GuardUser, g.Name)
 	body := wire.GuardBody{Event: rand.Text(), Data: g.Data} // unique, so that ours is known again
-	b := batch{{}}
+	b := make(batch, 1, len(events)+1)
+	recorded := slices.Grow([]event.Recorded(nil), len(events))
 	for i, e := range events {
 		r, err := c.prepare(e)
 		if err == nil && needsGuard(r.Event) {
@@ -57,13 +59,14 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 		if i == 0 {
 			body.Event, body.Type = r.ID, r.Type
 		}
-		b = append(b, entry{msg: wire.Encode(r), event: r})
+		recorded = append(recorded, r)
+		b = append(b, entry{event: &recorded[i]})
 	}
 	b[0] = guardEntry(subject, body.Encode(), g.Expected)
 	if err := c.publishBatch(ctx, b); err != nil {
 		return 0, nil, err
 	}
-	return b[0].event.Seq, b.events(nil), nil
+	return b[0].event.Seq, recorded, nil
 }
 
 // GuardPosition is the last Sequence of a guard of a caller's own; 0 if it was

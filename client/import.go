@@ -273,7 +273,7 @@ func (im *importer) gather() int {
 		}
 		m := wire.Encode(r)
 		im.size += len(m.Data)
-		im.batch = append(im.batch, entry{msg: m, event: r})
+		im.batch = append(im.batch, entry{msg: m, event: &r})
 	}
 	return len(im.todo)
 }

@@ -356,7 +356,7 @@ func (c *Client) appendProtected(ctx context.Context, r event.Recorded, p *prote
 		return c.sameOrError(ctx, r)
 	}
 	r.Guard = p.guard
-	b := batch{guardEntry(p.guard, p.body, p.expected), {msg: wire.Encode(r), event: r}}
+	b := batch{guardEntry(p.guard, p.body, p.expected), {event: &r}}
 	err := c.publishBatch(ctx, b)
 	var conflict *ConflictError
 	if errors.As(err, &conflict) {
@@ -369,5 +369,5 @@ func (c *Client) appendProtected(ctx context.Context, r event.Recorded, p *prote
 	if err != nil {
 		return event.Recorded{}, err
 	}
-	return b[1].event, nil
+	return r, nil
 }
