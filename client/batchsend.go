@@ -33,23 +33,30 @@ func (c *Client) prepareBatch(events []event.Event) ([]event.Recorded, error) {
 	return out, nil
 }
 
-// checkBatch is checkSize for all messages of a batch. Events are composed only where
-// they might be too large.
+// checkBatch is checkSize for all messages of a batch.
 func (c *Client) checkBatch(b batch) error {
-	limit := c.MaxPayload() - headerRoom
+	limit := c.MaxPayload()
 	for i := range b {
-		m := b[i].msg
-		if m == nil {
-			if !c.rights.limited && wire.SizeAtMost(b[i].event) <= limit {
-				continue
-			}
-			m = wire.Encode(*b[i].event)
+		var err error
+		if b[i].msg != nil {
+			err = c.checkSize(b[i].msg)
+		} else {
+			err = c.checkEvent(b[i].event, limit)
 		}
-		if err := c.checkSize(m); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// checkEvent is checkSize for an event that is not composed yet, and is only where it
+// might be too large for the limit.
+func (c *Client) checkEvent(r *event.Recorded, limit int) error {
+	if !c.rights.limited && wire.SizeAtMost(r)+headerRoom <= limit {
+		return nil
+	}
+	return c.checkSize(wire.Encode(*r))
 }
 
 // tryBatch publishes once, under a batch id of its own. The first message asks for an

@@ -82,8 +82,7 @@ func (c *Client) importable(e event.Event) (event.Recorded, error) {
 		return r, err
 	}
 	r.Guard = importGuard(e)
-	err := c.checkSize(wire.Encode(r))
-	return r, err
+	return r, c.checkEvent(&r, c.MaxPayload())
 }
 
 // importGuard names the guard of an event that is imported. An event whose payload
@@ -147,7 +146,7 @@ type importer struct {
 	imported map[string]bool
 	batch    batch                     // what is gathered
 	inside   map[string]event.Sequence // guards within batch
-	size     int                       // bytes gathered
+	size     int                       // bytes gathered, at most
 }
 
 // guardState is a guard's last message.
@@ -271,9 +270,8 @@ func (im *importer) gather() int {
 				im.imported[r.Guard] = true
 			}
 		}
-		m := wire.Encode(r)
-		im.size += len(m.Data)
-		im.batch = append(im.batch, entry{msg: m, event: &r})
+		im.size += wire.SizeAtMost(&r)
+		im.batch = append(im.batch, entry{event: &r})
 	}
 	return len(im.todo)
 }

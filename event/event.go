@@ -188,11 +188,10 @@ func ValidateType(t string) error {
 	if len(t) > MaxTypeLen {
 		return &InvalidError{"type", t, "must be at most 200 bytes"}
 	}
-	tokens := strings.Split(t, ".")
-	if len(tokens) < MinTypeTokens || len(tokens) > MaxTypeTokens {
+	if tokens := strings.Count(t, ".") + 1; tokens < MinTypeTokens || tokens > MaxTypeTokens {
 		return &InvalidError{"type", t, `must be 2 to 8 tokens joined by dots, such as "task.created"`}
 	}
-	for _, tok := range tokens {
+	for tok := range strings.SplitSeq(t, ".") {
 		if !isTypeToken(tok) {
 			return &InvalidError{"type", t, "each token between dots must be one or more of A-Z a-z 0-9 _ -"}
 		}
