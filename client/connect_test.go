@@ -67,16 +67,14 @@ func TestServerWithoutALog(t *testing.T) {
 	for k := range cfg.Metadata {
 		cfg.Metadata[k] = "99"
 	}
-	_, err = js.CreateStream(t.Context(), cfg)
-	require.NoError(t, err)
+	brokertest.CreateLog(t, js, cfg)
 	_, err = client.New(t.Context(), h.Connect(t), client.Config{})
 	require.ErrorAs(t, err, new(*wire.NewerFormatError))
 
 	cfg = wire.LogConfig(1, 0)
 	cfg.AllowAtomicPublish = false
 	require.NoError(t, js.DeleteStream(t.Context(), wire.LogName))
-	_, err = js.CreateStream(t.Context(), cfg)
-	require.NoError(t, err)
+	brokertest.CreateLog(t, js, cfg)
 	_, err = client.New(t.Context(), h.Connect(t), client.Config{})
 	require.ErrorAs(t, err, new(*wire.WeakLogError))
 }

@@ -3,7 +3,6 @@ package event
 import (
 	"bytes"
 	"slices"
-	"strconv"
 	"unicode/utf8"
 )
 
@@ -127,7 +126,10 @@ func (c *cursor) number(before string) int64 {
 		c.failed = true
 		return 0
 	}
-	n, _ := strconv.ParseInt(string(word), 10, 64)
+	var n int64
+	for _, c := range word {
+		n = 10*n + int64(c-'0')
+	}
 	return n
 }
 

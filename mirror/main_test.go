@@ -17,7 +17,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"durablestream/client"
 	"durablestream/event"
@@ -25,7 +24,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { brokertest.Main(m) }
 
 // configOf is a mirror of h's Log in a directory of its own.
 func configOf(t testing.TB, h *brokertest.Host) Config {

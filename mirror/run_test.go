@@ -239,9 +239,7 @@ func unprotected(t *testing.T, h *brokertest.Host) jetstream.Stream {
 	require.NoError(t, js.DeleteStream(t.Context(), wire.LogName))
 	cfg := wire.LogConfig(1, 0)
 	cfg.DenyDelete = false
-	s, err := js.CreateStream(t.Context(), cfg)
-	require.NoError(t, err)
-	return s
+	return brokertest.CreateLog(t, js, cfg)
 }
 
 func TestGapInLogStopsTheMirror(t *testing.T) {

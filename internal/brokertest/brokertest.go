@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -111,6 +112,23 @@ func (h *Host) RecreateLog(ctx context.Context, first uint64) error {
 		return err
 	}
 	return wire.RecreateLog(ctx, js, first)
+}
+
+// CreateLog makes a Log after another was deleted. Once a stream is gone the engine
+// tidies the directories above it, in a goroutine, and a stream that is made just then
+// finds no place: 500, error creating store for stream (nats-server v2.15.2,
+// stream.stop).
+func CreateLog(t testing.TB, js jetstream.JetStream, cfg jetstream.StreamConfig) (s jetstream.Stream) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		made, err := js.CreateStream(t.Context(), cfg)
+		if err != nil {
+			t.Log("making a Log:", err)
+		}
+		s = made
+		return err == nil
+	}, 20*time.Second, 10*time.Millisecond)
+	return s
 }
 
 // Connect makes one more connection, closed when the test ends.
