@@ -243,16 +243,16 @@ func (s *site) state(t testing.TB) string {
 	require.NoError(t, err)
 	fmt.Fprintf(&b, "first %d deleted %d\n", info.State.FirstSeq, info.State.NumDeleted)
 	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
-		m, err := log.GetMsg(ctx, seq)
-		if err != nil {
-			fmt.Fprintf(&b, "%d: %v\n", seq, err)
+		m := s.stored(ctx, t, seq)
+		if m.Error != nil {
+			fmt.Fprintf(&b, "%d: %s\n", seq, m.Error)
 			continue
 		}
-		may := strings.HasPrefix(m.Subject, "events.test.attempt.") || strings.HasPrefix(m.Subject, "guards.user.")
-		if may && string(m.Data) == mine {
+		may := strings.HasPrefix(m.Message.Subject, "events.test.attempt.") || strings.HasPrefix(m.Message.Subject, "guards.user.")
+		if may && string(m.Message.Data) == mine {
 			continue
 		}
-		fmt.Fprintf(&b, "%s %q\n", m.Subject, m.Data) // sequences differ by what is mine
+		fmt.Fprintf(&b, "%s %q\n", m.Message.Subject, m.Message.Data) // sequences differ by what is mine
 	}
 	var consumers []string
 	for c := range log.ListConsumers(ctx).Info() {
@@ -264,6 +264,23 @@ func (s *site) state(t testing.TB) string {
 	}
 	slices.Sort(consumers)
 	return b.String() + strings.Join(consumers, "")
+}
+
+type stored struct {
+	Error   json.RawMessage
+	Message struct {
+		Subject string
+		Data    []byte
+	}
+}
+
+// stored asks the Log's leader: another replica may not have the message yet.
+func (s *site) stored(ctx context.Context, t testing.TB, seq uint64) (m stored) {
+	t.Helper()
+	answer, err := s.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+wire.LogName, fmt.Appendf(nil, `{"seq":%d}`, seq))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(answer.Data, &m))
+	return m
 }
 
 // settle lets the server deal with all that was sent before: a request through each
