@@ -64,6 +64,7 @@ type Broker struct {
 	since  time.Time
 	disk   *diskWatch
 	scrub  *scrub
+	finder *finder
 	known  map[uint32]*scrubbed // blocks, as checkStore left them
 	found  []blocks.Damage      // by checkStore
 	high   event.Sequence       // that checkStore has read
@@ -140,6 +141,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b.disk = watchDisk(b)
 	if b.scrub, err = startScrub(ctx, b); err != nil {
+		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
+	}
+	if b.finder, err = startFinder(b); err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	return b, nil
@@ -277,6 +281,9 @@ func (b *Broker) Address() address.Address {
 func (b *Broker) Stop(context.Context) error {
 	b.stopOnce.Do(func() {
 		b.stopErr = b.withdraw()
+		if b.finder != nil {
+			b.finder.stop()
+		}
 		if b.scrub != nil {
 			b.scrub.stop()
 		}

@@ -39,7 +39,10 @@ func TestDenseFeedBringsTheSame(t *testing.T) {
 		}
 		return out
 	}
+	found := read(cfg) // by the host's index
+	cfg = cfg.Plain()
 	want := read(cfg)
+	require.Equal(t, want, found)
 	require.Len(t, want, 800)
 	require.GreaterOrEqual(t, len(want), client.DenseFrom)
 	require.Equal(t, want, read(cfg.Scattered()))

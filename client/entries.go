@@ -19,7 +19,7 @@ func (c *Client) Entries(ctx context.Context, needs projection.Needs, after, unt
 
 // FollowEntries brings what folds need from after on, and goes on for ever.
 func (c *Client) FollowEntries(ctx context.Context, needs projection.Needs, after event.Sequence) iter.Seq2[projection.Entry, error] {
-	return c.feedEntries(ctx, FeedConfig{Subjects: subjectsOf(needs), After: after})
+	return c.feedEntries(ctx, FeedConfig{Subjects: subjectsOf(needs), After: after, NoHeaders: true})
 }
 
 func (c *Client) entriesOf(ctx context.Context, subjects []string, after, until event.Sequence) iter.Seq2[projection.Entry, error] {
@@ -27,7 +27,7 @@ func (c *Client) entriesOf(ctx context.Context, subjects []string, after, until 
 		if after >= until {
 			return
 		}
-		for e, err := range c.feedEntries(ctx, FeedConfig{Subjects: subjects, After: after, Until: until, scattered: true}) {
+		for e, err := range c.feedEntries(ctx, FeedConfig{Subjects: subjects, After: after, Until: until, NoHeaders: true, scattered: true}) {
 			if !yield(e, err) || err != nil {
 				return
 			}

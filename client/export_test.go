@@ -28,3 +28,9 @@ func (cfg FeedConfig) Scattered() FeedConfig {
 
 // DenseFrom is how much such a feed must find before it reads everything.
 const DenseFrom = denseFrom
+
+// Plain makes a feed read by the engine alone.
+func (cfg FeedConfig) Plain() FeedConfig {
+	cfg.plain = true
+	return cfg
+}

@@ -24,10 +24,16 @@ type FeedConfig struct {
 	Until event.Sequence
 	// HeadersOnly leaves the bodies out.
 	HeadersOnly bool
+	// NoHeaders lets a feed leave the headers out, where that is faster.
+	NoHeaders bool
 
 	// scattered: most of what Subjects hold has a subject of its own, as guards do. The
 	// engine finds the next of these by going through all subjects of a block.
 	scattered bool
+	// where lets the host leave out more than Subjects do.
+	where where
+	// plain: the host is not asked.
+	plain bool
 }
 
 // Message is one stored message as it is.
@@ -37,7 +43,9 @@ type Message struct {
 	Data    []byte
 	Seq     event.Sequence
 	Stored  time.Time // the server's clock
-	Pending uint64    // how many more matched when this one was sent; 0: caught up
+	// Pending is how many more matched when this one was sent; 0: caught up. One that
+	// the host has found by its index has 1: how many there are it does not know.
+	Pending uint64
 
 	read []string // the nodes whose copies the feed has read so far, where it cannot see gaps
 }
@@ -61,7 +69,7 @@ const (
 // tries is whole.
 func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		f := &feed{c: c, cfg: cfg, at: cfg.After, counting: counting{patience: stallTime}}
+		f := &feed{c: c, cfg: cfg, at: cfg.After, plain: cfg.plain, counting: counting{patience: stallTime}}
 		var wait backoff
 		var told telling
 		var missing time.Time // since when the Log was not there
@@ -138,6 +146,7 @@ type feed struct {
 	begun   bool           // a consumer was made before
 	past    bool           // the end of a bounded feed was passed
 	stopped bool           // the reader wants no more
+	plain   bool           // the host's index is of no use to this feed
 
 	counting
 }
@@ -150,6 +159,14 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	life := f.c.conn.current()
 	if err := f.sameLog(ctx); err != nil {
 		return false, err
+	}
+	if f.finds() {
+		if err := f.find(ctx, yield); err != nil || f.stopped {
+			return f.stopped, err
+		}
+		if f.cfg.Until != 0 && f.at >= f.cfg.Until {
+			return true, nil
+		}
 	}
 	cons, pending, err := f.consumer(ctx)
 	if err != nil {

@@ -92,7 +92,7 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 		return true
 	}
 	n := 0
-	for m, err := range c.Feed(ctx, FeedConfig{Subjects: feedSubjects(f), After: f.After, Until: until}) {
+	for m, err := range c.Feed(ctx, FeedConfig{Subjects: feedSubjects(f), After: f.After, Until: until, NoHeaders: true, where: whereOf(f)}) {
 		if err != nil {
 			yield(event.Recorded{}, err)
 			return false
@@ -121,6 +121,10 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 		}
 	}
 	return true
+}
+
+func whereOf(f event.Filter) where {
+	return where{actor: f.Actor, correlation: f.CorrelationID, since: f.Since, until: f.Until, limit: f.Limit}
 }
 
 // feedSubjects are those that a filter needs. For all events it is the whole Log, whose

@@ -73,7 +73,7 @@ func (g *gather) run(ctx context.Context) {
 }
 
 func (g *gather) fill(ctx context.Context) error {
-	for m, err := range g.cfg.Client.Feed(ctx, client.FeedConfig{After: g.at}) {
+	for m, err := range g.cfg.Client.Feed(ctx, client.FeedConfig{After: g.at, NoHeaders: true}) {
 		if errors.Is(err, client.ErrOtherLog) {
 			return errReplaced // which restarts with all checks of a resume
 		}

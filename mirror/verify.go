@@ -98,7 +98,7 @@ func (v *verifier) run(ctx context.Context) error {
 // walk goes through the Log and takes a line for each event.
 func (v *verifier) walk(ctx context.Context) error {
 	at := begin(v.st) - 1
-	for m, err := range v.cfg.Client.Feed(ctx, client.FeedConfig{After: at, Until: v.st.Last}) {
+	for m, err := range v.cfg.Client.Feed(ctx, client.FeedConfig{After: at, Until: v.st.Last, NoHeaders: true}) {
 		var gap *GapError
 		if errors.As(gapOf(err), &gap) {
 			return &found{gap}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -373,6 +374,21 @@ func TestRPCWithAnotherClient(t *testing.T) {
 	c.Close()
 }
 
+// standsStill reports that all of a process that was sent SIGSTOP has stopped, which on a
+// busy machine takes a while.
+func standsStill(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	require.NoError(t, err)
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		if _, state, _ := strings.Cut(string(stat), ") "); err != nil || !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true // also where there is no /proc
+}
+
 // A log that does not answer any more does not keep the process for ever, and what was
 // not carried out is said.
 func TestRPCGivesUp(t *testing.T) {
@@ -384,11 +400,13 @@ func TestRPCGivesUp(t *testing.T) {
 	p := startRPC(t, dir, "--drain", "500ms")
 	p.ask("initialize", map[string]any{})
 	require.NoError(t, host.Process.Signal(syscall.SIGSTOP))
+	require.Eventually(t, func() bool { return standsStill(t, host.Process.Pid) }, 10*time.Second, time.Millisecond)
 	for i := range 10 {
 		p.send(i, "append", numbered("ses", i))
 	}
 	require.NoError(t, p.in.Close())
 	m := p.read()
+	require.NotNil(t, m.Error, "%s", m.Result)
 	require.Equal(t, "unknown_outcome", m.Error.Data["error"])
 	require.ErrorContains(t, p.end(), "exit status 1")
 	require.Eventually(t, func() bool { return strings.Contains(p.words.String(), "9 requests were not carried out") }, 5*time.Second, 10*time.Millisecond, "%v", p.words)

@@ -28,8 +28,8 @@ func Walk(path string, index uint32, record func(off int64, raw []byte, r Record
 		return nil, err
 	}
 	defer f.Close()
-	off, err := walkWhole(f, index, record)
-	if err != nil || off < 0 {
+	off, whole, err := walkWhole(f, index, 0, record)
+	if err != nil || whole {
 		return nil, err
 	}
 	rest, err := io.ReadAll(io.NewSectionReader(f, off, 1<<62))
@@ -39,19 +39,60 @@ func Walk(path string, index uint32, record func(off int64, raw []byte, r Record
 	return walkDamaged(rest, off, index, record)
 }
 
+// ErrChanged is a block file that no longer holds what was read of it before.
+var ErrChanged = errors.New("the block has changed")
+
+// End is how far a block file was read.
+type End struct {
+	Off int64
+	Sum uint64 // the checksum that ends there; 0 at the beginning
+}
+
+// WalkOn is Walk for a file that is being written, from where one has read it to: up to
+// its end, or up to what is no whole record. ErrChanged where the file does not hold any more
+// what was read before.
+func WalkOn(file File, from End, record func(off int64, raw []byte, r Record) error) (End, error) {
+	f, err := os.Open(file.Path)
+	if err != nil {
+		return from, err
+	}
+	defer f.Close()
+	if from.Off > 0 {
+		sum, err := sumBefore(f, from.Off)
+		if err == nil && sum != from.Sum || errors.Is(err, io.EOF) {
+			return from, ErrChanged
+		}
+		if err != nil {
+			return from, err
+		}
+	}
+	off, _, err := walkWhole(f, file.Index, from.Off, record)
+	if err != nil || off == from.Off {
+		return from, err
+	}
+	sum, err := sumBefore(f, off)
+	return End{off, sum}, err
+}
+
+func sumBefore(f *os.File, off int64) (uint64, error) {
+	var b [sumLen]byte
+	_, err := f.ReadAt(b[:], off-sumLen)
+	return binary.LittleEndian.Uint64(b[:]), err
+}
+
 const window = 256 << 10
 
-// walkWhole goes through a file up to its end, and then gives -1, or up to the first
-// record that is damaged, and then gives its place.
-func walkWhole(f *os.File, index uint32, record func(int64, []byte, Record) error) (int64, error) {
+// walkWhole goes through a file from a record on, up to its end (then whole is true) or up to
+// the first record that is damaged, and gives the place.
+func walkWhole(f *os.File, index uint32, from int64, record func(int64, []byte, Record) error) (_ int64, whole bool, err error) {
 	sum := newSum(index)
 	buf := make([]byte, 0, window)
-	for off := int64(0); ; { // buf[0] is at off
+	for off := from; ; { // buf[0] is at off
 		n, err := f.ReadAt(buf[len(buf):cap(buf)], off+int64(len(buf)))
 		buf = buf[:len(buf)+n]
 		end := errors.Is(err, io.EOF)
 		if err != nil && !end {
-			return 0, err
+			return 0, false, err
 		}
 		at := 0
 		for at < len(buf) {
@@ -65,17 +106,17 @@ func walkWhole(f *os.File, index uint32, record func(int64, []byte, Record) erro
 			}
 			r, n, why := parse(sum, buf[at:])
 			if why != "" {
-				return off + int64(at), nil
+				return off + int64(at), false, nil
 			}
 			if !r.tombstone() {
 				if err := record(off+int64(at), buf[at:at+n], r); err != nil {
-					return 0, err
+					return 0, false, err
 				}
 			}
 			at += n
 		}
 		if end && at >= len(buf) {
-			return -1, nil
+			return off + int64(at), true, nil
 		}
 		off += int64(at)
 		left := len(buf) - at

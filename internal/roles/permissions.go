@@ -70,6 +70,7 @@ func services(r Role) []service {
 		out = append(out, service{api + "." + q.subject, APIPrefix + "." + q.subject, q.streamed})
 	}
 	return append(out, service{wire.StatusSubject, wire.StatusSubject, true}, // each node answers
+		service{wire.FindSubject, wire.FindSubject, false},
 		service{wire.CheckSubject(""), wire.CheckSubject(""), false},
 		service{wire.CheckSubject("*"), wire.CheckSubject("*"), false})
 }

@@ -1,0 +1,121 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// where narrows a feed beyond its subjects, as far as the host's index can. The reader
+// still looks at each event.
+type where struct {
+	actor, correlation string
+	since, until       int64 // Unix ms
+	limit              int   // events that match are enough
+}
+
+// finds reports that it may be worth to ask the host.
+func (f *feed) finds() bool {
+	c := f.c
+	return !f.plain && !f.cfg.HeadersOnly &&
+		len(c.Damaged()) == 0 && // what is left of that log, the engine brings
+		(!c.rights.limited || c.rights.may.MayPublish(wire.FindSubject)) // else a key of an older version
+}
+
+// find brings what a host of ours finds by its index, which covers the Log from its
+// beginning up to some position. The feed goes on with a consumer from there: at once
+// where there is no such host. (See finder, in package broker.)
+//
+// What was left out because a file is damaged shows as in any feed that has a filter: a
+// bounded one asks the host about that at its end.
+func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan found, 1)
+	ask := func(after event.Sequence) {
+		m, err := f.c.ask(ctx, f.question(after))
+		answers <- found{m, err}
+	}
+	go ask(f.at)
+	for {
+		a := <-answers
+		if a.err != nil {
+			f.plain = !errors.Is(a.err, context.Canceled) // a connection that was lost; the feed begins anew
+			return ctx.Err()
+		}
+		if a.Through <= f.at {
+			return nil
+		}
+		if !f.everything() && !slices.Contains(f.read, a.Node) {
+			f.read = append(slices.Clone(f.read), a.Node)
+		}
+		if a.More { // the host looks on while this is read
+			go ask(a.Through)
+		}
+		for _, s := range a.Messages {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if s.Seq <= f.at || s.Seq > a.Through || f.everything() && s.Seq != f.at+1 {
+				f.plain = true // it must not be believed
+				return nil
+			}
+			m := Message{Subject: s.Subject, Data: s.Data, Seq: s.Seq, Stored: time.Unix(0, s.Time), Pending: 1, read: f.read}
+			if len(s.Header) > 0 {
+				var err error
+				if m.Header, err = nats.DecodeHeadersMsg(s.Header); err != nil {
+					f.plain = true
+					return nil
+				}
+			}
+			f.at = s.Seq
+			f.c.sawSequence(s.Seq)
+			if !yield(m, nil) {
+				f.stopped = true
+				return nil
+			}
+		}
+		f.at = a.Through
+		if !a.More {
+			return nil
+		}
+	}
+}
+
+// everything reports that the feed brings all messages, so that gaps show.
+func (f *feed) everything() bool {
+	w := f.cfg.where
+	w.limit = 0
+	return len(f.cfg.Subjects) == 0 && w == where{}
+}
+
+type found struct {
+	wire.Found
+	err error
+}
+
+func (f *feed) question(after event.Sequence) wire.Find {
+	w := f.cfg.where
+	return wire.Find{
+		Log: f.c.created.UnixNano(), After: after, Until: f.cfg.Until, Subjects: f.cfg.Subjects,
+		Actor: w.actor, Correlation: w.correlation, Since: w.since, Before: w.until, Limit: w.limit, NoHeaders: f.cfg.NoHeaders,
+	}
+}
+
+// ask asks one question. Where nobody answers there is no host of ours, or one of an
+// older version.
+func (c *Client) ask(ctx context.Context, q wire.Find) (wire.Found, error) {
+	attempt, cancel := c.attempt(ctx)
+	defer cancel()
+	m, err := c.nc.RequestWithContext(attempt, wire.FindSubject, q.Encode())
+	if err != nil {
+		return wire.Found{}, err
+	}
+	return wire.DecodeFound(m)
+}

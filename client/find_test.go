@@ -1,0 +1,247 @@
+package client_test
+
+import (
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/blocks"
+	"durablestream/internal/brokertest"
+	"durablestream/internal/wire"
+)
+
+// some are the words of the events that these tests append.
+var some = struct{ streams, types, actors, runs []string }{
+	[]string{"ses_1", "ses.2", "ses*3", "sés 4", "%", ">"},
+	[]string{"task.created", "task.done", "task.done.late", "tool.used", "a.b.c.d.e.f.g.h", "guards.request"},
+	[]string{"user", "agent/planner", "agent/ünsafe", " agent"},
+	[]string{"run_1", "run_2", "läuft"},
+}
+
+func pick[T any](r *rand.Rand, of []T) T { return of[r.IntN(len(of))] }
+
+// fillBlocks appends events until the engine has filled n blocks, and gives all that the Log
+// holds.
+func fillBlocks(t *testing.T, h *brokertest.Host, r *rand.Rand, n int) (all []event.Recorded) {
+	t.Helper()
+	text := strings.Repeat("x", 20<<10)
+	for h.Broker.Indexed() == 0 || len(files(t, h)) <= n {
+		batch := make([]event.Event, 100)
+		for i := range batch {
+			batch[i] = event.Event{
+				Type: pick(r, some.types), StreamID: pick(r, some.streams), Actor: pick(r, some.actors), CorrelationID: pick(r, some.runs),
+				Timestamp: 1_760_000_000_000 + r.Int64N(1_000_000), Payload: fmt.Appendf(nil, `{"n":%d,"text":%q}`, i, text[:r.IntN(len(text))]),
+			}
+			if i%10 == 0 {
+				batch[i].Type = event.AgentSpawned
+				batch[i].Payload = fmt.Appendf(nil, `{"id":%q,"text":%q}`, event.NewID(), text[:r.IntN(len(text))])
+			}
+		}
+		_, err := h.Client.AppendBatch(t.Context(), batch)
+		require.NoError(t, err)
+	}
+	indexed(t, h)
+	end, err := h.Client.Position(t.Context())
+	require.NoError(t, err)
+	for m, err := range h.Client.Feed(t.Context(), client.FeedConfig{Until: end}.Plain()) {
+		require.NoError(t, err)
+		if !wire.IsGuard(m.Subject) {
+			e, err := wire.Decode(m.Subject, m.Data, m.Seq)
+			require.NoError(t, err)
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+func files(t *testing.T, h *brokertest.Host) []blocks.File {
+	t.Helper()
+	dirs, err := blocks.Find(filepath.Join(h.Config.Dir, broker.StoreDir))
+	require.NoError(t, err)
+	require.Len(t, dirs, 1)
+	f, err := blocks.List(dirs[0])
+	require.NoError(t, err)
+	return f
+}
+
+// indexed waits until all blocks have an index that the engine has filled.
+func indexed(t *testing.T, h *brokertest.Host) {
+	t.Helper()
+	all := files(t, h)
+	b, err := blocks.CheckFile(all[len(all)-2])
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return h.Broker.Indexed() >= b.Last }, 20*time.Second, 5*time.Millisecond)
+}
+
+func randomFilter(r *rand.Rand, last event.Sequence) (f event.Filter) {
+	if r.IntN(2) == 0 {
+		f.StreamID = pick(r, append(some.streams, "nobody's"))
+	}
+	if r.IntN(2) == 0 {
+		f.Types = []string{pick(r, append(some.types, "task.*", "task.>", "*.*", "agent.spawned", "no.such", "a.b.>", "*.done.*", ">"))}
+		if r.IntN(3) == 0 {
+			f.Types = append(f.Types, pick(r, some.types))
+		}
+	}
+	if r.IntN(3) == 0 {
+		f.Actor = pick(r, append(some.actors, "nobody"))
+	}
+	if r.IntN(3) == 0 {
+		f.CorrelationID = pick(r, append(some.runs, "none"))
+	}
+	if r.IntN(3) == 0 {
+		f.Since = 1_760_000_000_000 + r.Int64N(1_000_000)
+	}
+	if r.IntN(3) == 0 {
+		f.Until = max(f.Since, 1_760_000_000_000) + r.Int64N(1_000_000)
+	}
+	if r.IntN(3) == 0 {
+		f.After = event.Sequence(r.Uint64N(uint64(last)))
+	}
+	switch r.IntN(5) {
+	case 0:
+		f.Limit = 1 + r.IntN(50)
+	case 1:
+		f.Last = 1 + r.IntN(50)
+	}
+	return f
+}
+
+// short is enough of an event to tell it from all others.
+func short(e event.Recorded) string {
+	return fmt.Sprint(e.Seq, e.ID, e.Type, e.StreamID, e.Actor, e.Timestamp, crc32.ChecksumIEEE(e.Payload))
+}
+
+func matching(all []event.Recorded, f event.Filter) []string {
+	var out []string
+	for _, e := range all {
+		if f.Match(e) {
+			out = append(out, short(e))
+		}
+	}
+	if f.Limit > 0 && len(out) > f.Limit {
+		out = out[:f.Limit]
+	}
+	if f.Last > 0 && len(out) > f.Last {
+		out = out[len(out)-f.Last:]
+	}
+	return out
+}
+
+func ask(t *testing.T, c *client.Client, f event.Filter) (out []string) {
+	t.Helper()
+	for e, err := range c.Query(t.Context(), f) {
+		require.NoError(t, err, "%+v", f)
+		out = append(out, short(e))
+	}
+	return out
+}
+
+// What the host finds by its index is what everybody finds who reads all of the Log: with
+// the index in files and in memory, after a restart, with an index that was removed, cut
+// off, emptied, flipped at any place, or is of another Log's block.
+func TestQueriesByTheIndex(t *testing.T) {
+	t.Parallel()
+	brokertest.OnlyOurs(t, "the index is a host's of ours")
+	r := rand.New(rand.NewPCG(7, 7))
+	h := brokertest.Start(t)
+	all := fillBlocks(t, h, r, 3)
+	dir := filepath.Join(h.Config.Dir, broker.StoreDir, broker.IndexDir)
+	check := func(what string, n int) {
+		t.Helper()
+		for range n {
+			f := randomFilter(r, all[len(all)-1].Seq)
+			require.Equal(t, matching(all, f), ask(t, h.Client, f), "%s: %+v", what, f)
+		}
+	}
+	check("as it was made", 300)
+	e, err := h.Client.Append(t.Context(), event.Event{Type: "task.new", StreamID: "ses_1", Actor: "user"})
+	require.NoError(t, err)
+	all = append(all, e)
+	require.Len(t, ask(t, h.Client, event.Filter{Types: []string{"task.new"}}), 1)
+	h.Restart(t)
+	check("after a restart", 50)
+	require.NotZero(t, h.Broker.Indexed())
+
+	made, err := filepath.Glob(filepath.Join(dir, "*.idx"))
+	require.NoError(t, err)
+	require.NotEmpty(t, made)
+	whole, err := os.ReadFile(made[0])
+	require.NoError(t, err)
+	other, err := os.ReadFile(made[1])
+	require.NoError(t, err)
+	for i := range 60 {
+		damaged := append([]byte(nil), whole...)
+		switch i {
+		case 0:
+			damaged = nil
+		case 1:
+			damaged = damaged[:len(damaged)/2]
+		case 2:
+			damaged = other
+		default:
+			damaged[r.IntN(len(damaged))] ^= 1 << r.IntN(8)
+		}
+		require.NoError(t, os.WriteFile(made[0], damaged, 0o600))
+		if i%10 == 0 {
+			h.Restart(t)
+		}
+		check(fmt.Sprint("damaged index, ", i), 5)
+	}
+	require.NoError(t, os.RemoveAll(dir))
+	check("without an index", 20)
+	h.Restart(t)
+	check("without an index, after a restart", 20)
+	indexed(t, h)
+	check("with one that was made anew", 50)
+}
+
+// A block that is not as it was indexed is read by the engine, and damage in it is told.
+func TestIndexOfABlockThatHasChanged(t *testing.T) {
+	t.Parallel()
+	brokertest.OnlyOurs(t, "the index is a host's of ours")
+	r := rand.New(rand.NewPCG(7, 8))
+	h := brokertest.Start(t)
+	all := fillBlocks(t, h, r, 2)
+	want := event.Filter{StreamID: some.streams[0]}
+	block := files(t, h)[0]
+
+	later := time.Now().Add(time.Second)
+	require.NoError(t, os.Chtimes(block.Path, later, later))
+	require.Equal(t, matching(all, want), ask(t, h.Client, want))
+
+	// Flipped on the disk itself, where no time changes: the record is one that matches.
+	info, err := os.Stat(block.Path)
+	require.NoError(t, err)
+	raw, err := os.ReadFile(block.Path)
+	require.NoError(t, err)
+	first := short(all[0])
+	at := strings.LastIndex(string(raw), all[0].ID) // in the event; its guard names it too
+	require.Positive(t, at)
+	raw[at] ^= 1
+	require.NoError(t, os.WriteFile(block.Path, raw, 0o600))
+	require.NoError(t, os.Chtimes(block.Path, info.ModTime(), info.ModTime()))
+	for _, f := range []event.Filter{{StreamID: all[0].StreamID}, {Actor: all[0].Actor}, {Types: []string{all[0].Type}}, {}} {
+		require.Eventually(t, func() bool {
+			var damage *client.DamageError
+			for e, err := range h.Client.Query(t.Context(), f) {
+				if err == nil {
+					require.True(t, e.Seq != all[0].Seq || short(e) == first) // the engine may still have it in memory
+					continue
+				}
+				require.ErrorAs(t, err, &damage)
+			}
+			return damage != nil
+		}, time.Minute, 10*time.Millisecond, "%+v", f)
+	}
+}
