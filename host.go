@@ -250,6 +250,9 @@ type HostStatus struct {
 	// when, in Unix ms, it has read all of it; 0: it has not yet.
 	Damaged []blocks.Damage `json:"damaged,omitempty"`
 	Checked int64           `json:"checked"`
+	// Indexed is the Sequence up to which queries are answered by index files; 0: there
+	// are none yet. What is behind it is indexed in memory, or left to the engine.
+	Indexed event.Sequence `json:"indexed,omitempty"`
 }
 
 func (h *host) status() HostStatus {
@@ -265,6 +268,7 @@ func (h *host) status() HostStatus {
 		DiskFull:   disk.Full,
 		Stuck:      h.broker.Stuck(),
 		SyncAlways: true,
+		Indexed:    h.broker.Indexed(),
 		MirrorOff:  h.cfg.NoMirror,
 		SweeperOff: h.cfg.NoSweeper,
 	}

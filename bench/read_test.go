@@ -24,6 +24,7 @@ func BenchmarkCatchUp(b *testing.B) {
 	require.NoError(b, Fill(b.Context(), h.Bare, catchUpEvents))
 	position, err := h.Client.Position(b.Context())
 	require.NoError(b, err)
+	indexed(b, h)
 	var written string
 	sides := []Side{
 		{"ours", func(ctx context.Context) error {

@@ -112,7 +112,9 @@ var grid = []struct{ what, ref string }{
 	{"resume, 2,000 events that matter", "query resume-ms"},
 	{"`dstream resume` as a process", "query process-ms"},
 	{"parsing the JSONL", "query jsonl-ms"},
-	{"the log on disk, an event", "boot log-B/event"},
+	{"an index of all of it, made anew", "index index-ms"},
+	{"the log on disk with its index, an event", "boot log-B/event"},
+	{"the index alone, an event", "index index-B/event"},
 	{"the mirror on disk, an event", "boot mirror-B/event"},
 }
 
