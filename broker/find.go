@@ -83,7 +83,7 @@ func (f *finder) search(a *answering, full *chain) error {
 		if x.Last() <= a.q.After {
 			continue
 		}
-		if x.First() > a.until || f.ctx.Err() != nil {
+		if x.First() > a.until {
 			return nil
 		}
 		if a.More = a.enough(); a.More {
