@@ -141,7 +141,7 @@ func feedSubjects(f event.Filter) []string {
 func (c *Client) queryLast(ctx context.Context, f event.Filter, end event.Sequence, yield func(event.Recorded, error) bool) {
 	var newest [][]event.Recorded // one slice a window, the newest window first
 	have := 0
-	width := event.Sequence(max(1024, 4*f.Last))
+	width := event.Sequence(max(256, 4*f.Last))
 	for hi := end; hi > f.After && have < f.Last; width *= 4 {
 		lo := f.After
 		if hi-f.After > width {
