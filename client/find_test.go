@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"durablestream/broker"
@@ -244,4 +245,53 @@ func TestIndexOfABlockThatHasChanged(t *testing.T) {
 			return damage != nil
 		}, time.Minute, 10*time.Millisecond, "%+v", f)
 	}
+}
+
+// A log that the engine compresses is read as any other: its full blocks have no index and
+// are searched by the engine, and are whole to whoever reads the files.
+func TestQueriesOfACompressedLog(t *testing.T) {
+	t.Parallel()
+	brokertest.OnlyOurs(t, "the files are a host's of ours")
+	r := rand.New(rand.NewPCG(7, 9))
+	h := brokertest.Start(t)
+	js := h.Admin(t)
+	log, err := js.Stream(t.Context(), wire.LogName)
+	require.NoError(t, err)
+	cfg := log.CachedInfo().Config
+	cfg.Compression = jetstream.S2Compression
+	_, err = js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	h.Restart(t) // the engine takes it up
+	isCompressed := func(f blocks.File) bool {
+		raw, err := os.ReadFile(f.Path)
+		require.NoError(t, err)
+		return strings.HasPrefix(string(raw), "cmp")
+	}
+	var all []event.Recorded
+	for len(all) == 0 || !isCompressed(files(t, h)[0]) {
+		batch := make([]event.Event, 100)
+		for i := range batch {
+			batch[i] = event.Event{Type: pick(r, some.types), StreamID: pick(r, some.streams), Actor: pick(r, some.actors), CorrelationID: pick(r, some.runs),
+				Timestamp: 1_760_000_000_000 + r.Int64N(1_000_000), Payload: fmt.Appendf(nil, `{"text":%q}`, strings.Repeat("x", 20<<10))}
+		}
+		rs, err := h.Client.AppendBatch(t.Context(), batch)
+		require.NoError(t, err)
+		all = append(all, rs...)
+	}
+	check := func() {
+		t.Helper()
+		for range 20 {
+			f := randomFilter(r, all[len(all)-1].Seq)
+			require.Equal(t, matching(all, f), ask(t, h.Client, f), "%+v", f)
+		}
+	}
+	check()
+	h.Restart(t)
+	check()
+	found, err := blocks.CheckFile(files(t, h)[0])
+	require.NoError(t, err)
+	require.Empty(t, found.Bad)
+	require.Greater(t, found.Last, event.Sequence(300))
+	require.Empty(t, h.Broker.Damage().Found)
+	require.Zero(t, h.Broker.Indexed())
 }

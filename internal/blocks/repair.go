@@ -136,13 +136,37 @@ func (r *repair) read(dir string) error {
 		}
 		// The engine's notes of what it gave up are left out too: it would give that up
 		// again.
-		b.changed = whole != f.Size
+		size, err := sizeOf(f)
+		if err != nil {
+			return err
+		}
+		b.changed = whole != size
 		r.blocks = append(r.blocks, b)
 	}
 	if len(r.blocks) == 0 {
 		r.blocks = []*rewritten{{File: File{Index: 1, Path: filepath.Join(dir, "1.blk")}}}
 	}
 	return nil
+}
+
+// sizeOf is how many bytes a block's records have when all is well. (A block that the engine
+// has compressed is written as it was before, where it must be written.)
+func sizeOf(f File) (int64, error) {
+	file, err := os.Open(f.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	data, why, ok, err := decompressed(file)
+	switch {
+	case err != nil:
+		return 0, err
+	case why != "":
+		return -1, nil
+	case ok:
+		return int64(len(data)), nil
+	}
+	return f.Size, nil
 }
 
 // readCopies reads the copies <n>.blk.<when>.
@@ -180,7 +204,7 @@ func (r *repair) putRight(f File, bad []Stretch, into map[event.Sequence]kept) e
 	if len(bad) == 0 {
 		return nil
 	}
-	data, err := os.ReadFile(f.Path)
+	data, err := contents(f.Path)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"hash"
 	"io"
 	"os"
+
+	"github.com/klauspost/compress/s2"
 )
 
 // Stretch is a part of a block file in which no record can be read.
@@ -28,6 +30,16 @@ func Walk(path string, index uint32, record func(off int64, raw []byte, r Record
 		return nil, err
 	}
 	defer f.Close()
+	if data, why, ok, err := decompressed(f); err != nil || ok {
+		if err != nil {
+			return nil, err
+		}
+		bad, err := walkDamaged(data, 0, index, record)
+		if why != "" && err == nil { // what follows cannot be read at all
+			bad = append(bad, Stretch{Off: int64(len(data)), End: mostLen, Why: why})
+		}
+		return bad, err
+	}
 	off, whole, err := walkWhole(f, index, 0, record)
 	if err != nil || whole {
 		return nil, err
@@ -37,6 +49,52 @@ func Walk(path string, index uint32, record func(off int64, raw []byte, r Record
 		return nil, err
 	}
 	return walkDamaged(rest, off, index, record)
+}
+
+// compressed is how a block begins that the engine has compressed once it was full, which
+// it does to a stream with S2 compression: that, how long it was, an S2 stream of all but
+// the last checksum, and that (nats-server v2.15.2, filestore.go, CompressionInfo).
+var compressed = []byte{'c', 'm', 'p', 1}
+
+// decompressed gives what a compressed block holds, as far as that can be read, and why not
+// all of it can; ok is false for a block that is not compressed. The places that Walk gives
+// are in there.
+func decompressed(f *os.File) (data []byte, why string, ok bool, err error) {
+	head := make([]byte, len(compressed))
+	if _, err := f.ReadAt(head, 0); err != nil || !bytes.Equal(head, compressed) {
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return nil, "", false, err
+	}
+	raw, err := io.ReadAll(io.NewSectionReader(f, int64(len(head)), 1<<62))
+	if err != nil {
+		return nil, "", true, err
+	}
+	_, n := binary.Uvarint(raw)
+	if n <= 0 || len(raw) < n+sumLen {
+		return nil, "a compressed block is cut off", true, nil
+	}
+	body, sum := raw[n:len(raw)-sumLen], raw[len(raw)-sumLen:]
+	data, err = io.ReadAll(io.LimitReader(s2.NewReader(bytes.NewReader(body)), mostLen))
+	if err != nil {
+		return data, "a compressed block cannot be decompressed: " + err.Error(), true, nil
+	}
+	return append(data, sum...), "", true, nil
+}
+
+// contents is a block file as Walk tells of it.
+func contents(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, _, ok, err := decompressed(f)
+	if err != nil || ok {
+		return data, err
+	}
+	return io.ReadAll(f)
 }
 
 // ErrChanged is a block file that no longer holds what was read of it before.
