@@ -59,22 +59,8 @@ func Decode(line []byte) (Event, error) {
 // fields. Seq stays 0. A body must be one line, since the mirror's lines are made
 // of it.
 func DecodeBody(body []byte) (Recorded, error) {
-	var s stored
-	if s.scan(body) {
-		return s.recorded(body), nil
-	}
-	return decodeBody(body)
-}
-
-// CheckBody is DecodeBody for who needs of the event only that it is one, and its
-// place: the type and the stream_id, which may lie in body itself.
-func CheckBody(body []byte) (typ, streamID []byte, err error) {
-	var s stored
-	if s.scan(body) {
-		return s.typ.of(body), s.stream.of(body), nil
-	}
-	r, err := decodeBody(body)
-	return []byte(r.Type), []byte(r.StreamID), err
+	s, err := ScanBody(body)
+	return s.Event(), err
 }
 
 // decodeBody is DecodeBody without the shortcut.

@@ -6,14 +6,57 @@ import (
 	"unicode/utf8"
 )
 
-// stored is a body as AppendBody nearly always writes it, taken apart in one pass:
-// members in their order, no escapes in the strings before the payload, no Extra, no
-// space between members. Each span begins and ends in the body.
+// Stored is the body of a stored event, checked but not made into an event yet: who
+// needs only to know that it is one, or whether it is wanted, saves the memory.
+type Stored struct {
+	body  []byte
+	parts parts
+	event *Recorded // instead of body and parts, where scan could not take it
+}
+
+// ScanBody is DecodeBody up to there. The body must not change while s is used.
+func ScanBody(body []byte) (s Stored, err error) {
+	if s.parts.scan(body) {
+		s.body = body
+		return s, nil
+	}
+	r, err := decodeBody(body)
+	s.event = &r
+	return s, err
+}
+
+// Type is the event's type; it may lie in the body.
+func (s *Stored) Type() []byte {
+	if s.event != nil {
+		return []byte(s.event.Type)
+	}
+	return s.parts.typ.of(s.body)
+}
+
+// StreamID is the event's stream_id; it may lie in the body.
+func (s *Stored) StreamID() []byte {
+	if s.event != nil {
+		return []byte(s.event.StreamID)
+	}
+	return s.parts.stream.of(s.body)
+}
+
+// Event makes the event, which shares no memory with the body.
+func (s *Stored) Event() Recorded {
+	if s.event != nil {
+		return *s.event
+	}
+	return s.parts.recorded(s.body)
+}
+
+// parts are those of a body as AppendBody nearly always writes it, taken apart in one
+// pass: members in their order, no escapes in the strings before the payload, no Extra,
+// no space between members. Each span begins and ends in the body.
 //
 // It is a shortcut and decides nothing: what scan takes is what decode would have
 // taken, with the same fields (FuzzDecodeBody holds the two together), and all else is
 // left to decode, which also finds the words for what is wrong.
-type stored struct {
+type parts struct {
 	id, typ, stream, causation, correlation, actor span
 	timestamp                                      int64
 	payload, metadata                              span
@@ -34,7 +77,7 @@ func (s span) in(text string, at int) string {
 }
 
 // scan takes b apart, and reports whether it could.
-func (s *stored) scan(b []byte) bool {
+func (s *parts) scan(b []byte) bool {
 	if !oneLine(b) || !utf8.Valid(b) {
 		return false
 	}
@@ -66,7 +109,7 @@ func (s *stored) scan(b []byte) bool {
 // recorded makes the event of b, which scan took apart. Its strings share one copy of
 // the members before the payload, and its raw values one of what follows: two pieces
 // of memory instead of one a field, of which none is b's.
-func (s *stored) recorded(b []byte) Recorded {
+func (s *parts) recorded(b []byte) Recorded {
 	r := Recorded{Imported: s.imported}
 	head, at := string(b[s.id.from:s.actor.to]), s.id.from
 	r.ID, r.Type, r.StreamID = s.id.in(head, at), s.typ.in(head, at), s.stream.in(head, at)

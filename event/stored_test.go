@@ -12,19 +12,20 @@ import (
 	"pgregory.net/rapid"
 )
 
-// requireSame holds DecodeBody and CheckBody to what decodeBody says, which does not
+// requireSame holds DecodeBody and ScanBody to what decodeBody says, which does not
 // know the shortcut.
 func requireSame(t require.TestingT, body []byte) {
 	before := string(body)
 	want, wantErr := decodeBody(body)
 	got, err := DecodeBody(body)
-	typ, stream, checkErr := CheckBody(body)
+	s, scanErr := ScanBody(body)
 	require.Equal(t, wantErr, err, "%q", before)
-	require.Equal(t, wantErr, checkErr, "%q", before)
+	require.Equal(t, wantErr, scanErr, "%q", before)
 	require.Equal(t, want, got, "%q", before)
 	if err == nil {
-		require.Equal(t, want.Type, string(typ), "%q", before)
-		require.Equal(t, want.StreamID, string(stream), "%q", before)
+		require.Equal(t, want.Type, string(s.Type()), "%q", before)
+		require.Equal(t, want.StreamID, string(s.StreamID()), "%q", before)
+		require.Equal(t, want, s.Event(), "%q", before)
 	}
 	clear(body)
 	require.Equal(t, want, got, "the event of %q shares its memory", before)
@@ -135,15 +136,16 @@ func TestShortcutIsTaken(t *testing.T) {
 	caused.CausationID = NewID()
 	told.Metadata = json.RawMessage(`{"m":1}`)
 	for _, r := range []Recorded{{Event: e}, {Event: caused}, {Event: told}, {Event: told, Guard: "guards.checkpoint.cp_1", Imported: true}} {
-		var s stored
 		body := r.AppendBody(nil)
-		require.True(t, s.scan(body), "%s", body)
-		require.Equal(t, r, s.recorded(body))
+		s, err := ScanBody(body)
+		require.NoError(t, err)
+		require.Nil(t, s.event, "%s", body)
+		require.Equal(t, r, s.Event())
 	}
 	body := Recorded{Event: e}.AppendBody(nil)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		if _, _, err := CheckBody(body); err != nil {
-			panic(err)
+		if s, err := ScanBody(body); err != nil || len(s.Type()) == 0 || len(s.StreamID()) == 0 {
+			panic("the body is not taken")
 		}
 	}))
 }

@@ -104,31 +104,41 @@ func SizeAtMost(r *event.Recorded) int {
 // stream_id give: a message that somebody wrote by hand to another place is not
 // an event.
 func Decode(subject string, body []byte, seq event.Sequence) (event.Recorded, error) {
-	r, err := event.DecodeBody(body)
+	s, err := event.ScanBody(body)
+	if err == nil {
+		err = checkSubject(subject, &s)
+	}
 	if err != nil {
 		return event.Recorded{}, &DecodeError{seq, subject, err}
 	}
-	if !isEventSubject(subject, r.Type, r.StreamID) {
-		return event.Recorded{}, &DecodeError{seq, subject, &event.InvalidError{
-			Field: "subject", Value: subject, Rule: "must be " + EventSubject(r.Type, r.StreamID) + " for this type and stream_id"}}
-	}
+	r := s.Event()
 	r.Seq = seq
 	return r, nil
 }
 
 // Check gives the error that Decode would give, at less cost.
 func Check(subject string, body []byte, seq event.Sequence) error {
-	typ, streamID, err := event.CheckBody(body)
-	if err == nil && isEventSubject(subject, typ, streamID) {
-		return nil
+	s, err := event.ScanBody(body)
+	if err == nil {
+		err = checkSubject(subject, &s)
 	}
-	_, err = Decode(subject, body, seq)
-	return err
+	if err != nil {
+		return &DecodeError{seq, subject, err}
+	}
+	return nil
+}
+
+func checkSubject(subject string, s *event.Stored) error {
+	if typ, streamID := s.Type(), s.StreamID(); !isEventSubject(subject, typ, streamID) {
+		return &event.InvalidError{Field: "subject", Value: subject,
+			Rule: "must be " + EventSubject(string(typ), string(streamID)) + " for this type and stream_id"}
+	}
+	return nil
 }
 
 // isEventSubject reports whether subject is EventSubject(typ, streamID), which it need
 // not compose where the stream's token is the stream_id itself.
-func isEventSubject[T string | []byte](subject string, typ, streamID T) bool {
+func isEventSubject(subject string, typ, streamID []byte) bool {
 	const head = len(Events) + 1
 	at := head + len(typ) + 1
 	if len(subject) != at+len(streamID) {
