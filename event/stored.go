@@ -7,7 +7,7 @@ import (
 )
 
 // Stored is the body of a stored event, checked but not made into an event yet: who
-// needs only to know that it is one, or whether it is wanted, saves the memory.
+// needs only to know that it is one saves the memory.
 type Stored struct {
 	body  []byte
 	parts parts

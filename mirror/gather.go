@@ -13,7 +13,7 @@ import (
 
 const (
 	// batchBytes ends a batch: it holds less than this before its last line.
-	batchBytes = 1 << 20
+	batchBytes = 2 << 20
 	// batchTime is the longest that a line waits for others while more are coming.
 	batchTime = 20 * time.Millisecond
 	// batchPause is the least time between two batches while the mirror keeps up:
@@ -35,6 +35,8 @@ type batch struct {
 	pending  uint64         // messages that the Log held beyond at
 	setAside uint64         // messages that make no line, and are no guards
 	moved    bool           // at was set
+
+	same chan error // of a full batch: whether the Log is still the one that it was read from
 }
 
 // gather turns the Log into lines while the writer syncs the batch before: one
@@ -45,6 +47,8 @@ type gather struct {
 	sum   *chainer
 	at    event.Sequence // only the filling goroutine's, as sum and chain
 	chain chain
+	ask   func(context.Context, event.Sequence) error // the runner's sameLog; nil in a benchmark
+	asked sync.WaitGroup
 
 	wake chan struct{} // to the writer: a first line, a full batch, the tail of the Log, the end
 	room chan struct{} // from the writer: the batch was taken
@@ -65,6 +69,7 @@ func newGather(cfg Config, at event.Sequence, c chain) *gather {
 
 // run fills until ctx ends, the Log cannot be read, or a gap in it was met.
 func (g *gather) run(ctx context.Context) {
+	defer g.asked.Wait()
 	err := g.fill(ctx)
 	g.mu.Lock()
 	g.ended, g.err = true, err
@@ -121,7 +126,13 @@ func (g *gather) add(ctx context.Context, m client.Message) error {
 	if isLine {
 		g.line(b, m)
 	}
-	if b.lines == 1 && isLine || b.pending == 0 || len(b.data) >= g.cfg.batchBytes {
+	full := len(b.data) >= g.cfg.batchBytes
+	if full && g.ask != nil { // nothing is added to it any more
+		same, at := make(chan error, 1), b.at
+		b.same = same
+		g.asked.Go(func() { same <- g.ask(ctx, at) })
+	}
+	if b.lines == 1 && isLine || b.pending == 0 || full {
 		signal(g.wake)
 	}
 	return nil

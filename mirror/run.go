@@ -87,6 +87,7 @@ func (r *runner) resume(ctx, hard context.Context) error {
 	r.cfg.Progress(r.progress)
 
 	r.g = newGather(r.cfg, at, c)
+	r.g.ask = r.sameLog
 	filling, stopFilling := context.WithCancel(hard)
 	done := make(chan struct{})
 	go func() { defer close(done); r.g.run(filling) }()
@@ -122,7 +123,7 @@ func (r *runner) loop(ctx, hard context.Context) error {
 		wait := r.until(b)
 		switch {
 		case b.lines == 0 && checking:
-			err = errors.Join(err, r.sameLog(hard, nil))
+			err = errors.Join(err, r.sameWhileIdle(hard))
 		case !b.moved:
 		case b.lines == 0 || last || wait <= 0:
 			if failed := r.flush(hard); failed != nil {
@@ -169,7 +170,7 @@ func (r *runner) until(b batch) time.Duration {
 func (r *runner) flush(ctx context.Context) error {
 	b := r.g.take()
 	if b.lines > 0 {
-		if err := r.sameLog(ctx, b); err != nil {
+		if err := r.asked(ctx, b); err != nil {
 			return err
 		}
 		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
@@ -213,22 +214,37 @@ func (r *runner) failed(b *batch, err error) {
 	r.cfg.Progress(r.progress)
 }
 
-// sameLog makes sure, after b (nil while idle) was read, that the Log is the one
-// that was resumed from: made at the same time, and not shorter than what was
-// read. It returns errReplaced if there is doubt.
-func (r *runner) sameLog(ctx context.Context, b *batch) error {
-	at := r.progress.Seq
-	if b != nil {
-		at = b.at
-	} else {
-		brief, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		ctx = brief
+// asked is sameLog for a batch. A full one was asked about when it became full, while
+// the one before it was written: an answer takes as long as a write.
+func (r *runner) asked(ctx context.Context, b *batch) error {
+	if b.same == nil {
+		return r.sameLog(ctx, b.at)
 	}
+	select {
+	case err := <-b.same:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sameWhileIdle is sameLog while there is no batch.
+func (r *runner) sameWhileIdle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := r.sameLog(ctx, r.progress.Seq)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, errReplaced) {
+		return nil // the Log is away for the moment: nothing is written either
+	}
+	return err
+}
+
+// sameLog makes sure, after what is up to at was read, that the Log is the one that was
+// resumed from: made at the same time, and not shorter than what was read. It returns
+// errReplaced if there is doubt.
+func (r *runner) sameLog(ctx context.Context, at event.Sequence) error {
 	st, err := r.cfg.Client.State(ctx)
 	switch {
-	case err != nil && b == nil && ctx.Err() != nil:
-		return nil // the Log is away for the moment: nothing is written either
 	case err != nil:
 		return err
 	case st.Created.Equal(r.created) && st.Last >= at:

@@ -114,6 +114,9 @@ func (w *writer) write(b *batch) error {
 		// this fails too, the next call does it.
 		return errors.Join(err, w.repair())
 	}
+	if len(b.data) >= w.cfg.batchBytes {
+		letGo(w.file, w.synced, int64(len(b.data)))
+	}
 	w.dirty = false
 	w.synced += int64(len(b.data))
 	w.day = day(w.cfg.now())
