@@ -13,7 +13,7 @@ import (
 
 const (
 	// batchBytes ends a batch: it holds less than this before its last line.
-	batchBytes = 2 << 20
+	batchBytes = 1 << 20
 	// batchTime is the longest that a line waits for others while more are coming.
 	batchTime = 20 * time.Millisecond
 	// batchPause is the least time between two batches while the mirror keeps up:

@@ -91,6 +91,16 @@ func EncodeFound(f Found, body []byte) *nats.Msg {
 	return m
 }
 
+// count is how many messages an answer's body begins.
+func count(b []byte) (n int) {
+	for len(b) >= storedHead {
+		size := uint64(storedHead) + uint64(binary.LittleEndian.Uint16(b[16:])) + uint64(binary.LittleEndian.Uint32(b[18:])) + uint64(binary.LittleEndian.Uint32(b[22:]))
+		b = b[min(size, uint64(len(b))):]
+		n++
+	}
+	return n
+}
+
 var errFound = errors.New("wire: the host's answer to a find cannot be read")
 
 // DecodeFound reads an answer. Its messages' parts are the body's.
@@ -100,6 +110,7 @@ func DecodeFound(m *nats.Msg) (Found, error) {
 		return Found{}, fmt.Errorf("%w: %w", errFound, err)
 	}
 	f := Found{Through: event.Sequence(through), More: m.Header.Get(headerMore) != "", Node: m.Header.Get(headerNode)}
+	f.Messages = make([]Stored, 0, count(m.Data))
 	for b := m.Data; len(b) > 0; {
 		if len(b) < storedHead {
 			return Found{}, errFound
