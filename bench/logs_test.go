@@ -60,7 +60,7 @@ func indexed(b testing.TB, h *Host) {
 }
 
 // benchmarkIndex measures how long a host needs for an index of all that there is, beside
-// whatever else it does: it takes half of one core for it.
+// whatever else it does: it takes a quarter of one core for it.
 func benchmarkIndex(b *testing.B, dir string, n int) {
 	host := filepath.Join(dir, durablestream.HostDir)
 	made := filepath.Join(host, broker.StoreDir, broker.IndexDir)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -99,7 +100,10 @@ func (f *finder) search(a *answering, full *chain) error {
 		}
 		places, err := x.Find(a.want, a.q.After, a.until)
 		if err != nil {
-			_ = os.Remove(index.Path(f.dir, x.Block())) // so that it is made again
+			if errors.Is(err, index.ErrDamaged) {
+				_ = os.Remove(index.Path(f.dir, x.Block())) // so that it is made again
+			}
+			f.again.Store(true)
 			return err
 		}
 		if a.More, err = a.bring(file, places, min(x.Last(), a.until)); err != nil || a.More {

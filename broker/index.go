@@ -39,6 +39,9 @@ type finder struct {
 	blocks string // their directory
 	dir    string // of the indexes
 	full   atomic.Pointer[chain]
+	seen   blocks.File          // the newest one, at the last round
+	looked time.Time            // when the last round was
+	again  atomic.Bool          // an index cannot be read
 	failed map[uint32]time.Time // when a block could not be indexed
 	asking chan *nats.Msg
 
@@ -66,7 +69,9 @@ func (c *chain) end() event.Sequence {
 }
 
 const (
-	indexTick  = time.Second
+	indexTick = time.Second
+	// indexLook is how often all is looked at while nothing is written.
+	indexLook  = 10 * time.Second
 	indexRetry = time.Minute // after a block that could not be indexed
 )
 
@@ -115,9 +120,20 @@ func (f *finder) round(build bool) {
 	if err != nil || len(files) == 0 {
 		return
 	}
+	if newest := files[len(files)-1]; newest != f.seen || f.again.Swap(false) || time.Since(f.looked) > indexLook {
+		f.seen, f.looked = newest, time.Now()
+		if whole := f.take(files, build); !whole || !build {
+			f.again.Store(true)
+		}
+	}
+}
+
+// take reports whether all that is full is indexed.
+func (f *finder) take(files []blocks.File, build bool) bool {
 	was, now := f.full.Load(), &chain{begins: blocks.Begins(f.blocks)}
+	var err error
 	if now.made, err = made(f.blocks); err != nil {
-		return // the engine is making the Log
+		return false // the engine is making the Log
 	}
 	known := map[uint32]*index.Index{}
 	for _, x := range was.blocks {
@@ -140,6 +156,7 @@ func (f *finder) round(build bool) {
 	if build {
 		f.tidy(files)
 	}
+	return newest.Path != ""
 }
 
 // made is when the Log was made, in Unix ns.
@@ -159,7 +176,7 @@ func (f *finder) indexOf(file blocks.File, log int64, known *index.Index, build 
 		return nil, err
 	}
 	of := index.Source{Log: log, Size: info.Size(), Mod: info.ModTime().UnixNano()}
-	if known != nil && known.Of() == of {
+	if known != nil && known.Of() == of && known.There() {
 		return known, nil
 	}
 	x, err := index.Open(f.dir, file.Index, of)
@@ -169,8 +186,8 @@ func (f *finder) indexOf(file blocks.File, log int64, known *index.Index, build 
 	return x, err
 }
 
-// build makes an index file, and rests for as long as that took, since agents wait for
-// what they append.
+// build makes an index file, and rests for thrice as long as that took, since agents wait
+// for what they append.
 func (f *finder) build(file blocks.File, of index.Source) (*index.Index, error) {
 	if at, ok := f.failed[file.Index]; ok && time.Since(at) < indexRetry {
 		return nil, index.ErrNotWhole
@@ -201,7 +218,7 @@ func (f *finder) build(file blocks.File, of index.Source) (*index.Index, error) 
 		return nil, err
 	}
 	delete(f.failed, file.Index)
-	rest := time.NewTimer(time.Since(begun))
+	rest := time.NewTimer(3 * time.Since(begun))
 	defer rest.Stop()
 	select {
 	case <-f.ctx.Done():
@@ -231,6 +248,7 @@ func (f *finder) extend() {
 	if err := f.newest.Extend(); err != nil {
 		f.b.cfg.Logger.Debug("the newest block is left to the engine to search", "err", err)
 		f.newest = nil // until the next round
+		f.again.Store(true)
 	}
 }
 

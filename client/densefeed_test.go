@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,4 +52,40 @@ func TestDenseFeedBringsTheSame(t *testing.T) {
 	r, err := h.Client.Resume(t.Context())
 	require.NoError(t, err)
 	require.Len(t, r.ActiveIntents, 400)
+}
+
+// One that loses its connection, and goes on when the host has an index, brings no more
+// than what was asked for.
+func TestDenseFeedGoesOnByTheIndex(t *testing.T) {
+	t.Parallel()
+	brokertest.OnlyOurs(t, "the index is a host's of ours")
+	h := brokertest.Start(t)
+	text := strings.Repeat("x", 8000)
+	const n = 2000
+	for range n / 400 {
+		var events []event.Event
+		for range 400 {
+			events = append(events,
+				event.Event{Type: "task.other", StreamID: "s", Actor: "a", Payload: fmt.Appendf(nil, `{"t":%q}`, text)},
+				event.Event{Type: event.AgentSpawned, StreamID: "s", Actor: "agent", Payload: fmt.Appendf(nil, `{"id":%q}`, event.NewID())})
+		}
+		for len(events) > 0 {
+			_, err := h.Client.AppendBatch(t.Context(), events[:400])
+			require.NoError(t, err)
+			events = events[400:]
+		}
+	}
+	until, err := h.Client.Position(t.Context())
+	require.NoError(t, err)
+	cfg := client.FeedConfig{Subjects: []string{"events." + event.AgentSpawned + ".*", wire.GuardKind(wire.GuardIntent)}, Until: until}.Scattered().PlainAtFirst()
+	got := 0
+	for m, err := range h.Client.Feed(t.Context(), cfg) {
+		require.NoError(t, err)
+		require.True(t, wire.InSubjects(cfg.Subjects, m.Subject), m.Subject)
+		if got++; got == 3 {
+			indexed(t, h)
+			h.Restart(t)
+		}
+	}
+	require.Equal(t, 2*n, got)
 }

@@ -34,3 +34,9 @@ func (cfg FeedConfig) Plain() FeedConfig {
 	cfg.plain = true
 	return cfg
 }
+
+// PlainAtFirst makes it so until the feed begins anew.
+func (cfg FeedConfig) PlainAtFirst() FeedConfig {
+	cfg.first = true
+	return cfg
+}

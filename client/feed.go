@@ -32,8 +32,8 @@ type FeedConfig struct {
 	scattered bool
 	// where lets the host leave out more than Subjects do.
 	where where
-	// plain: the host is not asked.
-	plain bool
+	// plain: the host is not asked; first: until the feed begins anew.
+	plain, first bool
 }
 
 // Message is one stored message as it is.
@@ -155,6 +155,9 @@ type feed struct {
 func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done bool, err error) {
 	if f.cfg.Until != 0 && f.at >= f.cfg.Until {
 		return true, nil
+	}
+	if f.cfg.first {
+		f.plain = !f.begun
 	}
 	life := f.c.conn.current()
 	if err := f.sameLog(ctx); err != nil {

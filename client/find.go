@@ -92,7 +92,16 @@ func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error 
 func (f *feed) everything() bool {
 	w := f.cfg.where
 	w.limit = 0
-	return len(f.cfg.Subjects) == 0 && w == where{}
+	return len(f.wants()) == 0 && w == where{}
+}
+
+// wants are the subjects that the feed brings; none: all. One that reads everything to find
+// them (see dense) needs not.
+func (f *feed) wants() []string {
+	if f.only != nil {
+		return f.only
+	}
+	return f.cfg.Subjects
 }
 
 type found struct {
@@ -103,7 +112,7 @@ type found struct {
 func (f *feed) question(after event.Sequence) wire.Find {
 	w := f.cfg.where
 	return wire.Find{
-		Log: f.c.created.UnixNano(), After: after, Until: f.cfg.Until, Subjects: f.cfg.Subjects,
+		Log: f.c.created.UnixNano(), After: after, Until: f.cfg.Until, Subjects: f.wants(),
 		Actor: w.actor, Correlation: w.correlation, Since: w.since, Before: w.until, Limit: w.limit, NoHeaders: f.cfg.NoHeaders,
 	}
 }

@@ -201,10 +201,19 @@ func TestQueriesByTheIndex(t *testing.T) {
 	}
 	require.NoError(t, os.RemoveAll(dir))
 	check("without an index", 20)
-	h.Restart(t)
-	check("without an index, after a restart", 20)
-	indexed(t, h)
+	madeAnew := func() bool {
+		again, err := filepath.Glob(filepath.Join(dir, "*.idx"))
+		return err == nil && len(again) == len(made)
+	}
+	require.Eventually(t, madeAnew, 30*time.Second, 10*time.Millisecond, "it is made anew while the host runs")
 	check("with one that was made anew", 50)
+	h.Stop(t)
+	require.NoError(t, os.RemoveAll(dir))
+	h.Boot(t)
+	require.Eventually(t, func() bool { _, err := h.Client.Position(t.Context()); return err == nil }, 10*time.Second, time.Millisecond)
+	check("without an index, after a restart", 20)
+	require.Eventually(t, madeAnew, 30*time.Second, 10*time.Millisecond)
+	check("with one that was made anew, after a restart", 20)
 }
 
 // A block that is not as it was indexed is read by the engine, and damage in it is told.

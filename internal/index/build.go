@@ -201,7 +201,7 @@ func (g *Growing) encode() []byte {
 		return s
 	}
 	g.Places, g.Times, g.Kinds, g.Terms = place(g.offs), place(g.stamps), place(kinds), place(terms)
-	g.Lists = at
+	g.Lists, g.Total = at, at+uint32(len(lists))
 	var h bytes.Buffer
 	if err := binary.Write(&h, binary.LittleEndian, g.head); err != nil {
 		panic(err) // only for what has no fixed size

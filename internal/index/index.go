@@ -39,7 +39,7 @@ import (
 )
 
 const (
-	magic   = "DSINDEX1"
+	magic   = "DSINDEX2"
 	suffix  = ".idx"
 	timeNil = math.MinInt64
 )
@@ -69,7 +69,7 @@ type head struct {
 	Records                     uint32
 	MinTime, MaxTime            int64 // of its events; none: Min is the greater one
 	Places, Times, Kinds, Terms section
-	Lists                       uint32 // where they begin
+	Lists, Total                uint32 // where the lists begin, and end
 }
 
 var (
@@ -100,7 +100,14 @@ func (h *head) Block() uint32 { return h.Number }
 // Of is the block as it was when the index was made.
 func (h *head) Of() Source { return h.Source }
 
-var errDamaged = errors.New("an index is damaged")
+// ErrDamaged is an index of which a part has another checksum than it had.
+var ErrDamaged = errors.New("an index is damaged")
+
+// There reports that the index's file is there, as long as it was.
+func (x *Index) There() bool {
+	info, err := os.Stat(x.path)
+	return err == nil && info.Size() == int64(x.Total)
+}
 
 // Open reads the head of a block's index. It is an error that it is of another block than
 // want, or damaged.
@@ -117,7 +124,7 @@ func Open(dir string, block uint32, want Source) (*Index, error) {
 	}
 	rest := raw[len(magic)+4:]
 	if string(raw[:len(magic)]) != magic || crc32.Checksum(rest, castagnoli) != binary.LittleEndian.Uint32(raw[len(magic):]) {
-		return nil, fmt.Errorf("%s: %w", x.path, errDamaged)
+		return nil, fmt.Errorf("%s: %w", x.path, ErrDamaged)
 	}
 	if err := binary.Read(bytes.NewReader(rest), binary.LittleEndian, &x.head); err != nil {
 		return nil, err
@@ -159,7 +166,7 @@ func (r *reader) section(s section) ([]byte, error) {
 		return nil, err
 	}
 	if crc32.Checksum(b, castagnoli) != s.Sum {
-		return nil, fmt.Errorf("%s: %w", r.path, errDamaged)
+		return nil, fmt.Errorf("%s: %w", r.path, ErrDamaged)
 	}
 	return b, nil
 }
@@ -171,7 +178,7 @@ func (r *reader) list(off, length uint32) ([]uint32, error) {
 		return nil, err
 	}
 	if length < 4 || crc32.Checksum(b[4:], castagnoli) != binary.LittleEndian.Uint32(b) {
-		return nil, fmt.Errorf("%s: %w", r.path, errDamaged)
+		return nil, fmt.Errorf("%s: %w", r.path, ErrDamaged)
 	}
 	return numbers(b[4:], r.Records)
 }
@@ -182,7 +189,7 @@ func numbers(b []byte, records uint32) ([]uint32, error) {
 	for at := uint64(0); len(b) > 0; {
 		step, n := binary.Uvarint(b)
 		if n <= 0 || at+step >= uint64(records) {
-			return nil, errDamaged
+			return nil, ErrDamaged
 		}
 		at += step
 		out = append(out, uint32(at))
