@@ -60,7 +60,7 @@ func TestDenseFeedGoesOnByTheIndex(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the index is a host's of ours")
 	h := brokertest.Start(t)
-	text := strings.Repeat("x", 8000)
+	text := strings.Repeat("x", 24_000) // more than is fetched at once
 	const n = 2000
 	for range n / 400 {
 		var events []event.Event

@@ -76,9 +76,9 @@ func decompressed(f *os.File) (data []byte, why string, ok bool, err error) {
 		return nil, "a compressed block is cut off", true, nil
 	}
 	body, sum := raw[n:len(raw)-sumLen], raw[len(raw)-sumLen:]
-	data, err = io.ReadAll(io.LimitReader(s2.NewReader(bytes.NewReader(body)), mostLen))
-	if err != nil {
-		return data, "a compressed block cannot be decompressed: " + err.Error(), true, nil
+	data, bad := io.ReadAll(io.LimitReader(s2.NewReader(bytes.NewReader(body)), mostLen))
+	if bad != nil {
+		return data, "a compressed block cannot be decompressed: " + bad.Error(), true, nil
 	}
 	return append(data, sum...), "", true, nil
 }
