@@ -76,11 +76,19 @@ func decompressed(f *os.File) (data []byte, why string, ok bool, err error) {
 		return nil, "a compressed block is cut off", true, nil
 	}
 	body, sum := raw[n:len(raw)-sumLen], raw[len(raw)-sumLen:]
-	data, bad := io.ReadAll(io.LimitReader(s2.NewReader(bytes.NewReader(body)), mostLen))
-	if bad != nil {
-		return data, "a compressed block cannot be decompressed: " + bad.Error(), true, nil
+	if data, why = inflate(body); why == "" {
+		data = append(data, sum...)
 	}
-	return append(data, sum...), "", true, nil
+	return data, why, true, nil
+}
+
+// inflate decompresses as much as there is, and says why not all.
+func inflate(body []byte) (data []byte, why string) {
+	data, err := io.ReadAll(io.LimitReader(s2.NewReader(bytes.NewReader(body)), mostLen))
+	if err != nil {
+		why = "a compressed block cannot be decompressed: " + err.Error()
+	}
+	return data, why
 }
 
 // contents is a block file as Walk tells of it.
