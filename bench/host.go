@@ -65,8 +65,12 @@ func Join(ctx context.Context, t client.Target) (*client.Client, *Bare, []*nats.
 	return c, b, conns, nil
 }
 
-// Stop ends all of it.
+// Stop ends all of it. Where there is no host, as after a Start that failed, it does
+// nothing.
 func (h *Host) Stop(ctx context.Context) error {
+	if h == nil {
+		return nil
+	}
 	if h.Client != nil {
 		h.Client.Close()
 	}

@@ -16,7 +16,7 @@ type Report struct {
 	Append   Times  `json:"append_ms"`
 	Bare     Times  `json:"bare_publish_ms"` // the engine without our client
 	Heard    Times  `json:"heard_ms"`        // from the beginning of an append to its subscriber
-	InFlight []Rate `json:"in_flight"`       // appends a second through one client
+	InFlight []Rate `json:"in_flight"`       // appends a second through one client, first with one at a time
 	Batch    Rate   `json:"batch"`           // events a second in batches
 	CatchUp  Rate   `json:"catch_up"`        // events a second, read from the first on
 	Start    Times  `json:"start_ms"`        // of a host, with the log that was made here
@@ -38,8 +38,9 @@ func times(m Measured) Times { return Times{ms(m.P(0.5)), ms(m.P(0.99))} }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// Short measures a host in dir, an empty directory on the disk that is meant, for some
-// length, and a little longer. doing hears what is measured at the moment.
+// Short measures a host in dir, an empty directory on the disk that is meant, for about
+// length. doing hears what is measured at the moment. What it has stored stays in dir, the
+// host does not, whatever comes in between.
 func Short(ctx context.Context, dir string, length time.Duration, doing func(what string)) (r Report, err error) {
 	doing("one append at a time")
 	h, err := Start(ctx, filepath.Join(dir, "log"))
@@ -59,6 +60,7 @@ func Short(ctx context.Context, dir string, length time.Duration, doing func(wha
 		return r, err
 	}
 	r.Append, r.Bare, r.Fsync = times(one[0]), times(one[1]), times(one[2])
+	r.InFlight = append(r.InFlight, Rate{1, one[0].Rate()})
 
 	doing("a subscriber")
 	heard, err := live(ctx, h, length/20)

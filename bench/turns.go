@@ -85,7 +85,7 @@ func Alternate(ctx context.Context, t Turns, sides ...Side) ([]Measured, error) 
 	return out, nil
 }
 
-// Turn calls a side's Op from so many goroutines until the time is over.
+// Turn calls a side's Op from so many goroutines until the time is over, or ctx.
 func Turn(ctx context.Context, d time.Duration, inFlight int, s Side) (Measured, error) {
 	times := make([][]time.Duration, inFlight)
 	errs := make([]error, inFlight)
@@ -95,7 +95,10 @@ func Turn(ctx context.Context, d time.Duration, inFlight int, s Side) (Measured,
 		all.Go(func() {
 			for first := true; first || time.Since(began) < d; first = false {
 				start := time.Now()
-				if errs[g] = s.Op(ctx); errs[g] != nil {
+				if errs[g] = s.Op(ctx); errs[g] == nil {
+					errs[g] = ctx.Err() // not every Op looks at it
+				}
+				if errs[g] != nil {
 					return
 				}
 				times[g] = append(times[g], time.Since(start))

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,10 +21,11 @@ func benchCommand(o *options) *cobra.Command {
 	length := 10 * time.Second
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure what the log does on this machine and disk, in half a minute",
-		Long: `Hosts a log of its own in a temporary directory beside --dir, on the same disk,
-appends and reads, says in words what came of it, and removes it. The log of the
-project is not touched. It needs some 500 MB of disk for the time that it takes.`,
+		Short: "Measure what the log does on this machine and disk, in some ten seconds",
+		Long: `Hosts a log of its own in a temporary directory in --dir, on the same disk, appends
+and reads, says in words what came of it, and removes it. Where there is no --dir yet, it
+is in the nearest directory above that there is. The log of the project is not touched.
+While it runs it needs up to 50 MB of disk for each second of --for.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("server") {
@@ -38,23 +42,28 @@ project is not touched. It needs some 500 MB of disk for the time that it takes.
 }
 
 func runBench(cmd *cobra.Command, o *options, length time.Duration) (err error) {
-	beside, err := filepath.Abs(o.dir)
+	where, err := nearest(o.dir)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(beside), ".dstream-bench-")
+	// A terminal that is closed ends this program as Ctrl-C does.
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+	defer stop()
+	dir, err := os.MkdirTemp(where, ".dstream-bench-")
 	if err != nil {
 		return fmt.Errorf("cannot make a directory to measure in: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	doing := func(string) {}
 	if words := cmd.ErrOrStderr(); isTerminal(words) {
 		doing = func(what string) { fmt.Fprintf(words, "\r\x1b[Kmeasuring: %s", what) }
 		defer fmt.Fprint(words, "\r\x1b[K")
 	}
 	began := time.Now()
-	r, err := bench.Short(cmd.Context(), dir, length, doing)
-	if cmd.Context().Err() != nil {
+	r, err := bench.Short(ctx, dir, length, doing)
+	if left := os.RemoveAll(dir); left != nil {
+		return errors.Join(err, fmt.Errorf("cannot remove what was measured in, remove it by hand: %w", left))
+	}
+	if ctx.Err() != nil {
 		return errors.New("interrupted: nothing was left behind")
 	}
 	if err != nil {
@@ -64,8 +73,25 @@ func runBench(cmd *cobra.Command, o *options, length time.Duration) (err error) 
 	if o.json {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
 	}
-	sayBench(cmd.OutOrStdout(), filepath.Dir(dir), r, time.Since(began))
+	sayBench(cmd.OutOrStdout(), where, r, time.Since(began))
 	return nil
+}
+
+// nearest is dir, or the nearest directory above it that there is: on the disk that dir
+// is, or will be, on.
+func nearest(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for {
+		_, err := os.Stat(dir)
+		if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+			dir = above
+			continue
+		}
+		return dir, err
+	}
 }
 
 // sayBench tells what the figures mean.
@@ -81,8 +107,11 @@ on the disk, so no append is faster than that fsync.
 		fmt.Fprintf(w, "That is too fast for a disk: %s is in memory, or its disk does not wait for its own cache. What is\nacknowledged here may not outlive a power cut.\n", where)
 	}
 	fmt.Fprintf(w, "A subscriber has the event %s after its append began.\n\n", inMS(r.Heard.P50))
-	fmt.Fprintf(w, "One agent that waits for each append can make %s a second.\n", thousands(1000/r.Append.P50))
 	for _, f := range r.InFlight {
+		if f.N == 1 {
+			fmt.Fprintf(w, "One agent that waits for each append made %s a second.\n", thousands(f.PerSecond))
+			continue
+		}
 		fmt.Fprintf(w, "%3d appends waiting at once: %s a second.\n", f.N, thousands(f.PerSecond))
 	}
 	fmt.Fprintf(w, "Batches of %d: %s events a second. Use them for many events that come at once.\n\n", r.Batch.N, thousands(r.Batch.PerSecond))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,10 +24,55 @@ func TestBenchMeasuresAndLeavesNothing(t *testing.T) {
 	for _, v := range []float64{r.Append.P50, r.Bare.P50, r.Fsync.P50, r.Heard.P50, r.Batch.PerSecond, r.CatchUp.PerSecond, r.Start.P50} {
 		require.Positive(t, v, out.String())
 	}
-	require.Len(t, r.InFlight, 3)
+	require.Len(t, r.InFlight, 4)
+	require.Equal(t, 1, r.InFlight[0].N)
+	for _, f := range r.InFlight {
+		require.Positive(t, f.PerSecond, out.String())
+	}
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// It measures in --dir, which may be a disk of its own, and above it only where it is not
+// there yet.
+func TestBenchMeasuresInDir(t *testing.T) {
+	t.Parallel()
+	there := t.TempDir()
+	for dir, want := range map[string]string{
+		there: there, filepath.Join(there, ".opencode"): there, filepath.Join(there, "a", "b", ".opencode"): there,
+	} {
+		got, err := nearest(dir)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	file := filepath.Join(there, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	var out, errs strings.Builder
+	require.Equal(t, exitFailed, run([]string{"--dir", filepath.Join(file, "x"), "bench"}, strings.NewReader(""), &out, &errs))
+	require.Contains(t, errs.String(), "not a directory")
+}
+
+func TestBenchLeavesNothingWhenItIsEnded(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			cmd, _, words := background(t, dir, "bench", "--for", "1m")
+			require.Eventually(t, func() bool {
+				plain, err := filepath.Glob(filepath.Join(dir, ".dstream-bench-*", "plain"))
+				return err == nil && len(plain) == 1
+			}, 20*time.Second, 2*time.Millisecond, "it does not begin in --dir:\n%v", words)
+			require.NoError(t, cmd.Process.Signal(sig))
+			require.Error(t, cmd.Wait())
+			require.Equal(t, exitFailed, cmd.ProcessState.ExitCode(), words.String())
+			require.Contains(t, words.String(), "interrupted: nothing was left behind")
+			left, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
 }
 
 func TestBenchSaysWhatItMeans(t *testing.T) {
@@ -35,11 +81,12 @@ func TestBenchSaysWhatItMeans(t *testing.T) {
 		var out strings.Builder
 		sayBench(&out, "/home/dev/project", bench.Report{
 			Fsync: bench.Times{P50: fsync}, Append: bench.Times{P50: fsync + 0.05, P99: 20}, Bare: bench.Times{P50: fsync + 0.04},
-			InFlight: []bench.Rate{{N: 8, PerSecond: 12345}}, Batch: bench.Rate{N: 999, PerSecond: 70000},
+			InFlight: []bench.Rate{{N: 1, PerSecond: 3210}, {N: 8, PerSecond: 12345}}, Batch: bench.Rate{N: 999, PerSecond: 70000},
 		}, 12*time.Second)
 		return out.String()
 	}
 	require.Contains(t, say(0.25), "An append takes 0.30 ms (1 in 100 more than 20 ms): your disk's write + fsync is 0.25 ms\nof it, the engine around it 0.04 ms, this program 0.01 ms.")
+	require.Contains(t, say(0.25), "One agent that waits for each append made 3,210 a second.")
 	require.Contains(t, say(0.25), "  8 appends waiting at once: 12,345 a second.")
 	require.NotContains(t, say(0.25), "slow disk")
 	require.Contains(t, say(12), "That is a slow disk")
