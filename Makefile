@@ -71,13 +71,13 @@ races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on thr
 
 # Not in /tmp, which is no disk on many machines.
 BENCHTMP := $(CURDIR)/bin/bench
-bench: ## all measurements of docs/performance.md, each beside its neighbours, in some minutes; BENCH=… picks
+bench: ## all measurements of docs/performance.md, each beside its neighbours, in some minutes; BENCH='…|…' picks
 	@rm -rf $(BENCHTMP) && mkdir -p $(BENCHTMP)
-	TMPDIR=$(BENCHTMP) $(GO) test -run '^$$' -bench $(or $(BENCH),.) -benchtime 1x -timeout 30m ./bench $(if $(BENCH),,| \
-	  TMPDIR=$(BENCHTMP) $(GO) run ./bench/table -write docs/performance.md)
+	TMPDIR=$(BENCHTMP) $(GO) test -run '^$$' -bench '$(or $(value BENCH),.)' -benchtime 1x -timeout 30m ./bench | \
+	  TMPDIR=$(BENCHTMP) $(GO) run ./bench/table $(if $(BENCH),-some,-write docs/performance.md)
 
-bench-compare: ## what changed since BASE=<rev>, by benchstat: COUNT runs of each in turn; BENCH=… picks
-	@GO=$(GO) BENCH='$(or $(BENCH),.)' COUNT=$(or $(COUNT),6) bench/compare.sh '$(BASE)' bin/compare
+bench-compare: ## what changed since BASE=<rev>, by benchstat: COUNT runs of each in turn; BENCH='…|…' picks
+	@GO=$(GO) BENCH='$(or $(value BENCH),.)' COUNT=$(or $(COUNT),6) bench/compare.sh '$(BASE)' bin/compare
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME

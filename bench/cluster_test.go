@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"durablestream"
@@ -29,14 +31,19 @@ func freePorts(b testing.TB, n int) []string {
 }
 
 // A log of three replicas: three `dstream serve` processes, which share one disk here.
+// Ours and bare are both connected to the node that leads the Log: elsewhere a message goes
+// through one more.
 func BenchmarkCluster(b *testing.B) {
 	ports := freePorts(b, 6) // of the clients, then of the routes
 	var nodes []*serving
 	var servers []string
 	dir := b.TempDir()
 	for i := range 3 {
-		nodes = append(nodes, startServe(b, filepath.Join(dir, fmt.Sprint("n", i+1)), "--no-mirror", "--name", fmt.Sprint("n", i+1),
-			"--cluster-name", "bench", "--cluster-listen", ports[3+i], "--routes", "nats://"+strings.Join(ports[3:], ",nats://"), "--listen", ports[i], "--replicas", "3"))
+		name := fmt.Sprint("n", i+1)
+		n := startServe(b, filepath.Join(dir, name), "--no-mirror", "--name", name,
+			"--cluster-name", "bench", "--cluster-listen", ports[3+i], "--routes", "nats://"+strings.Join(ports[3:], ",nats://"), "--listen", ports[i], "--replicas", "3")
+		n.name = name
+		nodes = append(nodes, n)
 		servers = append(servers, "nats://"+ports[i])
 	}
 	for _, n := range nodes {
@@ -45,20 +52,40 @@ func BenchmarkCluster(b *testing.B) {
 	d, err := durablestream.Open(b.Context(), durablestream.Config{Servers: servers})
 	require.NoError(b, err)
 	defer d.Close()
-	c, bare, conns, err := Join(b.Context(), client.Target{Servers: servers})
+	anywhere, _, _ := joined(b, client.Target{Servers: servers})
+	state, err := anywhere.State(b.Context())
 	require.NoError(b, err)
-	defer func() {
-		c.Close()
-		for _, nc := range conns {
-			nc.Close()
-		}
-	}()
+	at := slices.IndexFunc(nodes, func(n *serving) bool { return n.name == state.Leader })
+	require.GreaterOrEqual(b, at, 0, "no leader %q", state.Leader)
+	c, bare, conns := joined(b, client.Target{Servers: servers[at : at+1]})
 	for _, n := range []int{1, 64, 512} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			all, err := Alternate(b.Context(), Turns{Rounds: rounds(10), For: 200 * time.Millisecond, InFlight: n},
 				Side{Name: "ours", Op: Appender(c)}, Side{Name: "bare", Op: bare.Append})
 			require.NoError(b, err)
+			state, err := c.State(b.Context())
+			require.NoError(b, err)
+			for _, node := range []string{state.Leader, conns[0].ConnectedServerName(), conns[1].ConnectedServerName()} {
+				require.Equal(b, nodes[at].name, node, "the leader, or a connection, has moved meanwhile: run it again")
+			}
 			report(b, all)
 		})
+	}
+}
+
+// joined is Join until the benchmark ends.
+func joined(b testing.TB, t client.Target) (*client.Client, *Bare, []*nats.Conn) {
+	b.Helper()
+	c, bare, conns, err := Join(b.Context(), t)
+	require.NoError(b, err)
+	b.Cleanup(func() { leave(c, conns) })
+	return c, bare, conns
+}
+
+// leave ends what Join began.
+func leave(c *client.Client, conns []*nats.Conn) {
+	c.Close()
+	for _, nc := range conns {
+		nc.Close()
 	}
 }

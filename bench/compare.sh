@@ -13,7 +13,11 @@ rev=$(git rev-parse --verify "$rev^{commit}")
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 base=$dir/base
-trap 'git worktree remove --force "$base" 2>/dev/null || true; rm -rf "$dir/tmp"' EXIT
+trap 'git worktree remove --force "$base" 2>/dev/null || rm -rf "$base"; git worktree prune; rm -rf "$dir/tmp"' EXIT
+# Not every sh does the above when a signal ends it. Ctrl-C ends the benchmarks, too.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 git worktree remove --force "$base" 2>/dev/null || rm -rf "$base"
 git worktree prune
 git worktree add --quiet --detach "$base" "$rev"
@@ -34,7 +38,16 @@ while [ "$i" -lt "$COUNT" ]; do
   for side in old new; do
     tree=bench
     if [ "$side" = old ]; then tree=$base/bench; fi
-    (cd "$tree" && TMPDIR=$dir/tmp "$dir/$side.test" -test.run '^$' -test.short -test.bench "$BENCH" -test.benchtime 1x) >>"$dir/$side.txt"
+    if ! (cd "$tree" && TMPDIR=$dir/tmp "$dir/$side.test" -test.run '^$' -test.short -test.bench "$BENCH" -test.benchtime 1x) >"$dir/run.txt"; then
+      cat "$dir/run.txt" >&2
+      echo "bench-compare: a benchmark of the $side side failed, see above" >&2
+      exit 1
+    fi
+    if ! grep -q '^Benchmark' "$dir/run.txt"; then
+      echo "bench-compare: no benchmark of the $side side has the name $BENCH" >&2
+      exit 1
+    fi
+    cat "$dir/run.txt" >>"$dir/$side.txt"
   done
 done
 "$dir/benchstat" "old=$dir/old.txt" "new=$dir/new.txt"

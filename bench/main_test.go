@@ -118,6 +118,7 @@ func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // serving is a `dstream serve` process.
 type serving struct {
+	name  string // of a cluster's node
 	cmd   *exec.Cmd
 	began time.Time
 	boot  time.Duration // until it hosted

@@ -6,14 +6,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -50,39 +53,92 @@ func capture(b testing.TB) []captured {
 	return out
 }
 
-// A captured session of OpenCode through `dstream rpc` as fast as it goes, into a new
-// log each time, beside as many bare publishes as it stores messages, one at a time.
+// A captured session of OpenCode through `dstream rpc` as fast as it goes, into a new log
+// each time, beside bare publishes of the very messages that it stores, in their order: one
+// at a time, since the order counts, and in atomic batches, which `dstream rpc` makes of
+// what waits.
 func BenchmarkOpenCode(b *testing.B) {
 	all := capture(b)
-	ours, theirs := Measured{Name: "ours"}, Measured{Name: "bare"}
-	stored := 0
-	for range rounds(4) {
+	var stored []*nats.Msg
+	session := func(f func(dir string, c *client.Client, bare *Bare)) {
 		dir := filepath.Join(b.TempDir(), ".opencode")
 		s := serve(b, dir)
 		c, bare, conns, err := Join(b.Context(), client.Target{AddressFile: broker.AddressPath(filepath.Join(dir, durablestream.HostDir))})
 		require.NoError(b, err)
-		took := timed(b, func() { throughRPC(b, dir, "bench", all) })
-		position, err := c.Position(b.Context())
-		require.NoError(b, err)
-		require.Greater(b, position, event.Sequence(100))
-		ours.Add(Measured{Name: "ours", Count: len(all), Took: took})
-		stored += int(position)
-		took = timed(b, func() {
-			for range position {
-				require.NoError(b, bare.Append(b.Context()))
-			}
-		})
-		theirs.Add(Measured{Name: "bare", Count: int(position), Took: took})
-		c.Close()
-		for _, nc := range conns {
-			nc.Close()
-		}
+		f(dir, c, bare)
+		leave(c, conns)
 		s.stop(b)
 	}
-	b.ReportMetric(ours.Rate(), "taken/s")
-	b.ReportMetric(float64(stored)/ours.Took.Seconds(), "ours/s")
-	b.ReportMetric(theirs.Rate(), "bare/s")
+	ours, alone, batched := Measured{Name: "ours"}, Measured{Name: "bare"}, Measured{Name: "batch"}
+	turns := []func(*Measured){
+		func(m *Measured) {
+			session(func(dir string, c *client.Client, _ *Bare) {
+				m.Took += timed(b, func() { throughRPC(b, dir, "bench", all) })
+				stored = messages(b, c)
+				m.Count += len(stored)
+			})
+		},
+		func(m *Measured) {
+			session(func(_ string, _ *client.Client, bare *Bare) {
+				m.Took += timed(b, func() {
+					for _, msg := range stored {
+						_, err := bare.js.PublishMsg(b.Context(), msg)
+						require.NoError(b, err)
+					}
+				})
+				m.Count += len(stored)
+			})
+		},
+		func(m *Measured) {
+			session(func(_ string, _ *client.Client, bare *Bare) {
+				copies := make([]*nats.Msg, len(stored)) // Store adds headers to them
+				for i, msg := range stored {
+					copies[i] = &nats.Msg{Subject: msg.Subject, Header: maps.Clone(msg.Header), Data: msg.Data}
+				}
+				m.Took += timed(b, func() {
+					for part := range slices.Chunk(copies, 500) {
+						require.NoError(b, bare.Store(b.Context(), part))
+					}
+				})
+				m.Count += len(stored)
+			})
+		},
+	}
+	turns[0](&Measured{}) // what there is to store
+	taken := 0
+	for round := range rounds(4) {
+		for k := range turns {
+			i := (k + round) % len(turns)
+			turns[i]([]*Measured{&ours, &alone, &batched}[i])
+		}
+		taken += len(all)
+	}
+	b.ReportMetric(float64(taken)/ours.Took.Seconds(), "taken/s")
+	for _, m := range []Measured{ours, alone, batched} {
+		b.ReportMetric(m.Rate(), m.Name+"/s")
+	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// messages are what a log holds, as messages that another log takes.
+func messages(b testing.TB, c *client.Client) []*nats.Msg {
+	b.Helper()
+	position, err := c.Position(b.Context())
+	require.NoError(b, err)
+	require.Greater(b, position, event.Sequence(100))
+	var out []*nats.Msg
+	for m, err := range c.Feed(b.Context(), client.FeedConfig{Until: position}) {
+		require.NoError(b, err)
+		header := nats.Header{}
+		for name, v := range m.Header {
+			if name == wire.HeaderID || !strings.HasPrefix(name, "Nats-") { // the others are conditions, and of batches
+				header[name] = v
+			}
+		}
+		out = append(out, &nats.Msg{Subject: m.Subject, Header: header, Data: m.Data})
+	}
+	require.Len(b, out, int(position))
+	return out
 }
 
 // throughRPC sends all and waits for every answer.
@@ -129,60 +185,71 @@ func BenchmarkDisk(b *testing.B) {
 			events = append(events, item.Event)
 		}
 	}
+	hosts := []*Host{compressing(b, jetstream.NoCompression), compressing(b, jetstream.S2Compression)}
 	const enough = 40_000
-	for _, s2 := range []bool{false, true} {
-		name := map[bool]string{false: "plain", true: "S2"}[s2]
-		b.Run(name, func(b *testing.B) {
-			dir := filepath.Join(b.TempDir(), "durable_stream")
-			h, err := Start(b.Context(), dir)
-			require.NoError(b, err)
-			defer func() { require.NoError(b, h.Stop(b.Context())) }()
-			if s2 { // which the engine looks at when it opens the store
-				s, err := h.Bare.js.Stream(b.Context(), wire.LogName)
-				require.NoError(b, err)
-				cfg := s.CachedInfo().Config
-				cfg.Compression = jetstream.S2Compression
-				_, err = h.Bare.js.UpdateStream(b.Context(), cfg)
-				require.NoError(b, err)
-				require.NoError(b, h.Stop(b.Context()))
-				h, err = Start(b.Context(), dir)
-				require.NoError(b, err)
+	var body, n int
+	for n < enough {
+		var batch []event.Event
+		for len(batch) < event.MaxBatchLen {
+			e := events[n%len(events)]
+			e.ID, e.CausationID = event.NewID(), ""
+			e.Payload = garbled(b, e.Payload, uint64(n/len(events)))
+			if _, _, ok := wire.Protected(e); ok { // each may stand behind its guard only once
+				e.Type = "opencode.asked"
 			}
-			var body, n int
-			for n < enough {
-				var batch []event.Event
-				for len(batch) < event.MaxBatchLen {
-					e := events[n%len(events)]
-					e.ID, e.CausationID = event.NewID(), ""
-					e.Payload = garbled(b, e.Payload, uint64(n/len(events)))
-					if _, _, ok := wire.Protected(e); ok { // each may stand behind its guard only once
-						e.Type = "opencode.asked"
-					}
-					body += len(e.AppendJSON(nil))
-					batch = append(batch, e)
-					n++
-				}
-				_, err := h.Client.AppendBatch(b.Context(), batch)
-				require.NoError(b, err)
-			}
-			read, err := Turn(b.Context(), 0, 1, Side{"read", func(ctx context.Context) error {
-				for _, err := range h.Client.Subscribe(ctx, event.Filter{Limit: n}) {
-					if err != nil {
-						return err
-					}
-				}
-				return nil
-			}, n})
+			body += len(e.AppendJSON(nil))
+			batch = append(batch, e)
+			n++
+		}
+		for _, h := range hosts {
+			_, err := h.Client.AppendBatch(b.Context(), batch)
 			require.NoError(b, err)
-			ours, err := Alternate(b.Context(), Turns{Rounds: rounds(20), For: 20 * time.Millisecond, InFlight: 1}, h.ours())
-			require.NoError(b, err)
-			bytes, err := Size(filepath.Join(h.Dir, broker.StoreDir))
-			require.NoError(b, err)
-			report(b, append(ours, read))
-			b.ReportMetric(float64(bytes)/float64(n+ours[0].Count), "log-B/event")
-			b.ReportMetric(float64(body)/float64(n), "body-B/event")
-		})
+		}
 	}
+	indexed(b, hosts[0]) // a host makes none of blocks that are compressed
+	var reads, appends []Side
+	for i, name := range []string{"plain", "S2"} {
+		h := hosts[i]
+		bytes, events := full(b, h) // the newest block is compressed once it is full, and there are few here
+		require.Positive(b, events)
+		b.ReportMetric(float64(bytes)/float64(events), name+"-log-B/event")
+		appends = append(appends, Side{Name: name, Op: Appender(h.Client)})
+		reads = append(reads, Side{name + "-read", func(ctx context.Context) error {
+			for _, err := range h.Client.Subscribe(ctx, event.Filter{Limit: n}) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}, n})
+	}
+	b.ReportMetric(float64(body)/float64(n), "body-B/event")
+	read, err := Alternate(b.Context(), Turns{Rounds: rounds(4), For: 0, InFlight: 1}, reads...)
+	require.NoError(b, err)
+	appended, err := Alternate(b.Context(), Turns{Rounds: rounds(20), For: 20 * time.Millisecond, InFlight: 1}, appends...)
+	require.NoError(b, err)
+	report(b, append(appended, read...))
+}
+
+// compressing is a host whose log is stored with a compression.
+func compressing(b *testing.B, how jetstream.StoreCompression) *Host {
+	b.Helper()
+	dir := filepath.Join(b.TempDir(), "durable_stream")
+	h, err := Start(b.Context(), dir)
+	require.NoError(b, err)
+	if how != jetstream.NoCompression { // which the engine looks at when it opens the store
+		s, err := h.Bare.js.Stream(b.Context(), wire.LogName)
+		require.NoError(b, err)
+		cfg := s.CachedInfo().Config
+		cfg.Compression = how
+		_, err = h.Bare.js.UpdateStream(b.Context(), cfg)
+		require.NoError(b, err)
+		require.NoError(b, h.Stop(b.Context()))
+		h, err = Start(b.Context(), dir)
+		require.NoError(b, err)
+	}
+	b.Cleanup(func() { require.NoError(b, h.Stop(context.Background())) })
+	return h
 }
 
 // garbled is a payload with the letters of its texts exchanged for others, the same
@@ -218,23 +285,29 @@ func garbled(b testing.TB, payload json.RawMessage, which uint64) json.RawMessag
 	return out
 }
 
-// An import of files of the original, and the same again, where all is there.
+// An import of files of the original, and the same again, where all is there. Each round has
+// a log of its own.
 func BenchmarkImport(b *testing.B) {
-	h := host(b)
 	const n = 50_000
 	events := make([]event.Event, n)
 	for i := range events {
 		events[i] = plain(i, n)
 		events[i].Extra = nil
 	}
-	for _, name := range []string{"new", "again"} {
-		took := timed(b, func() {
-			r, err := h.Client.Import(b.Context(), "bench", events, nil)
-			require.NoError(b, err)
-			require.Empty(b, r.Refused)
-		})
-		b.ReportMetric(n/took.Seconds(), name+"/s")
+	var got [2]Measured
+	for range rounds(3) {
+		h := host(b)
+		for i := range got {
+			got[i].Count += n
+			got[i].Took += timed(b, func() {
+				r, err := h.Client.Import(b.Context(), "bench", events, nil)
+				require.NoError(b, err)
+				require.Empty(b, r.Refused)
+			})
+		}
 	}
+	b.ReportMetric(got[0].Rate(), "new/s")
+	b.ReportMetric(got[1].Rate(), "again/s")
 	b.ReportMetric(0, "ns/op")
 }
 

@@ -42,23 +42,25 @@ func BenchmarkCatchUp(b *testing.B) {
 		}, catchUpEvents},
 		{"bare", func(ctx context.Context) error { return h.Bare.Read(ctx, []string{wire.AllEvents}, catchUpEvents) }, catchUpEvents},
 		{"mirror", func(ctx context.Context) error {
-			written = b.TempDir()
-			return mirrorTo(ctx, h, written, position)
+			dir := b.TempDir()
+			if written == "" {
+				written = dir
+			}
+			return mirrorTo(ctx, h, dir, position)
+		}, catchUpEvents},
+		// Of the first turn's files: a mirror that catches up leaves what it wrote out of the
+		// page cache, where the turn that is not counted brings it.
+		{"jsonl", func(context.Context) error {
+			n, err := ParseJSONL(written, func(Line) {})
+			if err == nil && n != catchUpEvents {
+				err = fmt.Errorf("%d lines instead of %d", n, catchUpEvents)
+			}
+			return err
 		}, catchUpEvents},
 	}
 	all, err := Alternate(b.Context(), Turns{Rounds: rounds(8), For: 0, InFlight: 1}, sides...)
 	require.NoError(b, err)
-	_, err = ParseJSONL(written, func(Line) {}) // from the disk: a mirror that catches up leaves its files out of the page cache
-	require.NoError(b, err)
-	parsed, err := Turn(b.Context(), 0, 1, Side{"jsonl", func(context.Context) error {
-		n, err := ParseJSONL(written, func(Line) {})
-		if err == nil && n != catchUpEvents {
-			err = fmt.Errorf("%d lines instead of %d", n, catchUpEvents)
-		}
-		return err
-	}, catchUpEvents})
-	require.NoError(b, err)
-	report(b, append(all, parsed))
+	report(b, all)
 }
 
 // mirrorTo writes the files from nothing up to position.
@@ -100,7 +102,9 @@ func BenchmarkLive(b *testing.B) {
 }
 
 // How long after its acknowledgement an event is in the mirror's file, synced, while
-// 2,000 are appended each second.
+// 2,000 are appended each second. Each append has a time at which it is due, and those that
+// are late are made up for: the load is what it says as long as the log takes it, which the
+// table checks.
 func BenchmarkMirrorLag(b *testing.B) {
 	h := host(b)
 	type mark struct {
@@ -113,17 +117,16 @@ func BenchmarkMirrorLag(b *testing.B) {
 	cfg := mirror.Config{Client: h.Client, Dir: b.TempDir(), Progress: func(p mirror.Progress) { written <- mark{p.Seq, time.Now()} }}
 	go func() { done <- mirror.Run(ctx, cfg) }()
 
-	const appenders, each = 8, 250 // a second
+	const appenders, perSecond = 8, 2000
+	total := rounds(4) * perSecond
 	var mu sync.Mutex
 	var acked []mark
 	var all sync.WaitGroup
 	began := time.Now()
-	for range appenders {
+	for g := range appenders {
 		all.Go(func() {
-			tick := time.NewTicker(time.Second / each)
-			defer tick.Stop()
-			for range rounds(4) * each {
-				<-tick.C
+			for i := g; i < total; i += appenders {
+				<-time.After(time.Until(began.Add(time.Duration(i) * time.Second / perSecond)))
 				r, err := h.Client.Append(b.Context(), Event())
 				if err != nil {
 					b.Error(err)
@@ -143,7 +146,7 @@ func BenchmarkMirrorLag(b *testing.B) {
 		byAck[m.seq] = m.at
 		last = max(last, m.seq)
 	}
-	lag := Measured{Name: "lag", Count: len(acked), Took: took}
+	lag := Measured{Name: "lag"}
 	for at := event.Sequence(0); at < last; {
 		m := <-written
 		for ; at < m.seq; at++ {
@@ -157,4 +160,5 @@ func BenchmarkMirrorLag(b *testing.B) {
 	report(b, []Measured{lag})
 	b.ReportMetric(us(lag.P(0.99))/1000, "lag-p99-ms")
 	b.ReportMetric(us(lag.P(0.5))/1000, "lag-p50-ms")
+	b.ReportMetric(float64(len(acked))/took.Seconds(), "offered/s")
 }

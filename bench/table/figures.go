@@ -16,6 +16,9 @@ type figures map[string]map[string][]float64
 
 var procs = regexp.MustCompile(`-\d+$`)
 
+// errNothing is a run in which no benchmark had the name that was asked for.
+var errNothing = errors.New("nothing was measured: no benchmark has that name. go test -list Benchmark ./bench lists them")
+
 // read reads the output of go test, and passes it on as it comes.
 func read(in io.Reader, progress io.Writer) (figures, error) {
 	f := figures{}
@@ -41,6 +44,9 @@ func read(in io.Reader, progress io.Writer) (figures, error) {
 	if failed || !passed {
 		return nil, errors.New("the benchmarks did not end well: no table is made of them")
 	}
+	if len(f) == 0 {
+		return nil, errNothing
+	}
 	return f, nil
 }
 
@@ -65,17 +71,29 @@ func (f figures) at(ref string) (v float64, unit string, ok bool) {
 	return all[len(all)/2], unit, true
 }
 
-// say writes a figure for people, with its p99 where it is a p50.
+// say writes a figure for people, and in brackets what was measured with it: the p99 of a
+// p50, both of a rate, the slowest of a few.
 func (f figures) say(ref string) string {
 	v, unit, ok := f.at(ref)
 	if !ok {
 		return "?"
 	}
-	s := amount(v, unit)
-	if p99, unit, ok := f.at(strings.Replace(ref, "-p50-", "-p99-", 1)); ok && strings.Contains(ref, "-p50-") {
-		s += " (p99 " + amount(p99, unit) + ")"
+	var beside []string
+	for _, b := range []struct{ of, is, label string }{
+		{"/s", "-p50-µs", "p50"}, {"/s", "-p99-µs", "p99"}, {"-p50-µs", "-p99-µs", "p99"}, {"-ms", "-slowest-ms", "slowest"},
+	} {
+		stem, ok := strings.CutSuffix(ref, b.of)
+		if _, _, many := f.at(stem + "-p99-µs"); !ok || b.of == "/s" && !many { // a p50 of a few whole readings is no latency
+			continue
+		}
+		if v, unit, ok := f.at(stem + b.is); ok {
+			beside = append(beside, b.label+" "+amount(v, unit))
+		}
 	}
-	return s
+	if len(beside) == 0 {
+		return amount(v, unit)
+	}
+	return amount(v, unit) + " (" + strings.Join(beside, ", ") + ")"
 }
 
 func amount(v float64, unit string) string {

@@ -3,8 +3,10 @@
 //
 //	go test -run '^$' -bench . -benchtime 1x ./bench | go run ./bench/table -write docs/performance.md
 //
-// Its exit status is 1 where a benchmark failed or a figure of the table is missing; a
-// target that is not met is said in the table, and is no failure.
+// With -some it makes no table, and passes on what it reads: for a run of some benchmarks.
+//
+// Its exit status is 1 where a benchmark failed, none was run, or a figure of the table is
+// missing; a target that is not met is said in the table, and is no failure.
 package main
 
 import (
@@ -18,8 +20,15 @@ import (
 
 func main() {
 	write := flag.String("write", "", "file to put the tables into, between its marks")
+	some := flag.Bool("some", false, "make no table: only pass on what is read, and tell whether it was a measurement")
 	flag.Parse()
-	if err := run(os.Stdin, os.Stdout, os.Stderr, *write); err != nil {
+	var err error
+	if *some {
+		_, err = read(os.Stdin, os.Stdout)
+	} else {
+		err = run(os.Stdin, os.Stdout, os.Stderr, *write)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "table:", err)
 		os.Exit(1)
 	}

@@ -76,6 +76,28 @@ func TestNoTableOfHalfARun(t *testing.T) {
 	}
 }
 
+// What was measured with a figure stands in brackets beside it.
+func TestBesideAFigure(t *testing.T) {
+	t.Parallel()
+	f, err := read(strings.NewReader(strings.Join([]string{
+		"BenchmarkMany-2 1 6059 ours/s 1290 ours-p50-µs 3100 ours-p99-µs",
+		"BenchmarkFew-2 1 200000 ours/s 430000 ours-p50-µs",
+		"BenchmarkQuery-2 1 555 stream-ms 701 stream-slowest-ms 9 stream-bare-ms", "PASS"}, "\n")), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, "6,059/s (p50 1.29 ms, p99 3.10 ms)", f.say("Many ours/s"))
+	require.Equal(t, "1.29 ms (p99 3.10 ms)", f.say("Many ours-p50-µs"))
+	require.Equal(t, "200,000/s", f.say("Few ours/s"))
+	require.Equal(t, "555 ms (slowest 701 ms)", f.say("Query stream-ms"))
+	require.Equal(t, "9.00 ms", f.say("Query stream-bare-ms"))
+}
+
+// A name that no benchmark has is told.
+func TestNothingMeasured(t *testing.T) {
+	t.Parallel()
+	_, err := read(strings.NewReader("PASS\nok  \tdurablestream/bench\t0.01s\n"), io.Discard)
+	require.ErrorIs(t, err, errNothing)
+}
+
 func TestMedianOfRuns(t *testing.T) {
 	t.Parallel()
 	f, err := read(strings.NewReader("BenchmarkA/b-c-16 1 5 x/s\nBenchmarkA/b-c-16 1 1 x/s\nBenchmarkA/b-c-16 1 9000 x/s\nPASS\n"), io.Discard)
