@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,11 +24,7 @@ func TestDenseFeedBringsTheSame(t *testing.T) {
 		e := newEvent("{}")
 		events = append(events, e, event.Event{Type: event.AgentSpawned, StreamID: "s", Actor: "agent", Payload: fmt.Appendf(nil, `{"id":"i_%d"}`, i)})
 	}
-	for len(events) > 0 {
-		_, err := h.Client.AppendBatch(t.Context(), events[:400])
-		require.NoError(t, err)
-		events = events[400:]
-	}
+	appendAll(t, h, events)
 	until, err := h.Client.Position(t.Context())
 	require.NoError(t, err)
 	_, err = h.Client.Append(t.Context(), newEvent(`"after the end"`))
@@ -69,11 +66,7 @@ func TestDenseFeedGoesOnByTheIndex(t *testing.T) {
 				event.Event{Type: "task.other", StreamID: "s", Actor: "a", Payload: fmt.Appendf(nil, `{"t":%q}`, text)},
 				event.Event{Type: event.AgentSpawned, StreamID: "s", Actor: "agent", Payload: fmt.Appendf(nil, `{"id":%q}`, event.NewID())})
 		}
-		for len(events) > 0 {
-			_, err := h.Client.AppendBatch(t.Context(), events[:400])
-			require.NoError(t, err)
-			events = events[400:]
-		}
+		appendAll(t, h, events)
 	}
 	until, err := h.Client.Position(t.Context())
 	require.NoError(t, err)
@@ -88,4 +81,13 @@ func TestDenseFeedGoesOnByTheIndex(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2*n, got)
+}
+
+// appendAll appends events in batches of 400.
+func appendAll(t *testing.T, h *brokertest.Host, events []event.Event) {
+	t.Helper()
+	for batch := range slices.Chunk(events, 400) {
+		_, err := h.Client.AppendBatch(t.Context(), batch)
+		require.NoError(t, err)
+	}
 }
