@@ -203,7 +203,7 @@ func splitAll(_ context.Context, s *System, _ *rand.Rand) (func() error, error) 
 	return s.mendNetwork, nil
 }
 
-func (s *System) mendNetwork() error { s.network.mend(); return nil }
+func (s *System) mendNetwork() error { return s.network.mend() }
 
 func cutOne(ctx context.Context, s *System, r *rand.Rand) (func() error, error) {
 	if !s.Clustered {

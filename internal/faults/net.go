@@ -154,11 +154,12 @@ func (n *network) sever(ways ...way) {
 }
 
 // mend makes all whole.
-func (n *network) mend() {
+func (n *network) mend() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cut)
 	n.change.Broadcast()
+	return nil
 }
 
 func (n *network) end() {

@@ -73,17 +73,28 @@ func (n *namespaces) sever(ways ...way) {
 		if w.from == w.to || n.cut[w] {
 			continue
 		}
-		if err := shell(fmt.Sprintf("ip -n %s route add blackhole %s/32", n.name(number(w.from)), n.ip(number(w.to)))); err == nil {
-			n.cut[w] = true
-		}
+		n.cut[w] = true // whatever the command says: mend looks at what is there
+		_ = shell(fmt.Sprintf("ip -n %s route add blackhole %s/32", n.name(number(w.from)), n.ip(number(w.to))))
 	}
 }
 
-func (n *namespaces) mend() {
+// mend removes what was cut, and looks whether it has gone: a node that stayed cut off
+// would be taken for one that does not catch up.
+func (n *namespaces) mend() error {
 	for w := range n.cut {
 		_ = shell(fmt.Sprintf("ip -n %s route del blackhole %s/32", n.name(number(w.from)), n.ip(number(w.to))))
 	}
 	clear(n.cut)
+	for i := 1; i <= n.count; i++ {
+		left, err := exec.Command("ip", "-n", n.name(i), "route", "show", "type", "blackhole").CombinedOutput()
+		if err == nil && len(left) > 0 {
+			err = errors.New("it still goes nowhere to")
+		}
+		if err != nil {
+			return fmt.Errorf("faults: the network of n%d was not mended: %w: %s", i, err, left)
+		}
+	}
+	return nil
 }
 
 func (n *namespaces) end() {

@@ -37,7 +37,7 @@ type System struct {
 // wires are what nodes talk over.
 type wires interface {
 	sever(...way)
-	mend()
+	mend() error
 	end()
 }
 
