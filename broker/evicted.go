@@ -54,12 +54,15 @@ func (b *Broker) evict(why error) {
 }
 
 func (b *Broker) cutEverybodyOff(why error) {
-	b.cfg.Logger.Error("this process hosts no longer", "err", why)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := b.cutOff(ctx); err != nil {
 		b.cfg.Logger.Warn("some are still connected", "err", err)
 	}
+	if !b.present() { // whatever was seen of it first: its blocks go before it does
+		why = &EvictedError{b.cfg.Dir}
+	}
+	b.cfg.Logger.Error("this process hosts no longer", "err", why)
 	b.whyEvicted = why
 	close(b.evicted)
 }

@@ -50,7 +50,7 @@ type scrub struct {
 	// high is the last Sequence that was ever read from the files. On a lone host it
 	// never goes down, whatever the engine makes of files that were cut off.
 	high   event.Sequence
-	cutOff *DamagedError // the end has gone: this process must not go on
+	cutOff error // the end has gone, or all: this process must not go on
 	quit   chan struct{}
 	done   chan struct{}
 }
@@ -156,6 +156,9 @@ func (s *scrub) look(ctx context.Context, asked bool) (err error) {
 	case err != nil:
 		s.b.cfg.Logger.Warn("cannot check the store for damage", "err", err)
 		return err
+	case len(found.Damage) > 0 && !s.b.present():
+		s.cutOff = &EvictedError{s.b.cfg.Dir} // no repair brings back what somebody has taken away
+		return s.cutOff
 	}
 	if s.b.cfg.Cluster == nil && found.Last < s.high {
 		s.cutOff = &DamagedError{s.b.cfg.Dir, found.Damage}
