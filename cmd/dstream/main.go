@@ -92,7 +92,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(fmt.Errorf("%w: see '%s --help'", err, cmd.CommandPath()))
+		return usage(fmt.Errorf("%w: see '%s --help'", flagError(err), cmd.CommandPath()))
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {

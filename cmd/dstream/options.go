@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -163,6 +164,23 @@ func parseTime(field, s string) (int64, error) {
 		return t.UnixMilli(), nil
 	}
 	return 0, &event.InvalidError{Field: field, Value: s, Rule: "must be Unix time in milliseconds, a time such as 2026-01-02T15:04:05Z, or a duration ago such as 90m"}
+}
+
+// flagError says what a flag's value must be, where the library tells which of its
+// functions could not read it.
+func flagError(err error) error {
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	rule := map[string]string{
+		"bool": "true or false", "duration": "a duration such as 90s or 1h30m",
+		"int": "a whole number", "int64": "a whole number", "uint64": "a whole number, 0 or more",
+	}[wrong.GetFlag().Value.Type()]
+	if rule == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: must be %s", wrong.GetFlag().Name, wrong.GetValue(), rule)
 }
 
 // printEvent writes an event as one line of JSON.
