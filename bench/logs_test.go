@@ -47,10 +47,7 @@ func filled(b testing.TB, n int) string {
 func indexed(b testing.TB, h *Host) {
 	b.Helper()
 	_, last := full(b, h)
-	for deadline := time.Now().Add(3 * time.Minute); h.Broker.Indexed() < last; {
-		require.True(b, time.Now().Before(deadline), "no index up to %d after 3 minutes", last)
-		time.Sleep(5 * time.Millisecond)
-	}
+	require.Eventually(b, func() bool { return h.Broker.Indexed() >= last }, 3*time.Minute, 5*time.Millisecond, "no index up to %d", last)
 }
 
 // full is how many bytes the blocks hold that are full, and the last Sequence in them.

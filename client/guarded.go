@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
@@ -46,7 +45,7 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 	subject := wire.GuardSubject(wire.GuardUser, g.Name)
 	body := wire.GuardBody{Event: rand.Text(), Data: g.Data} // unique, so that ours is known again
 	b := make(batch, 1, len(events)+1)
-	recorded := slices.Grow([]event.Recorded(nil), len(events))
+	recorded := make([]event.Recorded, 0, len(events)) // not to move: the batch points into it
 	for i, e := range events {
 		r, err := c.prepare(e)
 		if err == nil && needsGuard(r.Event) {

@@ -30,14 +30,7 @@ func alone(t *testing.T, n, pad int) (*System, *Node, *client.Client) {
 	require.NoError(t, err)
 	s := NewHost(bin, filepath.Join(t.TempDir(), ".opencode"))
 	s.Nodes = s.Nodes[:1]
-	require.NoError(t, s.Start())
-	t.Cleanup(func() { require.NoError(t, s.Stop()) })
-	require.NoError(t, s.ready(t.Context()))
-	c, end, err := s.Client(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(end)
-	fill(t, c, n, pad)
-	return s, s.Nodes[0], c
+	return s, s.Nodes[0], filled(t, s, n, pad)
 }
 
 // three is a cluster of three nodes with a log of n events.
@@ -48,6 +41,12 @@ func three(t *testing.T, n, pad int) (*System, *client.Client) {
 	dir := t.TempDir()
 	s, err := NewCluster(bin, [3]string{filepath.Join(dir, "n1"), filepath.Join(dir, "n2"), filepath.Join(dir, "n3")})
 	require.NoError(t, err)
+	return s, filled(t, s, n, pad)
+}
+
+// filled starts a system and appends n events.
+func filled(t *testing.T, s *System, n, pad int) *client.Client {
+	t.Helper()
 	require.NoError(t, s.Start())
 	t.Cleanup(func() { require.NoError(t, s.Stop()) })
 	require.NoError(t, s.ready(t.Context()))
@@ -55,7 +54,7 @@ func three(t *testing.T, n, pad int) (*System, *client.Client) {
 	require.NoError(t, err)
 	t.Cleanup(end)
 	fill(t, c, n, pad)
-	return s, c
+	return c
 }
 
 func fill(t *testing.T, c *client.Client, n, pad int) {

@@ -17,9 +17,8 @@
 //	places    4 bytes a record: its offset in the block; records follow each other without gaps
 //	          in their Sequences, so that a record's place here is its Sequence less the first
 //	times     8 bytes a record: the event's timestamp, in Unix ms; the least there is for what has none
-//
-// XX//	terms     16 bytes each, in order: the hash of a term, and its list
-//
+//	kinds     each subject without its last word, its length before it in 2 bytes, and its list
+//	terms     16 bytes each, in order: the hash of a term, and its list
 //	lists     a sum, and the records that have it: the first's number, then the steps between
 package index
 

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"durablestream/event"
 	"durablestream/internal/wire"
 )
 
@@ -124,5 +123,5 @@ func both(a, b []uint32) []uint32 {
 
 // Wants reports whether a record's subject is one that q asks for.
 func (q Query) Wants(subject string) bool {
-	return q.Subjects == nil || slices.ContainsFunc(q.Subjects, func(f string) bool { return event.MatchType(f, subject) })
+	return q.Subjects == nil || wire.InSubjects(q.Subjects, subject)
 }
