@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,31 +32,49 @@ type Load struct {
 	// control, which must be seen to store twice.
 	BlindRetry bool
 
-	epoch atomic.Int64 // shared keys are of one epoch, so that no key has a long history
+	agents []*agent     // who have entered
+	epoch  atomic.Int64 // shared keys are of one epoch, so that no key has a long history
 }
 
 // NextEpoch makes the clients use new shared keys from now on.
 func (l *Load) NextEpoch() { l.epoch.Add(1) }
 
-// Run runs the clients until ctx ends, and waits until each knows the outcome of
-// its last operation, or that there is none.
-func (l *Load) Run(ctx context.Context) error {
-	errs := make(chan error, l.Clients)
-	var running sync.WaitGroup
-	for i := range l.Clients {
-		running.Go(func() {
-			if err := l.client(ctx, i); err != nil {
-				errs <- fmt.Errorf("client %d: %w", i, err)
+// Enter opens all clients. Who is refused is an error, so faults begin when all are in: a
+// server that is down lets nobody in, whose program would be started again.
+func (l *Load) Enter(ctx context.Context) error {
+	agents := make([]*agent, l.Clients)
+	errs := make([]error, l.Clients)
+	var entering sync.WaitGroup
+	for i := range agents {
+		entering.Go(func() {
+			c, leave, err := l.Open(ctx)
+			if err != nil {
+				errs[i] = fmt.Errorf("client %d: %w", i, err)
+				return
 			}
+			agents[i] = &agent{Load: l, i: i, c: c, leave: leave, random: rand.New(rand.NewPCG(l.Seed, uint64(i))), n: l.First}
 		})
 	}
-	running.Wait()
-	close(errs)
-	var all error
-	for err := range errs {
-		all = errors.Join(all, err)
+	entering.Wait()
+	l.agents = slices.DeleteFunc(agents, func(a *agent) bool { return a == nil })
+	if err := errors.Join(errs...); err != nil {
+		for _, a := range l.agents {
+			a.leave()
+		}
+		l.agents = nil
+		return err
 	}
-	return all
+	return nil
+}
+
+// Run runs the clients, who have entered, until ctx ends, and waits until each knows the
+// outcome of its last operation, or that there is none. Then they leave.
+func (l *Load) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	for _, a := range l.agents {
+		running.Go(func() { a.run(ctx) })
+	}
+	running.Wait()
 }
 
 // agent is one client of the load.
@@ -63,33 +82,22 @@ type agent struct {
 	*Load
 	i      int
 	c      *client.Client
+	leave  func()
 	random *rand.Rand
 	n      int // events so far, for their ids
 }
 
-func (l *Load) client(ctx context.Context, i int) error {
-	c, closeIt, err := l.Open(ctx)
-	if ctx.Err() != nil { // all was over before a system that is down let it in
-		if err == nil {
-			closeIt()
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer closeIt()
-	a := &agent{Load: l, i: i, c: c, random: rand.New(rand.NewPCG(l.Seed, uint64(i))), n: l.First}
+func (a *agent) run(ctx context.Context) {
+	defer a.leave()
 	for ctx.Err() == nil {
 		a.step(context.WithoutCancel(ctx))
-		if l.Pace > 0 { // the time is the pace: nothing is waited for
+		if a.Pace > 0 { // the time is the pace: nothing is waited for
 			select {
 			case <-ctx.Done():
-			case <-time.After(time.Duration(a.random.Int64N(int64(2 * l.Pace)))):
+			case <-time.After(time.Duration(a.random.Int64N(int64(2 * a.Pace)))):
 			}
 		}
 	}
-	return nil
 }
 
 // step does one operation. Most have much time, and some so little that a fault

@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,18 +11,19 @@ import (
 	"durablestream/client"
 )
 
-// A client that a system lets in only when the load has ended is no error; one that it
-// refuses is.
-func TestLoadEndsBeforeAClientIsIn(t *testing.T) {
+// A client that is refused is told, and nobody stays in.
+func TestNobodyEntersWhereOneIsRefused(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &Load{Clients: 2, History: NewHistory(), Open: func(ctx context.Context) (*client.Client, func(), error) {
-		cancel()
-		<-ctx.Done()
-		return nil, nil, ctx.Err()
-	}}
-	require.NoError(t, l.Run(ctx))
 	refused := errors.New("refused")
-	l.Open = func(context.Context) (*client.Client, func(), error) { return nil, nil, refused }
-	require.ErrorIs(t, l.Run(t.Context()), refused)
+	var opened, in atomic.Int64
+	l := &Load{Clients: 3, History: NewHistory(), Open: func(context.Context) (*client.Client, func(), error) {
+		if opened.Add(1) == 2 {
+			return nil, nil, refused
+		}
+		in.Add(1)
+		return nil, func() { in.Add(-1) }, nil
+	}}
+	require.ErrorIs(t, l.Enter(t.Context()), refused)
+	require.Zero(t, in.Load())
+	l.Run(t.Context()) // with nobody
 }

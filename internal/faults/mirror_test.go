@@ -34,7 +34,11 @@ func TestMirrorKilledAtEachStep(t *testing.T) {
 				load.First = i * 100_000
 				load.NextEpoch()
 				ended := make(chan error, 1)
-				go func() { ended <- load.Run(loading) }()
+				go func() { // they may get in only when others host
+					err := load.Enter(t.Context())
+					load.Run(loading)
+					ended <- err
+				}()
 				// Both kill themselves, one after the other.
 				require.Eventually(t, func() bool { return !s.Nodes[0].Running() && !s.Nodes[1].Running() },
 					60*time.Second, 5*time.Millisecond, "%s", s.Words())

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"durablestream/client"
 	"durablestream/event"
 )
 
@@ -12,40 +13,38 @@ import (
 type reader struct {
 	name   string
 	filter event.Filter
-	sys    *System
 
 	mu   sync.Mutex // guards seen and err
 	seen []event.Recorded
 	err  error // what ended it
 }
 
-// follow starts readers: of everything, of a wildcard, and of one stream.
-func follow(ctx context.Context, s *System) []*reader {
+// follow starts readers: of everything, of a wildcard, and of one stream. They are
+// connected when it returns.
+func follow(ctx context.Context, s *System) ([]*reader, error) {
 	readers := []*reader{
 		{name: "all"},
 		{name: "a wildcard", filter: event.Filter{Types: []string{"checkpoint.*"}}},
 		{name: "one stream", filter: event.Filter{StreamID: "own-0"}},
 	}
 	for _, r := range readers {
-		r.sys = s
-		go r.run(ctx)
+		c, end, err := s.Client(ctx)
+		if err != nil {
+			return nil, err
+		}
+		go func() { defer end(); r.run(ctx, c) }()
 	}
-	return readers
+	return readers, nil
 }
 
-func (r *reader) run(ctx context.Context) {
-	err := r.read(ctx)
+func (r *reader) run(ctx context.Context, c *client.Client) {
+	err := r.read(ctx, c)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.err = err
 }
 
-func (r *reader) read(ctx context.Context) error {
-	c, end, err := r.sys.Client(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
+func (r *reader) read(ctx context.Context, c *client.Client) error {
 	for e, err := range c.Subscribe(ctx, r.filter) {
 		if err != nil {
 			return err

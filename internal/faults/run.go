@@ -73,14 +73,19 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 	}
 	history := NewHistory()
 	load := &Load{Open: s.Client, Seed: cfg.Seed, Clients: cfg.Clients, Pace: cfg.Pace, History: history}
+	if err := load.Enter(ctx); err != nil {
+		return rep, err
+	}
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
-	loaded := make(chan error, 1)
-	go func() { loaded <- load.Run(loading) }()
+	loaded := make(chan struct{})
+	go func() { defer close(loaded); load.Run(loading) }()
 	reading, endReaders := context.WithCancel(ctx)
 	defer endReaders()
-	readers := follow(reading, s)
-
+	readers, err := follow(reading, s)
+	if err != nil {
+		return rep, err
+	}
 	if err := alive(ctx, history); err != nil {
 		return rep, err
 	}
@@ -106,9 +111,7 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 		return rep, err
 	}
 	stop()
-	if err := <-loaded; err != nil {
-		return rep, err
-	}
+	<-loaded
 	if err := rep.check(ctx, s, history, readers); err != nil || !s.Clustered {
 		return rep, err
 	}
