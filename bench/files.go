@@ -11,6 +11,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/wire"
+	"durablestream/mirror"
 )
 
 // File is the neighbour that tells what the disk itself can do: each event's line is
@@ -55,7 +56,7 @@ type Line struct {
 // ParseJSONL reads a mirror's files line by line and calls f with each line, parsed:
 // what the original module does to find anything at all.
 func ParseJSONL(dir string, f func(Line)) (lines int, err error) {
-	files, err := filepath.Glob(filepath.Join(dir, "durable_stream*.jsonl"))
+	files, err := mirror.Files(dir)
 	if err != nil {
 		return 0, err
 	}

@@ -174,7 +174,7 @@ func TestQueriesByTheIndex(t *testing.T) {
 	check("after a restart", 50)
 	require.NotZero(t, h.Broker.Indexed())
 
-	made, err := filepath.Glob(filepath.Join(dir, "*.idx"))
+	made, err := blocks.Glob(dir, "*.idx")
 	require.NoError(t, err)
 	require.NotEmpty(t, made)
 	whole, err := os.ReadFile(made[0])
@@ -202,7 +202,7 @@ func TestQueriesByTheIndex(t *testing.T) {
 	require.NoError(t, os.RemoveAll(dir))
 	check("without an index", 20)
 	madeAnew := func() bool {
-		again, err := filepath.Glob(filepath.Join(dir, "*.idx"))
+		again, err := blocks.Glob(dir, "*.idx")
 		return err == nil && len(again) == len(made)
 	}
 	require.Eventually(t, madeAnew, 30*time.Second, 10*time.Millisecond, "it is made anew while the host runs")

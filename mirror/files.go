@@ -43,6 +43,20 @@ func parseRotated(name string) (event.Sequence, bool) {
 	return n, err == nil && n != 0 && rotatedName(n) == name
 }
 
+// Files gives the paths of a mirror's files, oldest first, the active one last. A
+// directory that is not there has none.
+func Files(dir string) ([]string, error) {
+	files, err := list(dir)
+	if err != nil {
+		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	paths := make([]string, 0, len(files))
+	for _, f := range files {
+		paths = append(paths, f.path)
+	}
+	return paths, nil
+}
+
 // list gives a mirror's files, oldest first, the active one last. A directory that
 // is not there has none.
 func list(dir string) ([]file, error) {

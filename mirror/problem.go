@@ -2,9 +2,7 @@ package mirror
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 )
 
 // IsProblem reports whether err is about the mirror's files, so that the Log itself
@@ -22,9 +20,9 @@ func IsProblem(err error) bool {
 
 // Size is the size of all files of the mirror in dir, in bytes.
 func Size(dir string) (int64, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "durable_stream*.jsonl"))
+	names, err := Files(dir)
 	if err != nil {
-		return 0, fmt.Errorf("mirror: %w", err)
+		return 0, err
 	}
 	var total int64
 	for _, name := range names {

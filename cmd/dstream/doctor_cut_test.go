@@ -93,7 +93,7 @@ func TestDoctorMirrorOlderThanLog(t *testing.T) {
 			mirror := before[durablestream.MirrorPath(dir)]
 			status, out, _ = dstream(t, "--dir", dir, "doctor", "--fix", "--yes", "--accept-loss")
 			require.Zero(t, status, out)
-			kept, err := filepath.Glob(filepath.Join(dir, durablestream.HostDir, broker.DamagedDir, "*", durablestream.MirrorFile))
+			kept, err := blocks.Glob(dir, filepath.Join(durablestream.HostDir, broker.DamagedDir, "*", durablestream.MirrorFile))
 			require.NoError(t, err)
 			require.Len(t, kept, 1)
 			b, err := os.ReadFile(kept[0])

@@ -238,7 +238,7 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 	engine := filepath.Join(d.host, broker.StoreDir, server.JetStreamStoreDir)
 	var moved []string
 	for _, pattern := range []string{"*/streams/" + wire.LogName, "*/_js_/S-*"} {
-		found, err := filepath.Glob(filepath.Join(engine, pattern))
+		found, err := blocks.Glob(engine, pattern)
 		if err != nil {
 			return "", err
 		}
@@ -323,7 +323,7 @@ func (d *doctor) completeMirror() (outcome string, err error) {
 }
 
 func (d *doctor) moveMirror(to string) error {
-	files, err := filepath.Glob(filepath.Join(d.dir, "durable_stream*.jsonl"))
+	files, err := mirror.Files(d.dir)
 	for _, f := range files {
 		if err == nil {
 			err = os.Rename(f, filepath.Join(to, filepath.Base(f)))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/address"
+	"durablestream/internal/blocks"
 	"durablestream/internal/wire"
 )
 
@@ -126,7 +126,7 @@ func (d *doctor) lookForLeftovers() {
 	}
 	var left []string
 	for _, pattern := range []string{"address.*.tmp", "managed.*.tmp", "store/jetstream/*/streams/" + wire.LogName + "/msgs/*.repaired"} {
-		m, _ := filepath.Glob(filepath.Join(d.host, pattern)) // the patterns are right
+		m, _ := blocks.Glob(d.host, pattern) // the patterns are right
 		left = append(left, m...)
 	}
 	if len(left) > 0 {

@@ -16,13 +16,14 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/event"
+	"durablestream/internal/blocks"
 	"durablestream/internal/faults"
 )
 
 // ended is a log of n events that nobody hosts.
 func ended(t *testing.T, n int) (dir string) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), ".opencode")
+	dir = filepath.Join(t.TempDir(), "[id] *", ".opencode") // a name like a pattern
 	cmd, _ := hosting(t, dir, hostPID)
 	command(t, dir, "append", "--jsonl", many(t, n))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
@@ -217,7 +218,7 @@ func TestDoctorMirror(t *testing.T) {
 			now, err := os.ReadFile(durablestream.MirrorPath(dir))
 			require.NoError(t, err)
 			require.Equal(t, string(whole), string(now))
-			kept, err := filepath.Glob(filepath.Join(dir, durablestream.HostDir, broker.DamagedDir, "*", durablestream.MirrorFile))
+			kept, err := blocks.Glob(dir, filepath.Join(durablestream.HostDir, broker.DamagedDir, "*", durablestream.MirrorFile))
 			require.NoError(t, err)
 			require.Len(t, kept, 1)
 			was, err := os.ReadFile(kept[0])

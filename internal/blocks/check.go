@@ -32,7 +32,16 @@ func Dir(store, account string) string {
 
 // Find gives the block directories of the Logs in a store: one, or none.
 func Find(store string) ([]string, error) {
-	return filepath.Glob(Dir(store, "*"))
+	return Glob(store, Dir("", "*"))
+}
+
+// Glob is filepath.Glob of a pattern inside dir, in whose own path *, ? and [ mean themselves.
+func Glob(dir, pattern string) ([]string, error) {
+	found, err := fs.Glob(os.DirFS(dir), filepath.ToSlash(pattern))
+	for i, name := range found {
+		found[i] = filepath.Join(dir, filepath.FromSlash(name))
+	}
+	return found, err
 }
 
 // List gives the block files of a directory in order. A directory that is not there

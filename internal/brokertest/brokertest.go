@@ -34,7 +34,7 @@ type Host struct {
 // Start starts a host in a new directory; it ends with the test.
 func Start(t testing.TB, configure ...func(*broker.Config)) *Host {
 	t.Helper()
-	h := &Host{Config: broker.Config{Dir: filepath.Join(t.TempDir(), "durable_stream")}}
+	h := &Host{Config: broker.Config{Dir: filepath.Join(t.TempDir(), "[id] *", "durable_stream")}} // a name like a pattern
 	for _, f := range configure {
 		f(&h.Config)
 	}

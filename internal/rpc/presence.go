@@ -113,11 +113,12 @@ func (p Presence) hold(ctx context.Context, instance string, now event.Sequence)
 
 // tidy removes what runs left behind that have been over for long.
 func (p Presence) tidy() {
-	files, err := filepath.Glob(filepath.Join(p.Dir, "*.run"))
+	files, err := fs.Glob(os.DirFS(p.Dir), "*.run")
 	if err != nil {
 		return
 	}
-	for _, path := range files {
+	for _, name := range files {
+		path := filepath.Join(p.Dir, name)
 		about, err := os.Stat(path)
 		if err != nil || time.Since(about.ModTime()) < keepTrace {
 			continue
