@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -86,9 +87,9 @@ func serversFromEnv() []string {
 	return nil
 }
 
-// creators are the commands that make the log of --server where there is none; the
-// others say that there is none.
-var creators = []string{"append", "import", "restore", "request", "create", "rpc"}
+// creators are the commands that are expected to make a log. Of the others, one with
+// --server says that there is none, and one in a directory that it has made one.
+var creators = []string{"serve", "append", "import", "restore", "request", "create", "rpc"}
 
 // openWait is how long a command waits for a host that is starting or stuck.
 const openWait = 10 * time.Second
@@ -105,7 +106,19 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 		ctx, cancel = context.WithTimeout(ctx, openWait)
 		defer cancel()
 	}
-	return durablestream.Open(ctx, cfg)
+	made := cfg.NoCreate && len(cfg.Servers) == 0 && isNew(cfg.Dir)
+	d, err := durablestream.Open(ctx, cfg)
+	if err == nil && made { // somebody may have meant another directory
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: there was no log in %s: it was made now, and is empty; --dir names another directory\n", d.Dir())
+	}
+	return d, err
+}
+
+// isNew reports that there is neither a log in dir nor a mirror of one.
+func isNew(dir string) bool {
+	names, err := os.ReadDir(dir)
+	ours := func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), durablestream.HostDir) } // the mirror's files, too
+	return (err == nil || errors.Is(err, fs.ErrNotExist)) && !slices.ContainsFunc(names, ours)
 }
 
 // closing closes d when a command ends, and reports what went wrong only then.
