@@ -361,7 +361,7 @@ func (s *sending) failed(ctx context.Context, err error) error {
 	} else {
 		v, err := judge(err)
 		switch {
-		case v == unsure:
+		case v == unsure, v == notStored && s.c.clustered: // a refusal is no proof there (see conflict)
 			s.unsure = true
 		case v == refused && !s.unsure:
 			return err

@@ -211,6 +211,11 @@ func (c *Client) explain(ctx context.Context, b batch, why verdict, s *sending) 
 	lead := b.firstEvent()
 	if !b[lead].isGuard && (why == duplicate || !s.late) {
 		stored, err := c.findBatch(ctx, b, lead)
+		if !stored && err == nil && why == duplicate && c.clustered { // whoever answered may be behind
+			if _, err = c.Barrier(ctx); err == nil {
+				stored, err = c.findBatch(ctx, b, lead)
+			}
+		}
 		if stored || err != nil {
 			return stored, err
 		}
@@ -222,7 +227,7 @@ func (c *Client) explain(ctx context.Context, b batch, why verdict, s *sending) 
 		if !e.isGuard || e.msg.Header.Get(wire.HeaderExpectedLastSubject) == "" {
 			continue
 		}
-		conflict, mine, err := c.conflict(ctx, e, s.unsure)
+		conflict, mine, err := c.conflict(ctx, e)
 		if err != nil {
 			return false, err
 		}
@@ -273,15 +278,26 @@ func (c *Client) sameBatchOrError(ctx context.Context, b batch, lead int, at eve
 }
 
 // conflict compares a guard of ours with the last one stored. mine is where ours is
-// stored, if it is. tried means that an earlier try may have been stored: others may
-// have moved the guard on from it, so that it is not the last one any more.
-func (c *Client) conflict(ctx context.Context, e entry, tried bool) (_ *ConflictError, mine event.Sequence, _ error) {
+// stored, if it is.
+//
+// That the engine refused ours does not say that it is not stored. In a cluster, at the
+// moment when a leader was no longer cut off, a move was refused at its first try and
+// stored all the same; and another had moved the guard on by the time it was looked at.
+// But a guard moves from one Sequence once, so ours is stored if, and only if, it is among
+// the moves since the one expected.
+func (c *Client) conflict(ctx context.Context, e entry) (_ *ConflictError, mine event.Sequence, _ error) {
 	subject := e.msg.Subject
 	expected, err := event.ParseSequence(e.msg.Header.Get(wire.HeaderExpectedLastSubject))
 	if err != nil {
 		return nil, 0, fmt.Errorf("client: %w", err)
 	}
 	last, err := c.lastOn(ctx, subject)
+	if c.clustered && err == nil && (last == nil || event.Sequence(last.Sequence) < expected) {
+		// Whoever answers may be behind: what comes before a barrier is seen by all.
+		if _, err = c.Barrier(ctx); err == nil {
+			last, err = c.lastOn(ctx, subject)
+		}
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("client: %w", err)
 	}
@@ -298,7 +314,7 @@ func (c *Client) conflict(ctx context.Context, e entry, tried bool) (_ *Conflict
 	if seq > expected && len(last.Data) > 0 && string(last.Data) == string(e.msg.Data) {
 		return nil, seq, nil // bodies name the event's id, which is ours alone
 	}
-	if tried && seq > expected {
+	if seq > expected && len(e.msg.Data) > 0 {
 		for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{subject}, After: expected, Until: seq}) {
 			if err != nil {
 				return nil, 0, fmt.Errorf("client: %w", err)

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -199,6 +200,30 @@ func TestBarrierWithALeaderThatIsCutOff(t *testing.T) {
 	}
 	require.Equal(t, stored.ID, last.ID)
 	require.EqualValues(t, 1, old.Barriers())
+}
+
+// A leader that is cut off refuses a guard that others have moved; it must not be believed.
+func TestGuardWithALeaderThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	old, others, _, links := cutOff(t)
+	at, _, err := others.AppendGuarded(t.Context(), client.Guard{Name: "g"})
+	require.NoError(t, err)
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, _, err = old.AppendGuarded(short, client.Guard{Name: "g", Expected: at})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	var conflict *client.ConflictError
+	require.False(t, errors.As(err, &conflict), "%v", err)
+
+	links.Heal()
+	again, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, _, err = old.AppendGuarded(again, client.Guard{Name: "g", Expected: at + 1000}, event.Event{Type: "task.created", Actor: "a"})
+	require.ErrorAs(t, err, &conflict, "a position from the future")
+	now, err := others.GuardPosition(again, "g")
+	require.NoError(t, err)
+	_, _, err = old.AppendGuarded(again, client.Guard{Name: "g", Expected: now}, event.Event{Type: "task.created", Actor: "a"})
+	require.NoError(t, err)
 }
 
 func TestBarrierIsShared(t *testing.T) {

@@ -1,9 +1,11 @@
 package client
 
 import (
+	"context"
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/wire"
 )
 
 // HeaderRoom is what a message leaves free of the server's limit.
@@ -16,6 +18,14 @@ func (c *Client) TrustTheEngine() { c.window = 1000 * time.Hour }
 // TrustTheReplica switches off what a client does because a Log has replicas: a
 // replica that has nothing more to send is taken to have everything.
 func (c *Client) TrustTheReplica() { c.clustered = false }
+
+// MoveGuard is AppendGuarded of nothing, under a mark that is the caller's: the same one
+// again is the same append, tried again.
+func (c *Client) MoveGuard(ctx context.Context, name string, expected event.Sequence, mark string) (event.Sequence, error) {
+	b := batch{guardEntry(wire.GuardSubject(wire.GuardUser, name), wire.GuardBody{Event: mark}.Encode(), expected)}
+	err := c.publishBatch(ctx, b)
+	return b[0].event.Seq, err
+}
 
 // Saw makes the client one that has read up to seq.
 func (c *Client) Saw(seq event.Sequence) { c.sawSequence(seq) }

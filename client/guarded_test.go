@@ -53,6 +53,32 @@ func TestAppendGuarded(t *testing.T) {
 	require.Zero(t, conflict.Seq)
 }
 
+// A move that is stored is not lost because the engine refuses it, nor because others have
+// moved the guard on since.
+func TestRefusedMoveThatIsStored(t *testing.T) {
+	t.Parallel()
+	c := brokertest.Start(t).Client
+	at := []event.Sequence{0}
+	for _, mark := range []string{"one", "two", "three", "four"} {
+		seq, err := c.MoveGuard(t.Context(), "g", at[len(at)-1], mark)
+		require.NoError(t, err)
+		at = append(at, seq)
+		_, err = c.Append(t.Context(), newEvent("{}"))
+		require.NoError(t, err)
+	}
+	for i, mark := range []string{"one", "two", "three", "four"} {
+		seq, err := c.MoveGuard(t.Context(), "g", at[i], mark)
+		require.NoError(t, err)
+		require.Equal(t, at[i+1], seq)
+	}
+	_, err := c.MoveGuard(t.Context(), "g", at[1], "another")
+	var conflict *client.ConflictError
+	require.ErrorAs(t, err, &conflict)
+	require.Equal(t, at[4], conflict.Seq)
+	_, err = c.MoveGuard(t.Context(), "g", at[2], "two")
+	require.ErrorAs(t, err, &conflict, "the same mark from another position is another move")
+}
+
 func TestAppendGuardedBadInput(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)

@@ -255,7 +255,7 @@ func (c *Client) holds(ctx context.Context, l Lease) error {
 	if err != nil {
 		return err
 	}
-	lost, _, err := c.conflict(ctx, guardEntry(wire.GuardSubject(wire.GuardIntent, l.Intent), nil, l.Token), false)
+	lost, _, err := c.conflict(ctx, guardEntry(wire.GuardSubject(wire.GuardIntent, l.Intent), nil, l.Token))
 	if err != nil {
 		return err
 	}
