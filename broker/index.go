@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -213,7 +214,9 @@ func (f *finder) build(file blocks.File, of index.Source) (*index.Index, error) 
 		x, err = g.Write(f.dir, of)
 	}
 	if err != nil {
-		f.failed[file.Index] = time.Now()
+		if !errors.Is(err, fs.ErrNotExist) { // else somebody has removed the directory meanwhile, as anybody may
+			f.failed[file.Index] = time.Now()
+		}
 		f.b.cfg.Logger.Debug("a block has no index: it is left to the engine to search", "block", file.Path, "err", err)
 		return nil, err
 	}

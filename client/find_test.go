@@ -205,15 +205,37 @@ func TestQueriesByTheIndex(t *testing.T) {
 		again, err := blocks.Glob(dir, "*.idx")
 		return err == nil && len(again) == len(made)
 	}
-	require.Eventually(t, madeAnew, 30*time.Second, 10*time.Millisecond, "it is made anew while the host runs")
+	require.Eventually(t, madeAnew, 3*time.Minute, 10*time.Millisecond, "it is made anew while the host runs")
 	check("with one that was made anew", 50)
 	h.Stop(t)
 	require.NoError(t, os.RemoveAll(dir))
 	h.Boot(t)
 	require.Eventually(t, func() bool { _, err := h.Client.Position(t.Context()); return err == nil }, 10*time.Second, time.Millisecond)
 	check("without an index, after a restart", 20)
-	require.Eventually(t, madeAnew, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, madeAnew, 3*time.Minute, 10*time.Millisecond)
 	check("with one that was made anew, after a restart", 20)
+}
+
+// A directory that is removed while an index is made in it does not put that off for a
+// minute, as a block does of which none can be made.
+func TestIndexRemovedWhileItIsMade(t *testing.T) {
+	t.Parallel()
+	brokertest.OnlyOurs(t, "the index is a host's of ours")
+	h := brokertest.Start(t)
+	fillBlocks(t, h, rand.New(rand.NewPCG(7, 9)), 1)
+	dir := filepath.Join(h.Config.Dir, broker.StoreDir, broker.IndexDir)
+	require.NoError(t, os.RemoveAll(dir))
+	removed := 0
+	require.Eventually(t, func() bool {
+		if os.Remove(dir) == nil { // it was empty: the index was being made
+			removed++
+		}
+		return removed == 5
+	}, 3*time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool {
+		made, err := blocks.Glob(dir, "*.idx")
+		return err == nil && len(made) == 1
+	}, 3*time.Minute, 10*time.Millisecond)
 }
 
 // A block that is not as it was indexed is read by the engine, and damage in it is told.
