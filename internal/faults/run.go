@@ -219,6 +219,11 @@ func (r *Report) check(ctx context.Context, s *System, h *History, readers []*re
 		return err
 	}
 	defer end()
+	// A node that was cut off until now answers with what it had: that is no linearizable
+	// read, and the history must not be held against it.
+	if _, err := c.Barrier(bounded); err != nil {
+		return err
+	}
 	log, err := ReadLog(bounded, c)
 	if err != nil {
 		return err
