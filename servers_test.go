@@ -26,7 +26,7 @@ import (
 // openServer opens the log of a server, and what was logged.
 func openServer(t *testing.T, url string, change func(*durablestream.Config)) (*durablestream.DurableStream, string, error) {
 	t.Helper()
-	var words lockedBuffer
+	var words brokertest.Words
 	cfg := durablestream.Config{Servers: []string{url}, Logger: slog.New(slog.NewTextHandler(&words, nil))}
 	if change != nil {
 		change(&cfg)
@@ -38,23 +38,6 @@ func openServer(t *testing.T, url string, change func(*durablestream.Config)) (*
 		t.Cleanup(func() { require.NoError(t, d.Close()) })
 	}
 	return d, words.String(), err
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func TestPlainServer(t *testing.T) {

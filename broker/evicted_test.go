@@ -1,43 +1,24 @@
 package broker_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"durablestream/broker"
+	"durablestream/internal/brokertest"
 	"durablestream/internal/wire"
 )
-
-// words is what a log says.
-type words struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (w *words) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.all.Write(b)
-}
-
-func (w *words) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.all.String()
-}
 
 // A store that was taken away is told as that, and not as one that a repair mends, where
 // the look for damage is the first to meet it.
 func TestTakenAwayIsNotDamaged(t *testing.T) {
 	t.Parallel()
-	said := &words{}
+	said := &brokertest.Words{}
 	cfg := broker.Config{Dir: t.TempDir(), DiskFloor: -1, Logger: slog.New(slog.NewTextHandler(said, nil))}
 	b, err := broker.Start(t.Context(), cfg)
 	require.NoError(t, err)

@@ -211,11 +211,6 @@ func (c *Client) explain(ctx context.Context, b batch, why verdict, s *sending) 
 	lead := b.firstEvent()
 	if !b[lead].isGuard && (why == duplicate || !s.late) {
 		stored, err := c.findBatch(ctx, b, lead)
-		if !stored && err == nil && why == duplicate && c.clustered { // whoever answered may be behind
-			if _, err = c.Barrier(ctx); err == nil {
-				stored, err = c.findBatch(ctx, b, lead)
-			}
-		}
 		if stored || err != nil {
 			return stored, err
 		}

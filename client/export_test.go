@@ -19,6 +19,18 @@ func (c *Client) TrustTheEngine() { c.window = 1000 * time.Hour }
 // replica that has nothing more to send is taken to have everything.
 func (c *Client) TrustTheReplica() { c.clustered = false }
 
+// InACluster makes a client take its host for a cluster.
+func (c *Client) InACluster() { c.clustered = true }
+
+// UnsureAfter reports whether an append whose try has failed so may be stored.
+func (c *Client) UnsureAfter(err error) bool {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	s := newSending(c)
+	_ = s.failed(ended, err) // that there is no further try
+	return s.unsure
+}
+
 // MoveGuard is AppendGuarded of nothing, under a mark that is the caller's: the same one
 // again is the same append, tried again.
 func (c *Client) MoveGuard(ctx context.Context, name string, expected event.Sequence, mark string) (event.Sequence, error) {

@@ -5,11 +5,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/wire"
 )
 
 func TestAppendGuarded(t *testing.T) {
@@ -77,6 +79,17 @@ func TestRefusedMoveThatIsStored(t *testing.T) {
 	require.Equal(t, at[4], conflict.Seq)
 	_, err = c.MoveGuard(t.Context(), "g", at[2], "two")
 	require.ErrorAs(t, err, &conflict, "the same mark from another position is another move")
+}
+
+// On one host a refusal is one; in a cluster the append may be stored all the same.
+func TestRefusalOfAClusterIsNoProof(t *testing.T) {
+	t.Parallel()
+	c := brokertest.Start(t).Client
+	inFlight := &jetstream.APIError{Code: 400, ErrorCode: wire.CodeWrongLastInFlight}
+	c.TrustTheReplica()
+	require.False(t, c.UnsureAfter(inFlight))
+	c.InACluster()
+	require.True(t, c.UnsureAfter(inFlight))
 }
 
 func TestAppendGuardedBadInput(t *testing.T) {

@@ -242,15 +242,6 @@ func TestLeavesTheImportedAlone(t *testing.T) {
 	require.Zero(t, cps+is)
 }
 
-// words is a log that may be read while it is written.
-type words struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (w *words) Write(p []byte) (int, error) { w.mu.Lock(); defer w.mu.Unlock(); return w.b.Write(p) }
-func (w *words) String() string              { w.mu.Lock(); defer w.mu.Unlock(); return w.b.String() }
-
 // One that cannot be decided is told of, and holds up no other.
 func TestOneThatCannotBeDecidedHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
@@ -260,7 +251,7 @@ func TestOneThatCannotBeDecidedHoldsUpNoOther(t *testing.T) {
 	// Junk on its guard: this one can never be decided.
 	_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(wire.GuardCheckpoint, stuck.ID), []byte("junk")))
 	require.NoError(t, err)
-	log := &words{}
+	log := &brokertest.Words{}
 	run(t, sweeper.Config{Client: h.NewClient(t, client.Config{}), Logger: slog.New(slog.NewTextHandler(log, nil))})
 	done, err := c.WaitCheckpoint(t.Context(), fine.ID)
 	require.NoError(t, err)

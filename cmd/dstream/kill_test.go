@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -22,6 +21,7 @@ import (
 
 	"durablestream"
 	"durablestream/event"
+	"durablestream/internal/brokertest"
 	"durablestream/mirror"
 )
 
@@ -84,22 +84,7 @@ func as(t *testing.T, what string, stderr io.Writer, env []string, args ...strin
 }
 
 // syncBuffer may be read while a process writes to it.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
+type syncBuffer = brokertest.Words
 
 // TestKill kills the host with SIGKILL again and again while four processes
 // append: everything acknowledged is there once, in order, in the log and in the
