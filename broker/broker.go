@@ -54,21 +54,22 @@ var held sync.Map // *flock.Flock → struct{}
 
 // Broker is a running server with its Log.
 type Broker struct {
-	cfg    Config
-	opts   *server.Options
-	locks  []*flock.Flock
-	server *server.Server
-	admin  *nats.Conn // in process, for the Log's configuration and the disk watch
-	js     jetstream.JetStream
-	token  string
-	since  time.Time
-	disk   *diskWatch
-	scrub  *scrub
-	finder *finder
-	known  map[uint32]*scrubbed // blocks, as checkStore left them
-	found  []blocks.Damage      // by checkStore
-	high   event.Sequence       // that checkStore has read
-	ads    advertiser
+	cfg       Config
+	opts      *server.Options
+	locks     []*flock.Flock
+	server    *server.Server
+	switching sync.RWMutex // written while a node's JetStream is switched off or on, which the engine does not guard from its own monitoring
+	admin     *nats.Conn   // in process, for the Log's configuration and the disk watch
+	js        jetstream.JetStream
+	token     string
+	since     time.Time
+	disk      *diskWatch
+	scrub     *scrub
+	finder    *finder
+	known     map[uint32]*scrubbed // blocks, as checkStore left them
+	found     []blocks.Damage      // by checkStore
+	high      event.Sequence       // that checkStore has read
+	ads       advertiser
 
 	store     *os.File // the store's directory
 	storeInfo os.FileInfo

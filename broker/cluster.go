@@ -190,6 +190,6 @@ func (b *Broker) missing(err error) string {
 }
 
 func (b *Broker) hasMetaLeader() bool {
-	z, err := b.server.Jsz(nil)
+	z, err := b.jsz(nil)
 	return err == nil && z.Meta != nil && z.Meta.Leader != ""
 }

@@ -23,7 +23,10 @@ func (w *diskWatch) stepAside(free, floor int64) (aside bool) {
 	switch on := s.JetStreamEnabled(); {
 	case on && free < floor:
 		w.b.cfg.Logger.Warn("the disk is nearly full: this node steps aside, the others go on", "free", free, "floor", floor)
-		if err := s.ShutdownJetStream(); err != nil {
+		w.b.switching.Lock()
+		err := s.ShutdownJetStream()
+		w.b.switching.Unlock()
+		if err != nil {
 			w.b.cfg.Logger.Error("cannot step aside", "err", err)
 		}
 	case !on && free >= floor+floor/4: // a margin, so that it does not flap
@@ -33,14 +36,22 @@ func (w *diskWatch) stepAside(free, floor int64) (aside bool) {
 		}
 		w.unhealthy = 0
 		w.mends++
+		// The engine exchanges the queues of its API without a lock, which connections have
+		// read before they were cut off from it. A look at each, under its lock, comes after that.
+		if _, err := s.Routez(nil); err == nil {
+			_, _ = s.Connz(nil)
+		}
 		o := w.b.opts
-		if err := s.EnableJetStream(&server.JetStreamConfig{
+		w.b.switching.Lock()
+		err := s.EnableJetStream(&server.JetStreamConfig{
 			StoreDir:   filepath.Clean(o.StoreDir),
 			MaxMemory:  o.JetStreamMaxMemory,
 			MaxStore:   o.JetStreamMaxStore,
 			SyncAlways: o.SyncAlways,
 			Strict:     !o.NoJetStreamStrict,
-		}); err != nil {
+		})
+		w.b.switching.Unlock()
+		if err != nil {
 			w.b.cfg.Logger.Error("cannot come back after a full disk", "err", err)
 		}
 	case on:

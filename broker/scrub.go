@@ -359,7 +359,7 @@ func (s *scrub) tell(ctx context.Context, rep blocks.Report) {
 // bounds are the first Sequence that this process's copy of the Log must hold, and the
 // last one.
 func (b *Broker) bounds() (first, last event.Sequence, err error) {
-	z, err := b.server.Jsz(&server.JSzOptions{Account: b.cfg.account(), Streams: true, Config: true})
+	z, err := b.jsz(&server.JSzOptions{Account: b.cfg.account(), Streams: true, Config: true})
 	if err != nil {
 		return 0, 0, err
 	}
@@ -371,6 +371,13 @@ func (b *Broker) bounds() (first, last event.Sequence, err error) {
 		}
 	}
 	return 0, 0, fmt.Errorf("this server has no copy of the Log")
+}
+
+// jsz is the engine's own, while its JetStream is not being switched.
+func (b *Broker) jsz(opts *server.JSzOptions) (*server.JSInfo, error) {
+	b.switching.RLock()
+	defer b.switching.RUnlock()
+	return b.server.Jsz(opts)
 }
 
 // mark writes what is damaged in this process's copy into the Log's configuration,
