@@ -17,6 +17,7 @@ var imports = map[string]struct {
 	nats   bool // may carry nats.go
 }{
 	"event":            {},
+	"internal/engine":  {ours: []string{"event"}, nats: true}, // where internal/wire goes, this goes
 	"internal/wire":    {ours: []string{"event"}, nats: true},
 	"internal/address": {ours: []string{"event", "internal/wire"}, nats: true},
 	"internal/blocks":  {ours: []string{"event", "internal/wire"}, nats: true},
@@ -37,6 +38,9 @@ var imports = map[string]struct {
 func TestImportTable(t *testing.T) {
 	t.Parallel()
 	for name, rule := range imports {
+		if name == "internal/wire" || slices.Contains(rule.ours, "internal/wire") {
+			rule.ours = append(slices.Clone(rule.ours), "internal/engine")
+		}
 		out, err := exec.Command("go", "list", "-deps", "durablestream/"+name).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		for dep := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"time"
@@ -44,7 +43,7 @@ func (b *Broker) writeChecked(dir string, known map[uint32]*scrubbed, last event
 			c.Blocks = append(c.Blocks, blocks.CheckedBlock{Index: i, Size: k.Size, Mod: k.mod.UnixNano(), First: k.First, Last: k.Last, Records: k.Records, At: k.at.UnixMilli()})
 		}
 	}
-	raw, err := json.Marshal(c)
+	raw, err := c.Encode()
 	if err != nil {
 		return err
 	}

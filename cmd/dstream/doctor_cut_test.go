@@ -17,6 +17,7 @@ import (
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/engine"
 	"durablestream/internal/faults"
 )
 
@@ -27,7 +28,7 @@ func cutStore(t *testing.T, dir string, seq event.Sequence) {
 	p, err := n.Find(seq)
 	require.NoError(t, err)
 	require.NoError(t, os.Truncate(p.Path, p.Off))
-	require.NoError(t, os.Remove(filepath.Join(filepath.Dir(p.Path), blocks.IndexFile)))
+	require.NoError(t, os.Remove(filepath.Join(filepath.Dir(p.Path), engine.StateFile)))
 }
 
 func checkedPath(dir string) string {

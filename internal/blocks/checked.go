@@ -1,6 +1,8 @@
 package blocks
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 
@@ -18,6 +20,7 @@ type Checked struct {
 	Log    string         `json:"log"`            // when the Log was made: another one's blocks mean nothing
 	Last   event.Sequence `json:"last,omitempty"` // that the store held at an orderly stop; 0: nobody knows
 	Blocks []CheckedBlock `json:"blocks"`
+	Sum    string         `json:"sum,omitempty"` // SHA-256 of the file without this field, in hex
 }
 
 // CheckedBlock is one block file that was whole.
@@ -31,13 +34,33 @@ type CheckedBlock struct {
 	At      int64          `json:"at"` // when it was read, Unix ms
 }
 
-// ReadChecked reads a CheckedFile about the blocks in dir. It gives nothing where there is
-// no such file, or where it is of another Log.
+// Encode gives the bytes of a CheckedFile.
+func (c Checked) Encode() ([]byte, error) {
+	c.Sum = ""
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(raw)
+	c.Sum = hex.EncodeToString(sum[:])
+	return json.Marshal(c)
+}
+
+// intact reports that a CheckedFile holds what Encode wrote, as far as its checksum tells:
+// programs of the first format wrote none.
+func (c Checked) intact() bool {
+	raw, err := c.Encode()
+	var again Checked
+	return err == nil && json.Unmarshal(raw, &again) == nil && (c.Sum == "" || c.Sum == again.Sum)
+}
+
+// ReadChecked reads a CheckedFile about the blocks in dir. It returns the zero value if
+// the file is missing or damaged, or describes another Log.
 func ReadChecked(path, dir string) Checked {
 	raw, err := os.ReadFile(path)
 	var c Checked
 	_, made, bad := Stream(dir)
-	if err != nil || bad != nil || json.Unmarshal(raw, &c) != nil || c.Log != made {
+	if err != nil || bad != nil || json.Unmarshal(raw, &c) != nil || c.Log != made || !c.intact() {
 		return Checked{}
 	}
 	return c

@@ -2,7 +2,6 @@ package blocks
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -10,48 +9,53 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/event"
+	"durablestream/internal/engine"
+	"durablestream/internal/wire"
 )
 
-// IndexFile is what the engine keeps of a stream's state beside its blocks. It is
-// written now and then and at an orderly stop, and made anew where it is not there.
-const IndexFile = "index.db"
-
-// LastWritten reads from the index up to which Sequence the engine had written when it
-// was kept, and whether nothing was written since: only then does the engine trust
-// it. Otherwise it reads all blocks when it starts, and cuts off what is damaged.
-// An index that cannot be read says (0, false).
+// LastWritten reads the engine's state file. It returns the last Sequence that the engine
+// had written when it saved the file, and whether the file describes the blocks as they
+// are. Only then does the engine rely on it. Otherwise the engine reads all blocks when it
+// starts, and cuts off what is damaged.
+//
+// A file that is missing, that cannot be read or that the engine would not use says
+// nothing: LastWritten returns (0, false).
 func LastWritten(dir string) (last event.Sequence, current bool) {
-	b, err := os.ReadFile(filepath.Join(dir, IndexFile))
-	if err != nil || len(b) < 32 {
+	raw, err := os.ReadFile(filepath.Join(dir, engine.StateFile))
+	if err != nil {
 		return 0, false
 	}
-	rest := b[2:] // magic, version; then messages, bytes, first, its time, last
-	for field := range 5 {
-		n, size := binary.Uvarint(rest) // the time is a Varint, of the same size
-		if size <= 0 {
-			return 0, false
-		}
-		rest = rest[size:]
-		if field == 4 {
-			last = event.Sequence(n)
-		}
+	state, err := engine.ReadState(wire.LogName, raw)
+	if err != nil {
+		return 0, false
 	}
 	files, err := List(dir)
 	if err != nil || len(files) == 0 {
-		return last, false
+		return state.Last, false
+	}
+	here := make(map[uint32]bool, len(files))
+	for _, f := range files {
+		here[f.Index] = true
+	}
+	for _, b := range state.Blocks {
+		if !here[b.Index] {
+			return state.Last, false
+		}
 	}
 	newest := files[len(files)-1]
-	end := make([]byte, sumLen)
-	f, err := os.Open(newest.Path)
+	return state.Last, newest.Index == state.Newest && endsWith(newest, state.Sum[:])
+}
+
+// endsWith reports that a block file's last bytes are sum.
+func endsWith(f File, sum []byte) bool {
+	file, err := os.Open(f.Path)
 	if err != nil {
-		return last, false
+		return false
 	}
-	defer f.Close()
-	if _, err := f.ReadAt(end, newest.Size-sumLen); err != nil {
-		return last, false
-	}
-	kept := b[len(b)-2*sumLen : len(b)-sumLen] // of the newest record; the file's own sum follows
-	return last, bytes.Equal(kept, end)
+	defer file.Close()
+	end := make([]byte, len(sum))
+	_, err = file.ReadAt(end, f.Size-int64(len(sum)))
+	return err == nil && bytes.Equal(sum, end)
 }
 
 // Stream reads the stream's own configuration, beside the blocks, and when it was made.
@@ -60,7 +64,7 @@ func Stream(dir string) (cfg jetstream.StreamConfig, made string, err error) {
 		Created string
 		jetstream.StreamConfig
 	}
-	b, err := os.ReadFile(filepath.Join(filepath.Dir(dir), "meta.inf"))
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(dir), engine.ConfigFile))
 	if err == nil {
 		err = json.Unmarshal(b, &meta)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"durablestream/event"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
 
@@ -68,7 +69,7 @@ func Repair(dir, copies, keep string, first, last event.Sequence, known Known) (
 		}
 		written = true
 	}
-	if err := os.Remove(filepath.Join(dir, IndexFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(filepath.Join(dir, engine.StateFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return r.done, nil, err
 	}
 	return r.done, nil, syncDir(dir)
