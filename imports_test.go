@@ -33,6 +33,8 @@ var imports = map[string]struct {
 	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "opencode", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+
+	"internal/sickdisk": {},
 }
 
 func TestImportTable(t *testing.T) {
