@@ -2,8 +2,6 @@ package engine
 
 import (
 	"path/filepath"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // The names in a store directory:
@@ -13,12 +11,14 @@ import (
 //	                                            /msgs/<n>.blk   blocks of messages
 //	                                            /msgs/index.db  State
 //	                                            /obs/           consumers
+//	                                            /batches/       batches without a commit
 //	<store>/jetstream/$SYS/_js_/_meta_/         raft group of a cluster's nodes
 //	<store>/jetstream/$SYS/_js_/S-R3F-<id>/     raft group of a stream
 const (
 	StoreDir    = "jetstream" // inside the configured store directory
 	StreamsDir  = "streams"
 	MessagesDir = "msgs"
+	BatchesDir  = "batches" // members of batches that are not committed
 	ConsumerDir = "obs"
 	RaftDir     = "_js_" // inside the system account's directory
 	MetaGroup   = "_meta_"
@@ -60,23 +60,3 @@ const (
 // does in a stream with S2 compression. The uncompressed size follows as a uvarint, then
 // an S2 stream of all but the last checksum, then that checksum.
 func Compressed() []byte { return []byte{'c', 'm', 'p', 1} }
-
-// Error codes that the program branches on. The names are those of the conditions, not
-// of nats-server's own errors.
-const (
-	CodeDiskFull          jetstream.ErrorCode = 10002 // the account's storage limit
-	CodeNoPeers           jetstream.ErrorCode = 10005 // too few nodes for the replicas
-	CodeNoResources       jetstream.ErrorCode = 10023
-	CodeMaxConsumers      jetstream.ErrorCode = 10026 // MostConsumers
-	CodeStorageFull       jetstream.ErrorCode = 10047
-	CodeTooLarge          jetstream.ErrorCode = 10054
-	CodeWrongLast         jetstream.ErrorCode = 10071
-	CodeStoreFailed       jetstream.ErrorCode = 10077 // storing failed, or the record is too large
-	CodeDuplicateInFlight jetstream.ErrorCode = 10158
-	CodeWrongLastInFlight jetstream.ErrorCode = 10164
-	CodeTooManyWaiting    jetstream.ErrorCode = 10167 // MostWaiting or MostWaitingBytes
-	CodeBatchIncomplete   jetstream.ErrorCode = 10176
-	CodeBatchTooLarge     jetstream.ErrorCode = 10199
-	CodeBatchDuplicate    jetstream.ErrorCode = 10201
-	CodeBatchInFlight     jetstream.ErrorCode = 10210
-)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/internal/engine"
 )
 
 const (
@@ -25,21 +27,20 @@ const (
 	metaRestoring = "durablestream.restoring"
 )
 
-// Engine error codes that callers branch on. Source: nats-server v2.15.2,
-// jetstream_errors_generated.go; meanings as observed in ENGINE-FACTS.
+// Error codes of the engine that callers branch on: see package engine.
 const (
-	CodeDiskFull          jetstream.ErrorCode = 10002 // account storage: our floor, or a quota
-	CodeNoPeers           jetstream.ErrorCode = 10005 // too few nodes for the replicas
-	CodeNoResources       jetstream.ErrorCode = 10023
-	CodeStorageFull       jetstream.ErrorCode = 10047
-	CodeTooLarge          jetstream.ErrorCode = 10054
-	CodeWrongLast         jetstream.ErrorCode = 10071
-	CodeWrongLastInFlight jetstream.ErrorCode = 10164
-	CodeDuplicateInFlight jetstream.ErrorCode = 10158
-	CodeBatchIncomplete   jetstream.ErrorCode = 10176
-	CodeBatchTooLarge     jetstream.ErrorCode = 10199
-	CodeBatchDuplicate    jetstream.ErrorCode = 10201
-	CodeBatchInFlight     jetstream.ErrorCode = 10210
+	CodeDiskFull          = engine.CodeDiskFull
+	CodeNoPeers           = engine.CodeNoPeers
+	CodeNoResources       = engine.CodeNoResources
+	CodeStorageFull       = engine.CodeStorageFull
+	CodeTooLarge          = engine.CodeTooLarge
+	CodeWrongLast         = engine.CodeWrongLast
+	CodeWrongLastInFlight = engine.CodeWrongLastInFlight
+	CodeDuplicateInFlight = engine.CodeDuplicateInFlight
+	CodeBatchIncomplete   = engine.CodeBatchIncomplete
+	CodeBatchTooLarge     = engine.CodeBatchTooLarge
+	CodeBatchDuplicate    = engine.CodeBatchDuplicate
+	CodeBatchInFlight     = engine.CodeBatchInFlight
 )
 
 // LogConfig is the configuration that a Log is created with.
