@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/event"
+	"durablestream/internal/engine"
 )
 
 func stored(seq event.Sequence) Record {
@@ -222,7 +223,7 @@ func compress(t testing.TB, path string) {
 	_, err = w.Write(raw[:len(raw)-sumLen])
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
-	out := binary.AppendUvarint(bytes.Clone(compressed), uint64(len(raw)))
+	out := binary.AppendUvarint(engine.Compressed(), uint64(len(raw)))
 	require.NoError(t, os.WriteFile(path, append(append(out, b.Bytes()...), raw[len(raw)-sumLen:]...), 0o600))
 }
 

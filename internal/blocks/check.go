@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"durablestream/event"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
 
@@ -27,7 +28,7 @@ type File struct {
 
 // Dir is where an engine keeps the blocks of an account's Log, in its store.
 func Dir(store, account string) string {
-	return filepath.Join(store, "jetstream", account, "streams", wire.LogName, "msgs")
+	return engine.MessagesPath(store, account, wire.LogName)
 }
 
 // Find gives the block directories of the Logs in a store: one, or none.
@@ -53,7 +54,7 @@ func List(dir string) ([]File, error) {
 	}
 	var files []File
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".blk")
+		name, ok := strings.CutSuffix(e.Name(), engine.BlockSuffix)
 		n, err := strconv.ParseUint(name, 10, 32)
 		if !ok || err != nil {
 			continue

@@ -4,7 +4,7 @@
 // # The files
 //
 // The messages of a stream are in msgs/<n>.blk, in order of n, each of some 8 MB. A
-// block is one record after another (nats-server v2.15.2, filestore.go,
+// block is one record after another (nats-server v2.15.3, filestore.go,
 // writeMsgRecordLocked), all numbers little endian:
 //
 //	4  length of the record; its highest bit: there are headers
@@ -40,16 +40,17 @@ import (
 	"github.com/minio/highwayhash"
 
 	"durablestream/event"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
 
 const (
-	headLen   = 22
-	sumLen    = 8
+	headLen   = engine.RecordHead
+	sumLen    = engine.SumSize
 	leastLen  = headLen + sumLen
-	mostLen   = 32 << 20 // more than the engine's rlBadThresh
-	headerBit = 1 << 31
-	deleted   = 3 << 62
+	mostLen   = engine.MostRecord
+	headerBit = engine.HeaderBit
+	deleted   = engine.DeletedBits
 )
 
 // Record is one stored message.

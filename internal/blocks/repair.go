@@ -145,7 +145,7 @@ func (r *repair) read(dir string) error {
 		r.blocks = append(r.blocks, b)
 	}
 	if len(r.blocks) == 0 {
-		r.blocks = []*rewritten{{File: File{Index: 1, Path: filepath.Join(dir, "1.blk")}}}
+		r.blocks = []*rewritten{{File: File{Index: 1, Path: filepath.Join(dir, "1"+engine.BlockSuffix)}}}
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (r *repair) readCopies(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		name, _, ok := strings.Cut(e.Name(), ".blk.")
+		name, _, ok := strings.Cut(e.Name(), engine.BlockSuffix+".")
 		n, err := strconv.ParseUint(name, 10, 32)
 		if !ok || err != nil {
 			continue

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/klauspost/compress/s2"
+
+	"durablestream/internal/engine"
 )
 
 // Stretch is a part of a block file in which no record can be read.
@@ -51,17 +53,13 @@ func Walk(path string, index uint32, record func(off int64, raw []byte, r Record
 	return walkDamaged(rest, off, index, record)
 }
 
-// compressed is how a block begins that the engine has compressed once it was full, which
-// it does to a stream with S2 compression: that, how long it was, an S2 stream of all but
-// the last checksum, and that (nats-server v2.15.2, filestore.go, CompressionInfo).
-var compressed = []byte{'c', 'm', 'p', 1}
-
-// decompressed gives what a compressed block holds, as far as that can be read, and why not
-// all of it can; ok is false for a block that is not compressed. The places that Walk gives
-// are in there.
+// decompressed returns what a block holds that the engine has compressed (see
+// engine.Compressed), as far as it can be read, and why not all of it can. ok is false for a
+// block that is not compressed. The places that Walk gives are in there.
 func decompressed(f *os.File) (data []byte, why string, ok bool, err error) {
-	head := make([]byte, len(compressed))
-	if _, err := f.ReadAt(head, 0); err != nil || !bytes.Equal(head, compressed) {
+	begin := engine.Compressed()
+	head := make([]byte, len(begin))
+	if _, err := f.ReadAt(head, 0); err != nil || !bytes.Equal(head, begin) {
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
