@@ -11,13 +11,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/blocks"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -235,10 +235,10 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 	if err != nil {
 		return "", err
 	}
-	engine := filepath.Join(d.host, broker.StoreDir, server.JetStreamStoreDir)
+	store := filepath.Join(d.host, broker.StoreDir, engine.StoreDir)
 	var moved []string
-	for _, pattern := range []string{"*/streams/" + wire.LogName, "*/_js_/S-*"} {
-		found, err := blocks.Glob(engine, pattern)
+	for _, pattern := range []string{filepath.Join("*", engine.StreamsDir, wire.LogName), filepath.Join("*", engine.RaftDir, engine.StreamGroup+"*")} {
+		found, err := blocks.Glob(store, pattern)
 		if err != nil {
 			return "", err
 		}
@@ -250,7 +250,7 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 		}
 	}
 	if len(moved) == 0 {
-		return "", fmt.Errorf("there is no copy of the log in %s", engine)
+		return "", fmt.Errorf("there is no copy of the log in %s", store)
 	}
 	// What it tells of the copy that has gone is not true of the next one, which begins empty.
 	if err := os.Rename(filepath.Join(d.host, broker.StoreDir, blocks.CheckedFile), filepath.Join(keep, blocks.CheckedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {

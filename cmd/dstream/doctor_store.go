@@ -16,6 +16,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -187,7 +188,7 @@ func (d *doctor) halfRestored(s seen) bool {
 		return false
 	}
 	var cfg jetstream.StreamConfig
-	b, err := os.ReadFile(filepath.Join(filepath.Dir(s.blocks), "meta.inf"))
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(s.blocks), engine.ConfigFile))
 	if err != nil || json.Unmarshal(b, &cfg) != nil || !wire.IsRestoring(cfg) {
 		return false
 	}

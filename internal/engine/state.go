@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 
 	"github.com/minio/highwayhash"
@@ -79,6 +80,9 @@ func ReadState(stream string, raw []byte) (State, error) {
 	}
 	return s, nil
 }
+
+// SumOf is what a stream's ConfigSum holds beside a ConfigFile with these bytes.
+func SumOf(stream string, config []byte) string { return hex.EncodeToString(checksum(stream, config)) }
 
 // checksum is that of a stream's StateFile and ConfigFile.
 func checksum(stream string, b []byte) []byte {

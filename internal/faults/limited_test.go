@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/client"
+	"durablestream/internal/engine"
 )
 
 // limited are commands that stop of their own accord, with how much they bring of a
@@ -106,7 +107,7 @@ func TestBlocksThatHaveGone(t *testing.T) {
 				block = fmt.Sprintf("%d.blk", len(files))
 			}
 			require.NoError(t, os.Remove(filepath.Join(dir, block)))
-			require.NoError(t, os.Remove(filepath.Join(dir, "index.db")))
+			require.NoError(t, os.Remove(filepath.Join(dir, engine.StateFile)))
 			for _, command := range []string{"query", "query --stream s1", "query --stream s1 --limit 950", "resume", "status"} {
 				out, code := n.Command(t.Context(), strings.Fields(command)...)
 				require.Equal(t, 1, code, command)

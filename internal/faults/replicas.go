@@ -15,6 +15,7 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
 
@@ -26,7 +27,7 @@ func Replica(ctx context.Context, n *Node, tmp string) (all []*jetstream.RawStre
 	if err != nil {
 		return nil, err
 	}
-	messages := filepath.Join(server.JetStreamStoreDir, server.DEFAULT_GLOBAL_ACCOUNT, "streams", wire.LogName, "msgs")
+	messages := engine.MessagesPath("", server.DEFAULT_GLOBAL_ACCOUNT, wire.LogName)
 	err = withServer(dir, func(js jetstream.JetStream) error {
 		_, err := js.CreateStream(ctx, wire.LogConfig(1, 0))
 		return err
