@@ -67,15 +67,22 @@ func (c *Client) RequestCheckpoint(ctx context.Context, q CheckpointRequest) (pr
 	if q.ExpiresIn > 0 {
 		p.ExpiresAt = now + max(q.ExpiresIn.Milliseconds(), 1)
 	}
+	for _, part := range []struct {
+		field string
+		v     json.RawMessage
+	}{{"action", q.Action}, {"schema", q.Schema}} {
+		if len(part.v) > 0 {
+			if err := event.ValidateJSON(part.field, part.v, 2); err != nil {
+				return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
+			}
+		}
+	}
 	if q.Action != nil {
 		hash, err := ActionHash(q.Action)
 		if err != nil {
 			return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
 		}
 		p.ActionHash = hash
-	}
-	if len(q.Schema) > 0 && !json.Valid(q.Schema) {
-		return projection.Checkpoint{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "schema", Value: string(q.Schema), Rule: "must be JSON"})
 	}
 	payload, err := encodePayload(p)
 	if err != nil {
@@ -304,8 +311,10 @@ type Approval struct {
 // ErrUnknownCheckpoint, ErrUnknownOption, ErrAnswer, ErrOwnCheckpoint, and
 // *DecidedError with the decision that stands.
 func (c *Client) Approve(ctx context.Context, id string, a Approval) (projection.Checkpoint, error) {
-	if a.Answer != nil && !json.Valid(a.Answer) {
-		return projection.Checkpoint{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "answer", Value: string(a.Answer), Rule: "must be JSON"})
+	if a.Answer != nil {
+		if err := event.ValidateJSON("answer", a.Answer, 2); err != nil {
+			return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
+		}
 	}
 	return c.decide(ctx, id, event.CheckpointApproved, a.By, event.Approved{
 		CheckpointID: id, ApprovedBy: a.By, SelectedOption: a.Option, Answer: a.Answer, Comment: a.Comment,

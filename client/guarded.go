@@ -35,8 +35,10 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 	if err := event.ValidateID("guard", g.Name); err != nil {
 		return 0, nil, fmt.Errorf("client: %w", err)
 	}
-	if g.Data != nil && !json.Valid(g.Data) {
-		return 0, nil, fmt.Errorf("client: %w", &event.InvalidError{Field: "guard data", Value: string(g.Data), Rule: "must be JSON"})
+	if g.Data != nil {
+		if err := event.ValidateJSON("guard data", g.Data, 1); err != nil {
+			return 0, nil, fmt.Errorf("client: %w", err)
+		}
 	}
 	if len(events) > event.MaxBatchLen {
 		return 0, nil, fmt.Errorf("client: %w", &event.InvalidError{

@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,11 @@ const (
 	MaxActorLen       = 1024
 	MaxCorrelationLen = 1024
 	MaxBatchLen       = 999 // events in one AppendBatch
+
+	// MaxDepth is how deep the objects and arrays of an event may be nested, counting the
+	// event's own object: a payload has one level less. Readers of JSON have limits, Go's
+	// encoding/json one of 10,000, and put answers around the event.
+	MaxDepth = 1000
 )
 
 // reserved are the top-level names that only the Log writes.
@@ -121,11 +127,11 @@ func (e Event) Validate() error {
 	if err := e.validateNames(); err != nil {
 		return err
 	}
-	if err := validateJSON("payload", e.Payload); err != nil {
+	if err := ValidateJSON("payload", e.Payload, 1); err != nil {
 		return err
 	}
 	if e.Metadata != nil {
-		if err := validateJSON("metadata", e.Metadata); err != nil {
+		if err := ValidateJSON("metadata", e.Metadata, 1); err != nil {
 			return err
 		}
 		if !isObject(e.Metadata) {
@@ -172,7 +178,7 @@ func (e Event) validateExtra() error {
 		if !utf8.ValidString(f.Name) {
 			return &InvalidError{"field name", f.Name, "must be valid UTF-8"}
 		}
-		if err := validateJSON(f.Name, f.Value); err != nil {
+		if err := ValidateJSON(f.Name, f.Value, 1); err != nil {
 			return err
 		}
 		known := slices.Contains(known, f.Name) && !(f.Name == "causation_id" && e.CausationID == "" && saysNone(f.Value))
@@ -237,14 +243,23 @@ func validateText(field, s string, most int) error {
 	return nil
 }
 
-func validateJSON(field string, v json.RawMessage) error {
+// ValidateJSON checks that v is JSON that an event may hold inside so many objects and
+// arrays, of which the event's own is one. field names v in the *InvalidError.
+func ValidateJSON(field string, v json.RawMessage, inside int) error {
+	most := MaxDepth - inside
 	switch {
 	case !utf8.Valid(v):
 		return &InvalidError{field, string(v), "must be valid UTF-8"}
-	case !valid(v):
-		return &InvalidError{field, string(v), "must be JSON"}
+	case valid(v, most):
+		return nil
+	case valid(v, storedDepth):
+		return tooDeep(field, v, most)
 	}
-	return nil
+	return &InvalidError{field, string(v), "must be JSON"}
+}
+
+func tooDeep(field string, v []byte, most int) error {
+	return &InvalidError{field, string(v), fmt.Sprintf("must be nested at most %d levels deep", most)}
 }
 
 func isObject(v json.RawMessage) bool {

@@ -40,10 +40,11 @@ func (r *Recorded) UnmarshalJSON(b []byte) error {
 
 // Decode reads one event that a caller wants to append. Unknown fields go to
 // Extra; a reserved field, a field given twice, or a known field of the wrong
-// kind is an *InvalidError. Rules that need more than the JSON are Validate's.
+// kind is an *InvalidError, and so is a line that is nested deeper than MaxDepth. Rules
+// that need more than the JSON are Validate's.
 func Decode(line []byte) (Event, error) {
 	var r Recorded
-	err := decode(line, &r, func(name string, v json.RawMessage) (bool, error) {
+	err := decode(line, &r, MaxDepth, func(name string, v json.RawMessage) (bool, error) {
 		if slices.Contains(reserved, name) {
 			return false, &InvalidError{name, string(v), "is a reserved field: the Log writes it itself; leave it out"}
 		}
@@ -69,7 +70,7 @@ func decodeBody(body []byte) (Recorded, error) {
 	if !oneLine(body) || !bytes.HasPrefix(body, []byte("{")) || !bytes.HasSuffix(body, []byte("}")) {
 		return r, &InvalidError{"body", string(body), "must be one JSON object, on one line and without space around it"}
 	}
-	if err := decode(body, &r, r.takeMark); err != nil {
+	if err := decode(body, &r, storedDepth, r.takeMark); err != nil {
 		return Recorded{}, err
 	}
 	return r, r.checkStored()
@@ -88,7 +89,7 @@ func (r Recorded) checkStored() error {
 // passed over here.
 func DecodeRecorded(line []byte) (Recorded, error) {
 	var r Recorded
-	err := decode(line, &r, func(name string, v json.RawMessage) (bool, error) {
+	err := decode(line, &r, storedDepth, func(name string, v json.RawMessage) (bool, error) {
 		switch name {
 		case "seq":
 			n, err := strconv.ParseUint(string(v), 10, 64)
@@ -129,13 +130,16 @@ func (r *Recorded) takeMark(name string, v json.RawMessage) (bool, error) {
 	return false, nil
 }
 
-// decode splits line into its top-level members. take is asked first about each
-// name; what it does not take is a field of the event.
-func decode(line []byte, r *Recorded, take func(string, json.RawMessage) (bool, error)) error {
-	if !utf8.Valid(line) {
+// decode splits line, of at most depth levels, into its top-level members. take is asked
+// first about each name; what it does not take is a field of the event.
+func decode(line []byte, r *Recorded, depth int, take func(string, json.RawMessage) (bool, error)) error {
+	switch {
+	case !utf8.Valid(line):
 		return &InvalidError{"line", string(line), "must be valid UTF-8"}
-	}
-	if !valid(line) {
+	case valid(line, depth):
+	case valid(line, storedDepth):
+		return tooDeep("line", line, depth)
+	default:
 		return &InvalidError{"line", string(line), "must be one JSON object"}
 	}
 	var seen names

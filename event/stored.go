@@ -182,7 +182,7 @@ func (c *cursor) value(before string) span {
 	if c.failed {
 		return span{} // or what is no value might be gone through at length
 	}
-	end, ok := value(c.b, c.i, 1)
+	end, ok := value(c.b, c.i, storedDepth-1)
 	s := span{c.i, end}
 	c.i, c.failed = end, !ok
 	return s

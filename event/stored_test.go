@@ -46,7 +46,7 @@ var storedMembers = [][]string{
 		`"timestamp":999999999999999999`, `"timestamp":9223372036854775807`, `"timestamp":9223372036854775808`, `"timestamp":"7"`},
 	{`"payload":{}`, `"payload":{"a":[1,{"b":"\u00e9\\"}],"a":null}`, `"payload":{ "a" : "}" }`, "\"payload\":[1,\n2]", "\"payload\":[1,\r2]", `"payload":"x"`, `"payload":1e400`, `"payload":-0`, `"payload":true`, `"payload":nul`,
 		`"payload":01`, `"payload":`, `"payload":"` + "\t" + `"`, `"payload":"\x"`, `"payload":{"a":1,}`, `"payload":[1]]`, `"payload":[{]}`, `"payload":"é` + "\xff" + `"`, "",
-		`"payload":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1), `"payload":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth)},
+		`"payload":` + strings.Repeat("[", storedDepth-1) + strings.Repeat("]", storedDepth-1), `"payload":` + strings.Repeat("[", storedDepth) + strings.Repeat("]", storedDepth)},
 	{``, `"metadata":{"m":[]}`, `"metadata":{}`, `"metadata":[]`, `"metadata":null`, `"metadata": {}`, `"metadata":{`},
 	{``, `"x":1`, `"":{}`, `"\u0069d":1`, `"id":"e2"`, `"seq":1`, `"chain":"c"`, `"causation_id":""`, `"payload":2`},
 	{``, `"guard":"guards.checkpoint.cp_1"`, `"guard":""`, `"guard":"\u0041"`, `"guard":1`, "\"guard\":\"\u0085\x7f\""},

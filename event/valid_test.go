@@ -19,7 +19,7 @@ func FuzzValid(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		require.Equal(t, json.Valid(b), valid(b), "%q", b)
+		require.Equal(t, json.Valid(b), valid(b, 10_000), "%q", b)
 	})
 }
 
@@ -64,7 +64,7 @@ func BenchmarkValid(b *testing.B) {
 	line := []byte(`{"id":"01a20437-c3b1-7665-a231-78c4a4e36415","type":"agent.spawned","payload":{"text":"` + strings.Repeat("durable ", 30) + `"}}`)
 	b.Run("ours", func(b *testing.B) {
 		for b.Loop() {
-			valid(line)
+			valid(line, storedDepth)
 		}
 	})
 	b.Run("encoding/json", func(b *testing.B) {

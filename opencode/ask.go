@@ -124,7 +124,7 @@ func (t *Translator) ask(r request, point string, options []event.Option, schema
 			cause = c.startID()
 		}
 	}
-	action, _ := shorten(withField(t.bus.Properties, "opencode", kind), t.cfg.Limit/2)
+	action, _ := shorten(withField(t.bus.Properties, "opencode", kind), t.cfg.Limit/2, event.MaxDepth-2)
 	t.out = append(t.out, Item{
 		Kind: Ask, Checkpoint: r.ID, Else: t.elseKeep(r.SessionID),
 		Event: t.event(draft{typ: event.CheckpointRequested, session: s.id, actor: by, cause: cause, payload: marshal(event.Checkpoint{

@@ -14,8 +14,15 @@ func cutMarker(size int, sum string) string {
 
 // shorten cuts the longest strings in a JSON value until it fits limit, and says how
 // many it cut. A value that does not get small that way (a million short strings)
-// is replaced by an object that says so.
-func shorten(v json.RawMessage, limit int) (json.RawMessage, int) {
+// is replaced by an object that says so. Objects and arrays below depth levels are
+// replaced by a cut string.
+func shorten(v json.RawMessage, limit, depth int) (json.RawMessage, int) {
+	v, deep := cutDeep(v, depth)
+	out, cuts := fit(v, limit)
+	return out, cuts + deep
+}
+
+func fit(v json.RawMessage, limit int) (json.RawMessage, int) {
 	if len(v) <= limit {
 		return v, 0
 	}
@@ -34,6 +41,32 @@ func shorten(v json.RawMessage, limit int) (json.RawMessage, int) {
 		SHA256 string `json:"sha256"`
 		Head   string `json:"head"`
 	}{true, len(v), digest(v), string(head)}), 1
+}
+
+// cutDeep replaces each object and array of v that has depth others around it.
+func cutDeep(v json.RawMessage, depth int) (out json.RawMessage, n int) {
+	from, level := 0, 0
+	for i := 0; i < len(v); i++ {
+		switch v[i] {
+		case '"':
+			i = literalEnd(v, i) - 1
+		case '{', '[':
+			if level++; level == depth+1 {
+				out = append(out, v[from:i]...)
+				from = i
+			}
+		case '}', ']':
+			if level--; level == depth {
+				whole := v[from : i+1]
+				out = append(out, marshal(cutMarker(len(whole), digest(whole)))...)
+				from, n = i+1, n+1
+			}
+		}
+	}
+	if n == 0 {
+		return v, 0
+	}
+	return append(out, v[from:]...), n
 }
 
 // cutStrings cuts each string of v (not the names of members) that is longer than

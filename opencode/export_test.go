@@ -10,3 +10,6 @@ func (t *Translator) Texts() (n int) {
 	}
 	return n
 }
+
+// CutDeep is cutDeep.
+var CutDeep = cutDeep

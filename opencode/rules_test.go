@@ -375,3 +375,31 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	require.LessOrEqual(t, b.tr.Texts(), 4096)
 }
+
+// What OpenCode brings is stored however deep it is nested: what is too deep for the Log
+// is replaced by what says so.
+func TestDeepPropertiesAreCut(t *testing.T) {
+	t.Parallel()
+	v := json.RawMessage(`{"id":"x","s":"[[{\"","a":[1,` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `,2],"z":{}}`)
+	out, n := opencode.CutDeep(v, 5)
+	require.Equal(t, 1, n)
+	require.True(t, strings.HasPrefix(string(out), `{"id":"x","s":"[[{\"","a":[1,[[["…[cut: 9994 bytes in all, sha256 `), "%s", out)
+	require.True(t, strings.HasSuffix(string(out), `]"]]],2],"z":{}}`), "%s", out)
+	same, n := opencode.CutDeep(v, 5002)
+	require.Zero(t, n)
+	require.Equal(t, v, same)
+
+	tr := opencode.New(opencode.Config{Instance: "i", Limit: 1 << 20})
+	for _, typ := range []string{"some.thing", "permission.asked", "permission.replied", "message.part.updated"} {
+		e := opencode.Parse([]byte(`{"id":"evt_` + typ + `","type":"` + typ + `","properties":{"id":"per_1","sessionID":"ses_1","requestID":"per_1","reply":"once","permission":"bash","patterns":[],"metadata":` +
+			string(v) + `,"always":[],"part":{"id":"prt_1","sessionID":"ses_1","messageID":"m","type":"tool","callID":"c","tool":"bash","state":{"status":"running","input":` + string(v) + `}}}}`))
+		items := tr.Take(e, time.UnixMilli(1))
+		require.NotEmpty(t, items, typ)
+		for _, i := range items {
+			require.NoError(t, i.Event.Validate(), typ)
+			if i.Else != nil {
+				require.NoError(t, i.Else.Validate(), typ)
+			}
+		}
+	}
+}

@@ -249,7 +249,8 @@ type draft struct {
 
 // event makes a whole event of a draft.
 func (t *Translator) event(d draft) event.Event {
-	payload, cuts := shorten(d.payload, t.cfg.Limit)
+	payload, cuts := shorten(d.payload, t.cfg.Limit, event.MaxDepth-1)
+	more, _ := cutDeep(d.more, event.MaxDepth-2)
 	if cuts += d.cuts; cuts > 0 {
 		t.stats.Cut++
 	}
@@ -259,7 +260,7 @@ func (t *Translator) event(d draft) event.Event {
 		Instance string          `json:"opencode_instance,omitempty"`
 		Cut      int             `json:"cut,omitempty"` // strings cut in the payload
 		More     json.RawMessage `json:"opencode_properties,omitempty"`
-	}{Instance: t.cfg.Instance, Cut: cuts, More: d.more}
+	}{Instance: t.cfg.Instance, Cut: cuts, More: more}
 	if d.id != "" && d.id != t.bus.ID {
 		meta.Event = cmp.Or(d.upTo, t.bus.ID)
 	}

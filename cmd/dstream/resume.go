@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -62,9 +63,12 @@ func printResume(w io.Writer, r client.Resume) error {
 
 // lineageNode is what `lineage --json` prints.
 type lineageNode struct {
-	ID       string          `json:"id"`
-	Event    *event.Recorded `json:"event,omitempty"` // missing: named as a cause, never seen
-	Children []lineageNode   `json:"children,omitempty"`
+	ID    string          `json:"id"`
+	Event *event.Recorded `json:"event,omitempty"` // missing: named as a cause, never seen
+	// TooDeep: the event is nested deeper than encoding/json allows, as versions before
+	// event.MaxDepth stored it. Payload, metadata and unknown fields are left out here.
+	TooDeep  bool          `json:"too_deep,omitempty"`
+	Children []lineageNode `json:"children,omitempty"`
 }
 
 func lineageCommand(o *options) *cobra.Command {
@@ -134,6 +138,11 @@ func lineageTree(l *projection.Lineage, id string, seen map[string]bool) lineage
 	seen[id] = true
 	n, _ := l.Get(id)
 	out := lineageNode{ID: id, Event: n.Event}
+	if n.Event != nil && !json.Valid(n.Event.AppendJSON(nil)) {
+		short := *n.Event
+		short.Payload, short.Metadata, short.Extra = nil, nil, nil
+		out.Event, out.TooDeep = &short, true
+	}
 	for _, child := range n.Children {
 		if !seen[child] {
 			out.Children = append(out.Children, lineageTree(l, child, seen))

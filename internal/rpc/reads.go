@@ -38,9 +38,32 @@ func (p filterParams) filter() event.Filter {
 
 // page is the answer of query.
 type page struct {
-	Events   []event.Recorded `json:"events"`
-	Position event.Sequence   `json:"position"` // ask for more after this
-	More     bool             `json:"more"`
+	Events   []event.Recorded
+	Position event.Sequence // ask for more after this
+	More     bool
+}
+
+func (p page) appendJSON(dst []byte) []byte {
+	dst = append(dst, `{"events":[`...)
+	for i, r := range p.Events {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = r.AppendJSON(dst)
+	}
+	return fmt.Appendf(dst, `],"position":%d,"more":%t}`, p.Position, p.More)
+}
+
+// delivery is the notification of a subscription's event.
+type delivery struct {
+	subscription string
+	event        event.Recorded
+}
+
+func (d delivery) appendJSON(dst []byte) []byte {
+	dst = event.AppendString(append(dst, `{"subscription":`...), d.subscription)
+	dst = d.event.AppendJSON(fmt.Appendf(dst, `,"seq":%d,"event":`, d.event.Seq))
+	return append(dst, '}')
 }
 
 func (s *server) query(k *call) (any, error) {
@@ -150,7 +173,7 @@ func (s *server) follow(ctx context.Context, id string, f event.Filter) {
 			break
 		}
 		after = r.Seq
-		s.notify("event", map[string]any{"subscription": id, "seq": r.Seq, "event": r})
+		s.notify("event", delivery{id, r})
 	}
 	s.mu.Lock()
 	delete(s.subs, id)

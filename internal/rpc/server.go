@@ -317,9 +317,18 @@ func line(head string, id []byte, middle string, body []byte) []byte {
 	return append(b, '}', '\n')
 }
 
+// splicer is an answer that holds events. Their bytes are spliced into it: encoding/json
+// does not take an event that is nested as deep as earlier versions stored it.
+type splicer interface {
+	appendJSON(dst []byte) []byte
+}
+
 // encode is json.Marshal without escaping HTML. What is encoded here is ours, and
 // always can be.
 func encode(v any) json.RawMessage {
+	if s, ok := v.(splicer); ok {
+		return s.appendJSON(nil)
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
