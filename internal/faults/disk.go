@@ -89,11 +89,44 @@ func (d *disk) unmount() error {
 }
 
 // remount gives the power back.
+//
+// The file system that was shut down lives on while any other mount namespace holds a copy
+// of the mount: one that a process made meanwhile, even of another program. A new mount of
+// the same image would be that dead file system again, on which everything fails with an
+// input/output error. A copy of the image is another device.
 func (d *disk) remount() error {
 	if err := d.unmount(); err != nil {
 		return err
 	}
-	return d.mount()
+	if err := d.mount(); err != nil {
+		return err
+	}
+	if d.writable() == nil {
+		return nil
+	}
+	if err := d.unmount(); err != nil {
+		return err
+	}
+	fresh := d.image + ".fresh"
+	if out, err := exec.Command("cp", "--sparse=always", d.image, fresh).CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot copy the image %s: %w: %s", d.image, err, out)
+	}
+	if err := os.Rename(fresh, d.image); err != nil {
+		return err
+	}
+	if err := d.mount(); err != nil {
+		return err
+	}
+	if err := d.writable(); err != nil {
+		return fmt.Errorf("%s has no power after it was given back: %w", d.dir, err)
+	}
+	return nil
+}
+
+// writable makes and removes a file.
+func (d *disk) writable() error {
+	path := filepath.Join(d.dir, "writable")
+	return errors.Join(os.WriteFile(path, nil, 0o600), os.Remove(path))
 }
 
 func (d *disk) holds(path string) bool {
