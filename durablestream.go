@@ -36,6 +36,7 @@ const (
 // project in the current directory.
 type Config struct {
 	// Dir is the project's directory for the log and its mirror. Default ".opencode".
+	// Where it does not exist it is created; the directory above it must exist.
 	Dir string
 	// Servers are URLs of NATS servers that hold the Log, instead of a host in Dir.
 	Servers []string
@@ -49,8 +50,9 @@ type Config struct {
 	// ServerMonitor are the monitoring URLs of Servers (http://host:8222), where what
 	// they promise is read. Default: what cannot be seen is logged as a warning.
 	ServerMonitor []string
-	// NoCreate makes it an error, client.ErrNoLog, that Servers have no Log. Default:
-	// it is made.
+	// NoCreate makes it an error that there is no Log: client.ErrNoLog on Servers, a
+	// *NoLogError in Dir, where then no file or directory is created either. Default:
+	// the Log is created.
 	NoCreate bool
 	// Replicas of a Log that is made on Servers; one that exists with fewer is
 	// refused. Default: 3 in a cluster, else 1, and any number of one that exists.

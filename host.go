@@ -17,6 +17,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/paths"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -53,9 +54,14 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if !cfg.NoCreate && !cfg.takingOver { // who takes over had a directory a moment ago
+		if err := paths.MakeDir(cfg.Dir); err != nil {
+			return nil, err
+		}
+	}
 	b, err := broker.Start(ctx, bcfg)
 	if err != nil {
-		return nil, err
+		return nil, cfg.noLog(err)
 	}
 	h := &host{cfg: cfg, broker: b, since: time.Now()}
 	defer func() {
@@ -100,6 +106,7 @@ func (c Config) broker() (broker.Config, error) {
 		DiskFloor:       c.DiskFloor,
 		Version:         Version,
 		Restoring:       c.Restoring,
+		NoCreate:        c.NoCreate,
 		Logger:          c.Logger,
 		Name:            c.Serve.Name,
 		Cluster:         c.Serve.Cluster,

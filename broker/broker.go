@@ -28,6 +28,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -84,7 +85,8 @@ type Broker struct {
 
 // Start takes the lock, starts the server, and creates or checks the Log.
 //
-// It returns a *LockedError where another process has the lock, a *ManagedError or
+// It returns a *LockedError where another process has the lock, a *NoLogError where
+// Config.NoCreate forbids to create the Log, a *ManagedError or
 // *LoneStoreError for a store that is hosted otherwise, a *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
 // and ErrRestoring for one that is not whole. A node of a cluster waits for the others
 // as long as ctx lasts; Config.Waiting hears for what. After an error nothing runs and the
@@ -99,7 +101,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(cfg.Dir); err != nil {
+	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
 	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now(), evicted: make(chan struct{})}
@@ -151,8 +153,8 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 }
 
 func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("broker: cannot make the host directory: %w", err)
+	if err := paths.MakeDir(dir); err != nil {
+		return fmt.Errorf("broker: %w", err)
 	}
 	ignore := filepath.Join(dir, ".gitignore")
 	if _, err := os.Stat(ignore); errors.Is(err, fs.ErrNotExist) {
@@ -229,6 +231,9 @@ func (b *Broker) startServer(opts *server.Options) error {
 func (b *Broker) openLog(ctx context.Context) error {
 	err := b.checkLog(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if b.cfg.NoCreate {
+			return &NoLogError{b.cfg.Dir}
+		}
 		if err = wire.CreateLog(ctx, b.js, 1, b.cfg.DuplicateWindow); err != nil {
 			err = fmt.Errorf("broker: %w", err)
 		}

@@ -49,6 +49,9 @@ type Config struct {
 	// Waiting hears what a node of a cluster waits for, once per change. It must not
 	// block. Default: Logger, as a warning.
 	Waiting func(words string)
+	// NoCreate makes it a *NoLogError that Dir holds no Log. Where there is no store
+	// either, nothing is created. Default: the Log is created.
+	NoCreate bool
 	// Logger receives the server's own words. Default: discarded.
 	Logger *slog.Logger
 }

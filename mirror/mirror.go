@@ -45,6 +45,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/paths"
 )
 
 // Config says which Log is mirrored where. Client is required; the zero value of
@@ -197,7 +198,7 @@ const lockPatience = 100 * time.Millisecond
 
 func takeLock(ctx context.Context, dir string) (*flock.Flock, error) {
 	path := lockPath(dir)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := errors.Join(paths.MakeDir(dir), paths.MakeDir(filepath.Dir(path))); err != nil {
 		return nil, fmt.Errorf("cannot make the directory for the lock: %w", err)
 	}
 	lock := flock.New(path, flock.SetPermissions(0o600))

@@ -72,8 +72,8 @@ func readLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestr
 }
 
 // withLog opens the log for a command that takes a moment.
-func withLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error) (err error) {
-	d, err := o.open(cmd)
+func withLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error, change ...func(*durablestream.Config)) (err error) {
+	d, err := o.open(cmd, change...)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -40,7 +41,7 @@ func (d *doctor) examine() error {
 		return nil
 	}
 	if !logExists(d.dir) {
-		return fmt.Errorf("there is no log in %s", d.o.dir)
+		return &durablestream.NoLogError{Dir: d.dir}
 	}
 	if err := d.readManaged(); err != nil {
 		return err
@@ -87,7 +88,12 @@ func (d *doctor) lookAtHost() error {
 	path := broker.AddressPath(d.host)
 	a, err := address.Read(path)
 	there := !errors.Is(err, address.ErrNone)
-	release, err := broker.Hold(d.host)
+	release := func() error { return nil }
+	if exists(filepath.Join(d.host, broker.StoreDir)) { // else nobody hosts, and a look makes none
+		release, err = broker.Hold(d.host)
+	} else {
+		err = nil
+	}
 	var locked *broker.LockedError
 	switch {
 	case err == nil:

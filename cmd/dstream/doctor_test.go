@@ -24,6 +24,7 @@ import (
 func ended(t *testing.T, n int) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "[id] *", ".opencode") // a name like a pattern
+	require.NoError(t, os.Mkdir(filepath.Dir(dir), 0o700))
 	cmd, _ := hosting(t, dir, hostPID)
 	command(t, dir, "append", "--jsonl", many(t, n))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))

@@ -57,11 +57,12 @@ imported and then kept under another name.`,
 					return err
 				}
 			}
+			expiring := func(cfg *durablestream.Config) { cfg.NoCreate = true }
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				checkpoints, intents, err := d.ExpireImported(ctx)
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s expired, %s failed with reason timeout\n", count(checkpoints, "imported checkpoint"), count(intents, "imported intent"))
 				return err
-			})
+			}, expiring)
 		},
 	}
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "import the file that lies where the mirror goes, then keep it under another name")

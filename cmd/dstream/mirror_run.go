@@ -14,6 +14,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 	"durablestream/sweeper"
@@ -69,6 +70,10 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 	store := filepath.Join(r.o.dir, durablestream.HostDir, broker.StoreDir)
 	if _, err := os.Stat(store); err == nil && len(r.o.servers) > 0 {
 		return usage(fmt.Errorf("%s has a store, whose own host writes the mirror there: give another --dir, or no --server", r.o.dir))
+	}
+	var typo *paths.ParentError
+	if err := paths.MakeDir(absolute(r.o.dir)); errors.As(err, &typo) {
+		return usage(err)
 	}
 	watched, err := watchMirror(r.monitor, r.o.config(cmd).Logger)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/internal/paths"
 	"durablestream/plugin"
 )
 
@@ -73,6 +74,9 @@ func install(o *options, force bool) (installed, error) {
 	if project := filepath.Dir(absolute(o.dir)); worktree(project) != project {
 		root := filepath.Join(worktree(project), ".opencode")
 		return installed{}, usage(fmt.Errorf("the project begins at %s, where OpenCode's log is: install the plugin there, with --dir %s", filepath.Dir(root), root))
+	}
+	if !exists(filepath.Dir(absolute(o.dir))) {
+		return installed{}, usage(paths.MakeDir(absolute(o.dir)))
 	}
 	done := installed{Plugin: filepath.Join(o.dir, "plugin", plugin.Name), Changed: []string{}}
 	js, err := pluginFile(done.Plugin)

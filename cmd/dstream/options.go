@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +21,8 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/paths"
+	"durablestream/internal/when"
 )
 
 // options are the flags that every command takes.
@@ -87,8 +87,8 @@ func serversFromEnv() []string {
 	return nil
 }
 
-// creators are the commands that are expected to make a log. Of the others, one with
-// --server says that there is none, and one in a directory that it has made one.
+// creators are the commands that create a log where there is none. The others say that
+// there is none.
 var creators = []string{"serve", "append", "import", "restore", "request", "create", "rpc"}
 
 // openWait is how long a command waits for a host that is starting or stuck.
@@ -106,19 +106,21 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 		ctx, cancel = context.WithTimeout(ctx, openWait)
 		defer cancel()
 	}
-	made := cfg.NoCreate && len(cfg.Servers) == 0 && isNew(cfg.Dir)
 	d, err := durablestream.Open(ctx, cfg)
-	if err == nil && made { // somebody may have meant another directory
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: there was no log in %s: it was made now, and is empty; --dir names another directory\n", d.Dir())
-	}
-	return d, err
+	return d, openWords(err)
 }
 
-// isNew reports that there is neither a log in dir nor a mirror of one.
-func isNew(dir string) bool {
-	names, err := os.ReadDir(dir)
-	ours := func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), durablestream.HostDir) } // the mirror's files, too
-	return (err == nil || errors.Is(err, fs.ErrNotExist)) && !slices.ContainsFunc(names, ours)
+// openWords says only what a person needs who named the wrong directory.
+func openWords(err error) error {
+	var none *durablestream.NoLogError
+	var typo *paths.ParentError
+	switch {
+	case errors.As(err, &none):
+		return none
+	case errors.As(err, &typo):
+		return usage(typo)
+	}
+	return err
 }
 
 // closing closes d when a command ends, and reports what went wrong only then.
@@ -140,8 +142,8 @@ func (f *filterFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.Types, "type", nil, `events of this type; * and > as in "checkpoint.*" and "ledger.>" (repeatable)`)
 	fs.StringVar(&f.Actor, "actor", "", "events of this actor")
 	fs.StringVar(&f.CorrelationID, "correlation", "", "events with this correlation_id")
-	fs.StringVar(&f.since, "since", "", "events from this time on: Unix ms, RFC 3339, or a duration ago such as 90m")
-	fs.StringVar(&f.until, "until", "", "events up to this time, inclusive")
+	fs.StringVar(&f.since, "since", "", "events from this time on, such as 2h ago, 7d, 13:50, yesterday, 2026-11-29, '2026-11-29 13:50', or Unix ms; local time unless it names a zone")
+	fs.StringVar(&f.until, "until", "", "events up to this time, inclusive; a day includes all of it")
 }
 
 // filter checks the flags and gives the Filter.
@@ -152,10 +154,10 @@ func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
 			return f.Filter, usage(&event.InvalidError{Field: flag.name, Value: "", Rule: "must not be empty; leave the flag out for all"})
 		}
 	}
-	if f.Since, err = parseTime("since", f.since); err != nil {
+	if f.Since, err = parseTime("since", f.since, time.Now(), when.First); err != nil {
 		return f.Filter, usage(err)
 	}
-	if f.Until, err = parseTime("until", f.until); err != nil {
+	if f.Until, err = parseTime("until", f.until, time.Now(), when.Last); err != nil {
 		return f.Filter, usage(err)
 	}
 	f.After = event.Sequence(f.after)
@@ -163,20 +165,15 @@ func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
 }
 
 // parseTime reads a time as Unix ms; "" is no bound.
-func parseTime(field, s string) (int64, error) {
+func parseTime(field, s string, now time.Time, edge when.Edge) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
-	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms >= 0 {
-		return ms, nil
+	t, err := when.Parse(s, now, edge)
+	if err != nil {
+		return 0, &event.InvalidError{Field: field, Value: s, Rule: err.Error()}
 	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return time.Now().Add(-d).UnixMilli(), nil
-	}
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return t.UnixMilli(), nil
-	}
-	return 0, &event.InvalidError{Field: field, Value: s, Rule: "must be Unix time in milliseconds, a time such as 2026-01-02T15:04:05Z, or a duration ago such as 90m"}
+	return t.UnixMilli(), nil
 }
 
 // flagError says what a flag's value must be, where the library tells which of its

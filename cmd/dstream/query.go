@@ -62,8 +62,8 @@ func tailCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail [TYPE…]",
 		Short: "Print events live, as they are recorded",
-		Long: `Prints the newest 10 events that match and then those to come, until interrupted.
-TYPE is a type or a pattern, as --type.`,
+		Long: `Prints the newest 10 events that match and then those to come, until interrupted or,
+with --limit, until it has printed so many. TYPE is a type or a pattern, as --type.`,
 		Example: `  dstream tail 'agent.*'
   dstream tail --stream ses_1 --from start`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -87,6 +87,7 @@ TYPE is a type or a pattern, as --type.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), "dstream: no host was running: this command hosts the log until it ends")
 			}
 			ctx := cmd.Context()
+			printed := 0
 			switch from {
 			case "start":
 			case "", "now":
@@ -94,13 +95,16 @@ TYPE is a type or a pattern, as --type.`,
 					return err
 				}
 				if from == "" {
-					err = printNewest(cmd, d.Query, filter)
+					printed, err = printNewest(cmd, d.Query, filter)
 				}
 			default:
 				filter.After = max(start, 1) - 1
 			}
-			if err != nil {
+			if err != nil || filter.Limit > 0 && printed >= filter.Limit {
 				return err
+			}
+			if filter.Limit > 0 {
+				filter.Limit -= printed
 			}
 			for r, err := range d.Subscribe(ctx, filter) {
 				if errors.Is(err, context.Canceled) {
@@ -118,25 +122,30 @@ TYPE is a type or a pattern, as --type.`,
 	}
 	f.register(cmd.Flags())
 	cmd.Flags().StringVar(&from, "from", "", "start, now, or the sequence to begin with (default: the newest 10, then live)")
-	cmd.Flags().IntVar(&f.Limit, "limit", 0, "end after so many")
+	cmd.Flags().IntVar(&f.Limit, "limit", 0, "end after so many, of which those before now are the newest")
 	return cmd
 }
 
-// printNewest prints the newest events up to filter.After, where following begins.
-func printNewest(cmd *cobra.Command, query func(context.Context, event.Filter) iter.Seq2[event.Recorded, error], filter event.Filter) error {
-	until := filter.After
+// printNewest prints the newest events up to filter.After, where following begins, and
+// returns how many.
+func printNewest(cmd *cobra.Command, query func(context.Context, event.Filter) iter.Seq2[event.Recorded, error], filter event.Filter) (printed int, err error) {
+	until, most := filter.After, filter.Limit
 	filter.After, filter.Last, filter.Limit = 0, tailNewest, 0
+	if most > 0 {
+		filter.Last = min(most, tailNewest)
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
 	for r, err := range query(ctx, filter) {
 		if err != nil {
-			return err
+			return printed, err
 		}
 		if r.Seq <= until {
 			if err := printEvent(cmd.OutOrStdout(), r); err != nil {
-				return err
+				return printed, err
 			}
+			printed++
 		}
 	}
-	return nil
+	return printed, nil
 }

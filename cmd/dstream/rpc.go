@@ -50,7 +50,7 @@ docs/protocol.md describes the methods.`,
 				Open: func(ctx context.Context) (*client.Client, error) {
 					var err error
 					if d, err = durablestream.Open(ctx, o.config(cmd)); err != nil {
-						return nil, err
+						return nil, openWords(err)
 					}
 					return d.Client, nil
 				},

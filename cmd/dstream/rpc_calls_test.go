@@ -165,6 +165,8 @@ func TestRPCBadInput(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"method":"query","params":{"limit":-1}}`, "invalid"},
 		{`{"jsonrpc":"2.0","id":1,"method":"query","params":{"limit":"ten"}}`, "invalid"},
 		{`{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"types":["task created"]}}`, "invalid"},
+		{`{"jsonrpc":"2.0","id":1,"method":"query","params":{"since":1796046000}}`, "invalid"},
+		{`{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{"until":1796046000}}`, "invalid"},
 		{`{"jsonrpc":"2.0","id":1,"method":"append","params":{"event":{"type":"task.x","stream_id":"s","actor":"a","payload":"` + strings.Repeat("x", 8<<20) + `"}}}`, "too_large"},
 		{`{"jsonrpc":"2.0","id":1,"method":"append","params":{"event":{"type":"task.x","stream_id":"s","actor":"a","payload":"` + strings.Repeat("x", 10<<20) + `"}}}`, "line_too_long"},
 	} {

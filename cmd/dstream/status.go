@@ -91,7 +91,7 @@ func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 	a = statusAnswer{Alarms: []alarm{}, Servers: o.servers}
 	if len(o.servers) == 0 {
 		if !logExists(o.dir) {
-			return a, fmt.Errorf("there is no log in %s: 'dstream serve' starts one", o.dir)
+			return a, &durablestream.NoLogError{Dir: absolute(o.dir)}
 		}
 		if a.Dir, err = filepath.Abs(o.dir); err != nil {
 			return a, err

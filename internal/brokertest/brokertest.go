@@ -34,7 +34,9 @@ type Host struct {
 // Start starts a host in a new directory; it ends with the test.
 func Start(t testing.TB, configure ...func(*broker.Config)) *Host {
 	t.Helper()
-	h := &Host{Config: broker.Config{Dir: filepath.Join(t.TempDir(), "[id] *", "durable_stream")}} // a name like a pattern
+	project := filepath.Join(t.TempDir(), "[id] *") // a name like a pattern
+	require.NoError(t, os.Mkdir(project, 0o700))
+	h := &Host{Config: broker.Config{Dir: filepath.Join(project, "durable_stream")}}
 	for _, f := range configure {
 		f(&h.Config)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"durablestream/event"
+	"durablestream/internal/paths"
 )
 
 // Life says whether a run of OpenCode goes on.
@@ -85,8 +86,11 @@ func (p Presence) hold(ctx context.Context, instance string, now event.Sequence)
 	if p.Dir == "" {
 		return nil, 0, nil
 	}
-	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
-		return nil, 0, fmt.Errorf("rpc: %w", err)
+	host := filepath.Dir(p.Dir)
+	for _, dir := range []string{filepath.Dir(host), host, p.Dir} { // of servers there is no log here that has made them
+		if err := paths.MakeDir(dir); err != nil {
+			return nil, 0, fmt.Errorf("rpc: %w", err)
+		}
 	}
 	p.tidy()
 	t := trace{Instance: instance, PID: os.Getpid(), Began: now}

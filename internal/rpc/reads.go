@@ -3,8 +3,10 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"durablestream/event"
+	"durablestream/internal/when"
 )
 
 // What one answer of query holds at most; the next begins after its position.
@@ -25,7 +27,17 @@ type filterParams struct {
 	After         *event.Sequence `json:"after"`
 }
 
-func (p filterParams) filter() event.Filter {
+// filter gives the Filter. A bound that can only be meant in seconds is refused: read as
+// milliseconds it is in the first years after 1970, and brings all or nothing.
+func (p filterParams) filter() (event.Filter, error) {
+	for _, bound := range []struct {
+		name string
+		at   int64
+	}{{"since", p.Since}, {"until", p.Until}} {
+		if when.Seconds(bound.at) {
+			return event.Filter{}, &event.InvalidError{Field: bound.name, Value: strconv.FormatInt(bound.at, 10), Rule: "must be Unix time in milliseconds; this looks like seconds"}
+		}
+	}
 	f := event.Filter{
 		StreamID: p.StreamID, Types: p.Types, Actor: p.Actor, CorrelationID: p.CorrelationID,
 		Since: p.Since, Until: p.Until, Limit: p.Limit,
@@ -33,7 +45,7 @@ func (p filterParams) filter() event.Filter {
 	if p.After != nil {
 		f.After = *p.After
 	}
-	return f
+	return f, f.Validate()
 }
 
 // page is the answer of query.
@@ -75,7 +87,10 @@ func (s *server) query(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	f := p.filter()
+	f, err := p.filter()
+	if err != nil {
+		return nil, err
+	}
 	f.Last, f.Linearizable = p.Last, p.Linearizable
 	if err := f.Validate(); err != nil {
 		return nil, err
@@ -120,12 +135,11 @@ func (s *server) subscribe(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	f := p.filter()
-	if err := f.Validate(); err != nil {
+	f, err := p.filter()
+	if err != nil {
 		return nil, err
 	}
 	if p.After == nil {
-		var err error
 		if f.After, err = s.c.Position(k.ctx); err != nil {
 			return nil, err
 		}

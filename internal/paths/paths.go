@@ -1,0 +1,50 @@
+// Package paths makes the directories and files of a log, and refuses the places where
+// it must not: what it makes lies where the user sees it.
+package paths
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ParentError is a directory that was not made, since the one above it is missing: the
+// path is most likely misspelt.
+type ParentError struct {
+	Dir     string // that was to be made
+	Missing string // the first directory on the way there that does not exist
+}
+
+func (e *ParentError) Error() string {
+	return fmt.Sprintf("there is no directory %s, and so none for the log at %s: correct the path, or make that directory first; only the last element of a log's path is made", e.Missing, e.Dir)
+}
+
+// MakeDir makes a directory with mode 0700 where there is none. It returns a
+// *ParentError where the directory above it does not exist.
+func MakeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		info, serr := os.Stat(dir)
+		if serr == nil && info.IsDir() {
+			return nil
+		}
+		return errors.Join(err, serr)
+	case errors.Is(err, fs.ErrNotExist):
+		return &ParentError{dir, missing(filepath.Dir(dir))}
+	}
+	return err
+}
+
+// missing gives the highest directory above dir, or dir itself, that does not exist.
+func missing(dir string) string {
+	for up := filepath.Dir(dir); up != dir; up = filepath.Dir(dir) {
+		if _, err := os.Stat(up); err == nil {
+			break
+		}
+		dir = up
+	}
+	return dir
+}
