@@ -122,10 +122,14 @@ func (c *Client) publishOne(ctx context.Context, r event.Recorded) (event.Record
 		if err == nil {
 			r.Seq = event.Sequence(ack.Sequence)
 			c.sawSequence(r.Seq)
-			if ack.Duplicate {
-				return c.sameOrError(ctx, r)
+			if !ack.Duplicate {
+				return r, nil
 			}
-			return r, nil
+			was, why := c.sameOrError(ctx, r)
+			if !errors.Is(why, errEmpty) {
+				return was, why
+			}
+			err = why // it may be stored, or may be yet
 		}
 		if err := s.failed(ctx, err); err != nil {
 			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
@@ -167,9 +171,17 @@ func (c *Client) elsewhere() {
 	_ = c.nc.ForceReconnect() // an error is a connection that its owner has closed
 }
 
+// errEmpty is a position that is to hold what an append has stored, and holds nothing. What
+// became of the append is unknown.
+var errEmpty = errors.New("the position is empty")
+
 // sameOrError answers an append whose ID is in the Log at r.Seq, by an earlier try
-// or by somebody else: with the event as it was recorded, if it is the same one.
+// or by somebody else: with the event as it was recorded, if it is the same one. It returns
+// errEmpty where nothing is there.
 func (c *Client) sameOrError(ctx context.Context, r event.Recorded) (event.Recorded, error) {
+	if r.Seq == 0 {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w: the engine has its id at seq 0: %w", r.ID, ErrUnknownOutcome, errEmpty)
+	}
 	m, err := c.message(ctx, r.Seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) && c.clustered {
 		// Or by a leader that is behind: what comes before a barrier is not empty.
@@ -179,8 +191,8 @@ func (c *Client) sameOrError(ctx context.Context, r event.Recorded) (event.Recor
 			m, err = c.message(ctx, r.Seq)
 		}
 	}
-	if errors.Is(err, jetstream.ErrMsgNotFound) { // a batch that begins like another one at the end of the Log
-		return event.Recorded{}, fmt.Errorf("client: append %s: %w (seq %d is empty)", r.ID, ErrDuplicateID, r.Seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w: seq %d has its id: %w", r.ID, ErrUnknownOutcome, r.Seq, errEmpty)
 	}
 	if err != nil {
 		return event.Recorded{}, fmt.Errorf("client: append %s: %w: seq %d has this id and cannot be read: %w", r.ID, ErrUnknownOutcome, r.Seq, err)
@@ -190,56 +202,6 @@ func (c *Client) sameOrError(ctx context.Context, r event.Recorded) (event.Recor
 		return event.Recorded{}, fmt.Errorf("client: append %s: %w (seq %d, %s)", r.ID, ErrDuplicateID, r.Seq, m.Subject)
 	}
 	return was, nil
-}
-
-// message reads one stored message.
-//
-// On a cluster, a leader that was cut off or just chosen may not have it yet: what is
-// not after what this client knows is asked for again, for a while.
-func (c *Client) message(ctx context.Context, seq event.Sequence) (*jetstream.RawStreamMsg, error) {
-	patience := time.Now().Add(logPatience)
-	var m *jetstream.RawStreamMsg
-	err := c.retry(ctx, func(ctx context.Context) error {
-		var err error
-		m, err = (*c.log.Load()).GetMsg(ctx, uint64(seq))
-		if c.clustered && errors.Is(err, jetstream.ErrMsgNotFound) && uint64(seq) <= c.known.Load() && time.Now().Before(patience) {
-			return fmt.Errorf("%d is not there, and %d is known: %w", seq, c.known.Load(), errStale)
-		}
-		return err
-	})
-	return m, err
-}
-
-// lastOn reads the last message on one literal subject; nil if there is none.
-func (c *Client) lastOn(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	if c.clustered {
-		return c.freshLast(ctx, subject)
-	}
-	var m *jetstream.RawStreamMsg
-	err := c.retry(ctx, func(ctx context.Context) error {
-		var err error
-		m, err = (*c.log.Load()).GetLastMsgForSubject(ctx, subject)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			m, err = nil, nil
-		}
-		return err
-	})
-	return m, err
-}
-
-// nextOn reads the first message from a Sequence on that is on one literal subject;
-// nil if there is none.
-func (c *Client) nextOn(ctx context.Context, subject string, from event.Sequence) (*jetstream.RawStreamMsg, error) {
-	var m *jetstream.RawStreamMsg
-	err := c.retry(ctx, func(ctx context.Context) error {
-		var err error
-		m, err = (*c.log.Load()).GetMsg(ctx, uint64(from), jetstream.WithGetMsgSubject(subject))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			m, err = nil, nil
-		}
-		return err
-	})
-	return m, err
 }
 
 // sending is the state of one append over its tries.

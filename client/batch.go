@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -183,14 +184,15 @@ func (c *Client) publishBatch(ctx context.Context, b batch) error {
 		verdict, _ := judge(err)
 		if verdict == duplicate || verdict == wrongLast && (!s.late || b.guarded()) {
 			stored, why := c.explain(ctx, b, verdict, s)
-			if why != nil && ctx.Err() != nil {
+			switch {
+			case errors.Is(why, errOpenBatch) || errors.Is(why, errEmpty):
+				err = why // perhaps it is this batch, which is completed or taken back
+			case why != nil && ctx.Err() != nil:
 				s.unsure = true // something of ours, or of others, is there
 				return fmt.Errorf("client: append %s: %w", name, s.giveUp(why))
-			}
-			if stored || why != nil {
+			case stored || why != nil:
 				return why
-			}
-			if !s.late {
+			case !s.late:
 				err = errInFlight
 			}
 		}
@@ -206,8 +208,12 @@ var errInFlight = &jetstream.APIError{Code: 400, ErrorCode: wire.CodeWrongLastIn
 // explain finds out why the engine refused a batch for an id or a Sequence that
 // it has seen: because an earlier try of this very batch is stored (true), because
 // an id or a guard is somebody else's (an error), or neither any more. A late try
-// has looked for the batch itself.
+// has looked for the batch itself. It returns errOpenBatch while the Log ends with a batch
+// that is stored in part, whose ids and guards the engine knows already.
 func (c *Client) explain(ctx context.Context, b batch, why verdict, s *sending) (stored bool, err error) {
+	if open, err := c.openAtEnd(ctx); open || err != nil {
+		return false, cmp.Or(err, errOpenBatch)
+	}
 	lead := b.firstEvent()
 	if !b[lead].isGuard && (why == duplicate || !s.late) {
 		stored, err := c.findBatch(ctx, b, lead)
@@ -264,12 +270,26 @@ func (c *Client) sameBatchOrError(ctx context.Context, b batch, lead int, at eve
 			continue
 		}
 		was, err := c.sameOrError(ctx, *b[i].event)
+		if errors.Is(err, errEmpty) {
+			return c.emptyInBatch(ctx, *b[i].event, at)
+		}
 		if err != nil {
 			return err
 		}
 		*b[i].event = was
 	}
 	return nil
+}
+
+// emptyInBatch is the error of a batch whose first event is stored at that Sequence, and
+// that has nothing where r would be: at the end of the Log another batch begins like it.
+// Elsewhere something is missing.
+func (c *Client) emptyInBatch(ctx context.Context, r event.Recorded, first event.Sequence) error {
+	end, err := c.position(ctx)
+	if err == nil && end >= first && end < r.Seq {
+		return fmt.Errorf("client: append %s: %w (seq %d, and the log ends at %d)", r.ID, ErrDuplicateID, first, end)
+	}
+	return fmt.Errorf("client: append %s: %w: %w", r.ID, ErrUnknownOutcome, cmp.Or(err, fmt.Errorf("seq %d: %w", r.Seq, errEmpty)))
 }
 
 // conflict compares a guard of ours with the last one stored. mine is where ours is

@@ -265,6 +265,13 @@ func (c *Client) neverWritten(ctx context.Context, guard string) error {
 		if again == nil && m != nil {
 			return nil
 		}
+		open := false
+		if again == nil {
+			open, again = c.openAtEnd(ctx)
+		}
+		if open { // perhaps with the guard
+			return nil
+		}
 		err = errors.Join(again, fmt.Errorf("%s was written and cannot be read: the log is damaged; 'dstream doctor' says what is wrong and repairs it", guard))
 	}
 	return err

@@ -65,7 +65,8 @@ type Client struct {
 	setAside atomic.Uint64          // messages on events.> that are no events
 	moved    atomic.Int64           // when it last went to another server, Unix ns
 
-	joins *joins
+	joins   *joins
+	settled *settled
 
 	// What is known of damage, as of the last answer about the Log.
 	begins  atomic.Uint64 // the first Sequence that the Log can hold
@@ -98,7 +99,7 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{cfg: cfg, nc: nc, js: js, rights: rights, conn: watchConn(nc), barrier: newBarriers(), joins: newJoins()}
+	c := &Client{cfg: cfg, nc: nc, js: js, rights: rights, conn: watchConn(nc), barrier: newBarriers(), joins: newJoins(), settled: newSettled()}
 	info, err := c.info(ctx)
 	if err == nil {
 		err = wire.CheckLog(info.Config, 1)

@@ -313,8 +313,8 @@ func asDamage(err error) (*DamageError, bool) {
 // locate reads everything in (after, until] and returns what is missing there.
 func (c *Client) locate(ctx context.Context, after, until event.Sequence) *DamageError {
 	if until == 0 {
-		if st, err := c.State(ctx); err == nil {
-			until = st.Last
+		if at, err := c.position(ctx); err == nil {
+			until = at
 		}
 	}
 	if until <= after {

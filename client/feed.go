@@ -324,6 +324,9 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 		if err := f.follows(ctx, seq); err != nil {
 			return 0, err
 		}
+		if err := f.c.awaitSettled(ctx, m.Headers(), seq); err != nil {
+			return 0, err
+		}
 		f.at = seq
 		f.c.sawSequence(seq)
 		if f.only != nil && !wire.InSubjects(f.only, m.Subject()) {

@@ -58,7 +58,14 @@ func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error 
 		if a.More { // the host looks on while this is read
 			go ask(a.Through)
 		}
+		settled, err := f.settled(ctx, a.Through)
+		if err != nil {
+			return err
+		}
 		for _, s := range a.Messages {
+			if s.Seq > settled {
+				break // the engine tells when it is committed
+			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -81,11 +88,20 @@ func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error 
 				return nil
 			}
 		}
-		f.at = a.Through
-		if !a.More {
+		f.at = max(f.at, min(a.Through, settled))
+		if !a.More || settled < a.Through {
 			return nil
 		}
 	}
+}
+
+// settled is through where that is settled, else the last position that is known to be.
+func (f *feed) settled(ctx context.Context, through event.Sequence) (event.Sequence, error) {
+	ok, err := f.c.settle(ctx, through)
+	if ok {
+		return through, nil
+	}
+	return event.Sequence(f.c.settled.upTo.Load()), err
 }
 
 // everything reports that the feed brings all messages, so that gaps show.

@@ -16,8 +16,8 @@ import (
 // f.Linearizable it begins with a Barrier, and is linearizable too; with a leader
 // that is cut off from the others it then waits as long as ctx lasts.
 //
-// An event of a batch that is being stored while the query begins may be its last:
-// the others are after its end.
+// It brings the events of a batch all or none: a batch that is not committed when the
+// query begins is after its end.
 //
 // A query that cannot go on yields its error last; what came before is right but
 // not all. A filter that breaks a rule yields an *event.InvalidError.

@@ -102,7 +102,7 @@ func (s *scan) answers() <-chan *nats.Msg {
 
 func (s *scan) end() { _ = s.inbox.Unsubscribe() } // fails on a closed connection, where there is nothing to end
 
-// position is the last Sequence of the Log, and on a cluster at least what this
+// position is the last settled Sequence of the Log (see settled), and on a cluster at least what this
 // client has appended or read: an answer below that is of a leader that has been
 // replaced and does not know it yet, and is asked for again.
 func (c *Client) position(ctx context.Context) (event.Sequence, error) {
@@ -115,7 +115,7 @@ func (c *Client) position(ctx context.Context) (event.Sequence, error) {
 		}
 		last := event.Sequence(info.State.LastSeq)
 		if last >= known || !c.clustered || !info.Created.Equal(c.created) {
-			return last, nil
+			return c.boundary(ctx, last)
 		}
 		if !wait.sleep(ctx) {
 			return 0, fmt.Errorf("the leader of the Log answers with sequence %s, and this client has seen %s: it is cut off from the other nodes, or the cluster has lost events: %w",

@@ -56,6 +56,11 @@ func Verify(ctx context.Context, cfg Config) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("mirror: verify: %w", err)
 	}
+	end, err := cfg.Client.Position(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("mirror: verify: %w", err)
+	}
+	st.Last = min(st.Last, end) // before a batch that is not committed
 	v := &verifier{cfg: cfg, in: openDir(cfg.Dir), st: st}
 	defer v.in.close()
 	v.report.LogLast = st.Last

@@ -81,3 +81,18 @@ func (b *Batch) next() string {
 	b.sent++
 	return strconv.Itoa(b.sent)
 }
+
+// OpenBatch reports that a stored message belongs to an atomic batch and does not commit
+// it, and its number in the batch, from 1. Without the batch's last message it must not be
+// delivered: see package client.
+func OpenBatch(h nats.Header) (n uint64, open bool) {
+	if len(h[HeaderBatchID]) == 0 || len(h[HeaderBatchCommit]) > 0 {
+		return 0, false
+	}
+	at := h[HeaderBatchSequence]
+	if len(at) == 0 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(at[0], 10, 64)
+	return n, err == nil && n > 0
+}

@@ -76,3 +76,22 @@ func TestSizeAtMost(t *testing.T) {
 	require.GreaterOrEqual(t, wire.SizeAtMost(&r), wire.Size(wire.Encode(r)), "where every byte is escaped")
 	require.Less(t, wire.SizeAtMost(&r), 8*wire.Size(wire.Encode(r)), "and not beyond measure")
 }
+
+func TestOpenBatch(t *testing.T) {
+	for _, c := range []struct {
+		h    nats.Header
+		n    uint64
+		open bool
+	}{
+		{nil, 0, false},
+		{nats.Header{wire.HeaderID: {"x"}}, 0, false},
+		{nats.Header{wire.HeaderBatchID: {"b"}, wire.HeaderBatchSequence: {"3"}}, 3, true},
+		{nats.Header{wire.HeaderBatchID: {"b"}, wire.HeaderBatchSequence: {"3"}, wire.HeaderBatchCommit: {"1"}}, 0, false},
+		{nats.Header{wire.HeaderBatchID: {"b"}}, 0, false},
+		{nats.Header{wire.HeaderBatchID: {"b"}, wire.HeaderBatchSequence: {"-1"}}, 0, false},
+	} {
+		n, open := wire.OpenBatch(c.h)
+		require.Equal(t, c.open, open, c.h)
+		require.Equal(t, c.n, n, c.h)
+	}
+}
