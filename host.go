@@ -257,6 +257,8 @@ type HostStatus struct {
 	// when, in Unix ms, it has read all of it; 0: it has not yet.
 	Damaged []blocks.Damage `json:"damaged,omitempty"`
 	Checked int64           `json:"checked"`
+	// Unchecked is why this host does not check its store for damage; empty: it does.
+	Unchecked string `json:"unchecked,omitempty"`
 	// Indexed is the Sequence up to which queries are answered by index files; 0: there
 	// are none yet. What is behind it is indexed in memory, or left to the engine.
 	Indexed event.Sequence `json:"indexed,omitempty"`
@@ -281,6 +283,9 @@ func (h *host) status() HostStatus {
 	}
 	if c := h.cfg.Serve.Cluster; c != nil {
 		s.Cluster = c.Name
+	}
+	if err := broker.CheckEngine(); err != nil {
+		s.Unchecked = err.Error()
 	}
 	damage := h.broker.Damage()
 	s.Damaged = damage.Found

@@ -42,6 +42,9 @@ func (h *host) digest(question []byte) (blocks.Digest, error) {
 	if err := json.Unmarshal(question, &q); err != nil || q.From == 0 || q.From > q.To || q.Every == 0 {
 		return blocks.Digest{}, fmt.Errorf("durablestream: %q asks for no range", question)
 	}
+	if err := broker.CheckEngine(); err != nil {
+		return blocks.Digest{}, fmt.Errorf("durablestream: %w", err)
+	}
 	dirs, err := blocks.Find(filepath.Join(h.cfg.Dir, HostDir, broker.StoreDir))
 	if err == nil && len(dirs) != 1 {
 		err = fmt.Errorf("durablestream: this node has no copy of the log")

@@ -76,8 +76,12 @@ const (
 	indexRetry = time.Minute // after a block that could not be indexed
 )
 
-// startFinder goes on with the indexes that are there.
+// startFinder goes on with the indexes that are there. With an engine that is not known it
+// returns nil, and readers search with the engine.
 func startFinder(b *Broker) (*finder, error) {
+	if CheckEngine() != nil {
+		return nil, nil
+	}
 	f := &finder{b: b, blocks: b.blocksDir(), dir: filepath.Join(pathOf(b.store), IndexDir), failed: map[uint32]time.Time{},
 		asking: make(chan *nats.Msg, 1024)}
 	f.full.Store(&chain{})
@@ -100,7 +104,12 @@ func (f *finder) stop() {
 
 // Indexed is the Sequence up to which this host finds messages by its index files; 0 where
 // there are none.
-func (b *Broker) Indexed() event.Sequence { return b.finder.full.Load().end() }
+func (b *Broker) Indexed() event.Sequence {
+	if b.finder == nil {
+		return 0
+	}
+	return b.finder.full.Load().end()
+}
 
 func (f *finder) run() {
 	for tick := time.NewTicker(indexTick); ; {

@@ -55,7 +55,13 @@ func (d *powerDisk) cut(t *testing.T) {
 func (d *powerDisk) restore(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool { return unix.Unmount(d.dir, 0) == nil }, 15*time.Second, 10*time.Millisecond)
-	out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput()
+	// A copy is another device: a mount of the same image is the dead file system again while
+	// another mount namespace holds it.
+	fresh := d.image + ".fresh"
+	out, err := exec.Command("cp", "--sparse=always", d.image, fresh).CombinedOutput()
+	require.NoError(t, err, string(out))
+	d.image = fresh
+	out, err = exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput()
 	require.NoError(t, err, string(out))
 }
 

@@ -86,8 +86,16 @@ const (
 const DamagedDir = "damaged"
 
 // startScrub goes on from what checkStore has found, and on a lone host marks it before
-// anybody reads.
+// anybody reads. With an engine that is not known it returns nil.
 func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
+	subject := wire.CheckSubject("")
+	if b.cfg.Cluster != nil {
+		subject = wire.CheckSubject(b.cfg.Name)
+	}
+	if err := CheckEngine(); err != nil {
+		b.cfg.Logger.Warn("the store is not checked", "err", err)
+		return nil, b.answerUnchecked(subject)
+	}
 	s := &scrub{
 		b: b, known: b.known, asking: make(chan *nats.Msg, 256), quit: make(chan struct{}), done: make(chan struct{}),
 		dir: b.blocksDir(), kept: time.Now(), high: b.high,
@@ -99,10 +107,6 @@ func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
 			b.cfg.Logger.Warn("cannot mark the Log as damaged", "err", err)
 		}
 	}
-	subject := wire.CheckSubject("")
-	if b.cfg.Cluster != nil {
-		subject = wire.CheckSubject(b.cfg.Name)
-	}
 	if _, err := b.admin.ChanSubscribe(subject, s.asking); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -110,8 +114,13 @@ func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
 	return s, nil
 }
 
-// Damage is what is known of damage in the store.
-func (b *Broker) Damage() Damage { return *b.scrub.state.Load() }
+// Damage is what is known of damage in the store: nothing where CheckEngine returns an error.
+func (b *Broker) Damage() Damage {
+	if b.scrub == nil {
+		return Damage{}
+	}
+	return *b.scrub.state.Load()
+}
 
 func (s *scrub) stop() {
 	close(s.quit)

@@ -28,6 +28,7 @@ const (
 	foundBehind   = "mirror_behind"
 	foundDiverged = "replica_diverged"
 	foundLeftover = "leftover_files"
+	foundEngine   = "engine_unknown"
 	foundRestore  = "half_restored"
 	foundDisk     = "disk_full"
 	foundWedged   = "appends_stuck"

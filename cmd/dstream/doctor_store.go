@@ -88,6 +88,10 @@ func ranges(rep blocks.Report) (out []wire.Range) {
 
 // lookAtFiles compares the store with itself and with the mirror.
 func (d *doctor) lookAtFiles() error {
+	if err := broker.CheckEngine(); err != nil {
+		d.add(finding{Name: foundEngine, Sure: true, What: err.Error() + "; a dstream that knows them can check it"})
+		return nil
+	}
 	s, err := d.read()
 	if err == nil && len(s.report.Damage) > 0 && d.running != 0 { // the engine may have been exchanging a file
 		if err := pause(d.cmd.Context(), time.Second); err != nil {

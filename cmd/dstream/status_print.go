@@ -94,6 +94,9 @@ func (a *statusAnswer) print(out io.Writer) error {
 		if a.Host.SetAside > 0 {
 			s.line("set aside", "%s that are no events", count(a.Host.SetAside, "message"))
 		}
+		if why := a.Host.Unchecked; why != "" {
+			s.line("store", "not checked for damage: %s", oneLine(why, 1000))
+		}
 	}
 	for _, x := range a.SetAside {
 		s.line("set aside", "%d: %s", x.Seq, oneLine(x.Reason, 200))
@@ -156,6 +159,9 @@ func (n nodeAnswer) print(s *sheet, gone, unreadable bool) {
 	h := n.Host.HostStatus
 	s.line(n.Name, "%s, %s, pid %d, %s, up %s", replica, h.Endpoint, h.PID, h.Version, uptime(h))
 	s.line("", "mirror %s, sweeper %s, disk %s", mirrorBrief(h, n.Lag), sweeperWords(h), diskBrief(h))
+	if h.Unchecked != "" {
+		s.line("", "store not checked for damage: %s", oneLine(h.Unchecked, 1000))
+	}
 }
 
 func (a *statusAnswer) printAlarms(s *sheet) {

@@ -20,11 +20,11 @@ import (
 // A version enters this list when the conformance test has passed with it.
 var known = []string{"2.15.2", "2.15.3"}
 
-// Running is the version of the nats-server in this program; empty in a program without
-// one. Package broker sets it. A test builds a program with another value:
+// Pretend, if not empty, stands for the version of the nats-server in this program. Tests
+// build a program with it:
 //
-//	go build -ldflags '-X durablestream/internal/engine.Running=2.99.0'
-var Running string //nolint:gochecknoglobals // the linker sets it for a test
+//	go build -ldflags '-X durablestream/internal/engine.Pretend=2.99.0'
+var Pretend string
 
 // UnknownError is a version of nats-server that this program knows nothing about.
 type UnknownError struct{ Version string }
