@@ -59,6 +59,7 @@ type Broker struct {
 	opts      *server.Options
 	locks     []*flock.Flock
 	server    *server.Server
+	log       *serverLog
 	switching sync.RWMutex // written while a node's JetStream is switched off or on, which the engine does not guard from its own monitoring
 	admin     *nats.Conn   // in process, for the Log's configuration and the disk watch
 	js        jetstream.JetStream
@@ -71,6 +72,7 @@ type Broker struct {
 	found     []blocks.Damage      // by checkStore
 	high      event.Sequence       // that checkStore has read
 	ads       advertiser
+	place     placed
 
 	store     *os.File // the store's directory
 	storeInfo os.FileInfo
@@ -122,6 +124,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if err == nil {
 		err = b.moveAccount()
+	}
+	if err == nil {
+		err = b.settleStore()
 	}
 	if err == nil {
 		err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
@@ -203,6 +208,7 @@ func (b *Broker) unlock() (err error) {
 func (b *Broker) startServer(opts *server.Options) error {
 	// The server says why it cannot start only to its logger.
 	log := &serverLog{log: b.cfg.Logger}
+	b.log = log
 	s, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
@@ -225,20 +231,6 @@ func (b *Broker) startServer(opts *server.Options) error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	return nil
-}
-
-// openLog creates the Log, or checks the one that is there.
-func (b *Broker) openLog(ctx context.Context) error {
-	err := b.checkLog(ctx)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if b.cfg.NoCreate {
-			return &NoLogError{b.cfg.Dir}
-		}
-		if err = wire.CreateLog(ctx, b.js, 1, b.cfg.DuplicateWindow); err != nil {
-			err = fmt.Errorf("broker: %w", err)
-		}
-	}
-	return err
 }
 
 func (b *Broker) checkLog(ctx context.Context) error {
@@ -308,19 +300,13 @@ func (b *Broker) Stop(context.Context) error {
 				b.cfg.Logger.Warn("what was checked of the store is checked again at the next start", "err", err)
 			}
 		}
+		if b.server != nil && b.present() {
+			b.keepConfig()
+		}
 		if b.store != nil {
 			_ = b.store.Close() // it was only looked at
 		}
 		b.stopErr = errors.Join(b.stopErr, b.unlock())
 	})
 	return b.stopErr
-}
-
-// RecreateLog makes the Log again with its first Sequence at first, which only an
-// empty Log allows. It is for a restore, before the broker is advertised.
-func (b *Broker) RecreateLog(ctx context.Context, first uint64) error {
-	if err := wire.RecreateLog(ctx, b.js, first); err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
-	return nil
 }

@@ -2,7 +2,9 @@ package broker_test
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,24 +47,18 @@ func rawServer(t *testing.T, dir string, f func(jetstream.JetStream)) {
 func TestWeakerLogIsRefused(t *testing.T) {
 	t.Parallel()
 	for setting, weaken := range map[string]func(*jetstream.StreamConfig){
-		"metadata":             func(c *jetstream.StreamConfig) { c.Metadata = nil },
-		"metadata ":            func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{"owner": "me"} },
-		"subjects":             func(c *jetstream.StreamConfig) { c.Subjects = []string{wire.AllEvents} },
-		"subjects ":            func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "more.>") },
-		"retention":            func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy },
-		"deny_delete":          func(c *jetstream.StreamConfig) { c.DenyDelete = false },
-		"deny_purge":           func(c *jetstream.StreamConfig) { c.DenyPurge = false },
-		"allow_msg_ttl":        func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true },
-		"allow_msg_counter":    func(c *jetstream.StreamConfig) { c.AllowMsgCounter, c.Discard = true, jetstream.DiscardOld },
-		"no_ack":               func(c *jetstream.StreamConfig) { c.NoAck = true },
-		"max_msgs":             func(c *jetstream.StreamConfig) { c.MaxMsgs = 1_000_000 },
-		"max_bytes":            func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 30 },
-		"max_age":              func(c *jetstream.StreamConfig) { c.MaxAge = 1000 * time.Hour },
-		"max_msgs_per_subject": func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 100 },
-		"max_msg_size":         func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 },
-		"allow_atomic":         func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },
-		"allow_direct":         func(c *jetstream.StreamConfig) { c.AllowDirect = false },
-		"duplicate_window":     func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute },
+		"metadata":          func(c *jetstream.StreamConfig) { c.Metadata = nil },
+		"metadata ":         func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{"owner": "me"} },
+		"subjects":          func(c *jetstream.StreamConfig) { c.Subjects = []string{wire.AllEvents} },
+		"subjects ":         func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "more.>") },
+		"deny_delete":       func(c *jetstream.StreamConfig) { c.DenyDelete = false },
+		"deny_purge":        func(c *jetstream.StreamConfig) { c.DenyPurge = false },
+		"allow_msg_counter": func(c *jetstream.StreamConfig) { c.AllowMsgCounter, c.Discard = true, jetstream.DiscardOld },
+		"no_ack":            func(c *jetstream.StreamConfig) { c.NoAck = true },
+		"max_msg_size":      func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 },
+		"allow_atomic":      func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },
+		"allow_direct":      func(c *jetstream.StreamConfig) { c.AllowDirect = false },
+		"duplicate_window":  func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute },
 		"sources": func(c *jetstream.StreamConfig) {
 			c.Sources = []*jetstream.StreamSource{{Name: "OTHER"}}
 		},
@@ -102,6 +98,43 @@ func TestWeakerLogIsRefused(t *testing.T) {
 				require.NoError(t, err)
 				require.EqualValues(t, 1, s.CachedInfo().State.LastSeq, "nothing was overwritten")
 				require.Error(t, wire.CheckLog(s.CachedInfo().Config, 0), "nothing was changed")
+			})
+		})
+	}
+}
+
+// A limit by which the engine deletes events is taken off before the engine sees it.
+func TestLimitsAreTakenOff(t *testing.T) {
+	t.Parallel()
+	for setting, limit := range map[string]func(*jetstream.StreamConfig){
+		"retention":            func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy },
+		"allow_msg_ttl":        func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true },
+		"max_msgs":             func(c *jetstream.StreamConfig) { c.MaxMsgs = 1_000_000 },
+		"max_bytes":            func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 30 },
+		"max_age":              func(c *jetstream.StreamConfig) { c.MaxAge = 1000 * time.Hour },
+		"max_msgs_per_subject": func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 100 },
+		"discard_new_per_subject": func(c *jetstream.StreamConfig) {
+			c.MaxMsgsPerSubject, c.DiscardNewPerSubject = 100, true
+		},
+	} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			cfg := wire.LogConfig(1, 0)
+			limit(&cfg)
+			rawServer(t, dir, func(js jetstream.JetStream) {
+				_, err := js.CreateStream(t.Context(), cfg)
+				require.NoError(t, err)
+			})
+			var said strings.Builder
+			b, err := start(t, broker.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+			require.NoError(t, err)
+			require.NoError(t, b.Stop(t.Context()))
+			require.Contains(t, said.String(), setting)
+			rawServer(t, dir, func(js jetstream.JetStream) {
+				s, err := js.Stream(t.Context(), wire.LogName)
+				require.NoError(t, err)
+				require.NoError(t, wire.CheckLog(s.CachedInfo().Config, 0))
 			})
 		})
 	}

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -196,6 +195,9 @@ func (b *Broker) Stuck() string {
 	if b.cfg.Cluster != nil || b.Disk().Full {
 		return ""
 	}
+	if why := b.lost(); why != nil {
+		return why.Error()
+	}
 	h := b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName})
 	if h.Status == "ok" {
 		return ""
@@ -220,27 +222,24 @@ func (w *diskWatch) mend() {
 // it, from what it had staged, when it starts. But it deletes what is staged when
 // only an account is switched off: so that is put aside meanwhile.
 func (w *diskWatch) restartEngine() {
+	if w.b.place.recreating.Load() {
+		return
+	}
 	acc, err := w.b.logAccount()
 	if err == nil {
 		err = moveAll(w.b.staged(), w.b.aside())
 	}
-	if err == nil {
+	if err == nil && acc.JetStreamEnabled() { // else the last restart did not get far
 		err = acc.DisableJetStream()
+	}
+	if err == nil {
+		err = w.b.settleStore()
 	}
 	err = errors.Join(err, moveAll(w.b.aside(), w.b.staged()))
 	if err == nil {
 		err = acc.EnableJetStream(nil, nil)
 	}
-	if err != nil {
-		w.b.cfg.Logger.Error("cannot restart JetStream", "err", err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	// A Log that is not there any more is not made anew: that would hide its loss.
-	if err := w.b.checkLog(ctx); err != nil {
-		w.b.cfg.Logger.Error("the Log is not usable after the restart of JetStream", "err", err)
-	}
+	w.b.enabled(err, w.state.Load().Full)
 }
 
 // staged is where the engine keeps the messages of batches that are not committed;

@@ -9,14 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
-	"durablestream/internal/wire"
 )
 
 const floor = 64 << 20
@@ -177,17 +175,6 @@ func TestRefusalTearsNoBatch(t *testing.T) {
 		require.Equal(t, fmt.Sprint(i%size), string(r.Payload))
 		require.Equal(t, acked[r.StreamID]+event.Sequence(i%size), r.Seq)
 	}
-}
-
-// A Log that has gone is not made anew behind everybody's back.
-func TestEngineRestartMakesNoLog(t *testing.T) {
-	t.Parallel()
-	h := brokertest.Start(t, func(c *broker.Config) { c.DiskFloor = -1 })
-	js := h.Admin(t)
-	require.NoError(t, js.DeleteStream(t.Context(), wire.LogName))
-	h.Broker.RestartEngine()
-	_, err := js.Stream(t.Context(), wire.LogName)
-	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
 }
 
 // Clients that are at work while JetStream is switched off and on notice nothing

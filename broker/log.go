@@ -12,8 +12,17 @@ import (
 type serverLog struct {
 	log *slog.Logger
 
-	mu    sync.Mutex // guards first
-	first string
+	mu     sync.Mutex // guards these
+	first  string
+	stream string // why it has not opened a stream
+}
+
+// unopened is why the server has not opened a stream that lies in its store; it says so
+// only here.
+func (l *serverLog) unopened() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stream
 }
 
 func (l *serverLog) fatal() string {
@@ -31,7 +40,16 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 }
 
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.log.Info(fmt.Sprintf(format, v...)) } // it warns of what it mends, too
+
+func (l *serverLog) Warnf(format string, v ...any) {
+	words := fmt.Sprintf(format, v...)
+	if strings.Contains(format, "recreating stream") || strings.Contains(format, "metafile") || strings.Contains(format, "stream checksum") {
+		l.mu.Lock()
+		l.stream = strings.TrimSpace(words)
+		l.mu.Unlock()
+	}
+	l.log.Info(words) // it warns of what it mends, too
+}
 
 func (l *serverLog) Errorf(format string, v ...any) {
 	if strings.HasPrefix(format, "Error trying to connect to route") {

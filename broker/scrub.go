@@ -175,6 +175,7 @@ func (s *scrub) look(ctx context.Context, asked bool) (err error) {
 	s.high = max(s.high, found.Last)
 	s.tell(ctx, found)
 	s.keepKnown()
+	s.b.keepConfig()
 	return nil
 }
 

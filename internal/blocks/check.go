@@ -31,9 +31,28 @@ func Dir(store, account string) string {
 	return engine.MessagesPath(store, account, wire.LogName)
 }
 
-// Find gives the block directories of the Logs in a store: one, or none.
+// DataDir is inside a lone host's store and holds the Log, to which the engine's own name
+// for it is a link: see package fence.
+const DataDir = "log"
+
+// Find gives the block directories of the Logs in a store: one, or none. It also finds the
+// one whose link has gone.
 func Find(store string) ([]string, error) {
-	return Glob(store, Dir("", "*"))
+	found, err := Glob(store, Dir("", "*"))
+	if err != nil {
+		return nil, err
+	}
+	behind := filepath.Join(store, DataDir, "msgs")
+	data, err := os.Stat(behind)
+	if err != nil {
+		return found, nil //nolint:nilerr // it is a node's, or has no fence yet
+	}
+	for _, dir := range found {
+		if info, err := os.Stat(dir); err == nil && os.SameFile(info, data) {
+			return found, nil
+		}
+	}
+	return append(found, behind), nil
 }
 
 // Glob is filepath.Glob of a pattern inside dir, in whose own path *, ? and [ mean themselves.

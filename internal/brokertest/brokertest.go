@@ -113,7 +113,7 @@ func (h *Host) RecreateLog(ctx context.Context, first uint64) error {
 	if err != nil {
 		return err
 	}
-	return wire.RecreateLog(ctx, js, first)
+	return wire.RecreateLog(ctx, js, first, nil)
 }
 
 // CreateLog makes a Log after another was deleted. Once a stream is gone the engine

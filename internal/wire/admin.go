@@ -49,8 +49,9 @@ func CreateLog(ctx context.Context, js jetstream.JetStream, replicas int, window
 
 // RecreateLog makes the Log again with its first Sequence at first, which only an
 // empty Log allows. It is for a restore. A crash in between leaves no Log: opening it
-// to write makes it.
-func RecreateLog(ctx context.Context, js jetstream.JetStream, first uint64) error {
+// to write makes it. ready is called between the removal and the creation; nil: there is
+// nothing to do.
+func RecreateLog(ctx context.Context, js jetstream.JetStream, first uint64, ready func() error) error {
 	s, err := js.Stream(ctx, LogName)
 	if err != nil {
 		return fmt.Errorf("cannot read the Log's configuration: %w", err)
@@ -63,6 +64,11 @@ func RecreateLog(ctx context.Context, js jetstream.JetStream, first uint64) erro
 	cfg.FirstSeq = first
 	if err := js.DeleteStream(ctx, LogName); err != nil {
 		return fmt.Errorf("cannot remove the empty Log, to make it again: %w", err)
+	}
+	if ready != nil {
+		if err := ready(); err != nil {
+			return err
+		}
 	}
 	for { // the nodes of a cluster remove it one after the other
 		_, err := js.CreateStream(ctx, cfg)

@@ -135,6 +135,13 @@ func CheckLog(have jetstream.StreamConfig, window time.Duration) error {
 	return nil
 }
 
+// KnownFormat reports a stream that Durable Stream has made, in a format that this
+// program knows, whatever its other settings are.
+func KnownFormat(cfg jetstream.StreamConfig) bool {
+	n, err := strconv.Atoi(cfg.Metadata[metaFormat])
+	return err == nil && n <= Format
+}
+
 // CheckReplicas returns a *WeakLogError for a Log on fewer nodes than want.
 func CheckReplicas(have jetstream.StreamConfig, want int) error {
 	if have.Replicas < want {

@@ -1,0 +1,426 @@
+// Package fence keeps the Log of a lone host where the engine cannot delete it.
+//
+// # The layout
+//
+// The engine expects the Log in <store>/jetstream/<account>/streams/EVENTS. Behind the
+// fence that name is a relative symbolic link, and the data lies beside the engine's
+// own directories:
+//
+//	store/jetstream/$G/streams/EVENTS -> ../../../log
+//	store/log/          meta.inf, meta.sum, msgs, obs, batches
+//	store/log.meta      a copy of the configuration, with its checksum
+//
+// # Safety
+//
+// Whatever the engine does to a whole stream ends in a rename or in os.RemoveAll of that
+// name: both take the link, and not what lies behind it. The engine can still remove
+// meta.inf, which it does before it deletes a stream by request, and it applies the
+// limits of the configuration. So the host keeps a copy of the configuration, and takes
+// limits off before the engine reads it (limits.go).
+//
+// Settle runs under the host's lock before each start of the engine. Its invariant:
+// while store/log or the engine's directory holds a message, Settle leaves the Log in
+// its place or returns an error, and Holds reports true. The host creates a Log only
+// where Holds reports false.
+//
+// # Liveness
+//
+// Each step of Settle is a rename, a link or a synced file written in one step. A crash
+// leaves one of the states that Settle starts from:
+//
+//   - the conversion of an older store exchanges directory and link in one system call,
+//     so that an older program finds the Log at every moment. Where the system has no
+//     such call the directory is moved first: after a crash there, Settle adds the link;
+//   - a configuration is written as copy, meta.inf, meta.sum. After a crash either
+//     meta.inf still has its old checksum, or the copy has the new one.
+//
+// A store on a file system without links keeps its real directory, as does the node of
+// a cluster: there the engine replaces the link by a real directory when it copies the
+// Log from another node, and the other nodes' copies are the protection.
+package fence
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"durablestream/internal/blocks"
+	"durablestream/internal/wire"
+)
+
+// The names inside a store.
+const (
+	DataDir  = blocks.DataDir // the Log itself
+	KeptFile = "log.meta"     // the copy of its configuration
+)
+
+// target is what the link says: from streams/ up to the store.
+var target = filepath.Join("..", "..", "..", DataDir)
+
+// Store is the store of a lone host, whose lock the caller holds.
+type Store struct {
+	Dir     string // the store
+	Name    string // the store for words; default Dir
+	Account string // that holds the Log
+	Aside   string // a directory for what is replaced; made when needed
+	Logger  *slog.Logger
+
+	// step is called before each change, by name. A test returns an error there, which
+	// leaves the directory as a crash at that moment would.
+	step func(string) error
+}
+
+// LostError is a store whose Log is not where it belongs, and cannot be put back.
+type LostError struct {
+	Store string
+	What  string // was found
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("fence: the Log in the store %s is not whole: %s. Nothing was changed, and no other Log is created in its place; "+
+		"put the missing files back, or move the whole store away and run 'dstream restore', which rebuilds the Log from the mirror", e.Store, e.What)
+}
+
+// TwoLogsError is a store with a Log behind the fence and another one before it.
+type TwoLogsError struct{ Engine, Data string }
+
+func (e *TwoLogsError) Error() string {
+	return fmt.Sprintf("fence: the store holds two Logs with events: %s and %s. Nothing was changed; "+
+		"compare both with the mirror, and move the one that is not this project's out of the store", e.Engine, e.Data)
+}
+
+func (s Store) streams() string { return filepath.Dir(filepath.Dir(blocks.Dir(s.Dir, s.Account))) }
+func (s Store) engine() string  { return filepath.Join(s.streams(), wire.LogName) }
+func (s Store) data() string    { return filepath.Join(s.Dir, DataDir) }
+
+func (s Store) at(step string) error {
+	if s.step == nil {
+		return nil
+	}
+	return s.step(step)
+}
+
+func (s Store) lost(format string, args ...any) error {
+	return &LostError{s.shown(s.Dir), fmt.Sprintf(format, args...)}
+}
+
+// shown is a path in the store for words.
+func (s Store) shown(path string) string {
+	if rest, ok := strings.CutPrefix(path, s.Dir); ok && s.Name != "" {
+		return s.Name + rest
+	}
+	return path
+}
+
+// place is what stands at a path.
+type place int
+
+const (
+	nothing place = iota
+	directory
+	ourLink   // to the data
+	otherLink // somebody's own
+	other
+)
+
+func placeOf(path string) (place, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nothing, nil
+	case err != nil:
+		return nothing, err
+	case info.IsDir():
+		return directory, nil
+	case info.Mode()&fs.ModeSymlink == 0:
+		return other, nil
+	}
+	to, err := os.Readlink(path)
+	if err == nil && to == target {
+		return ourLink, nil
+	}
+	return otherLink, err
+}
+
+// Settle puts the Log back where the engine expects it, behind the fence, and takes the
+// limits off its configuration. It returns a *LostError or a *TwoLogsError for a store
+// that it cannot settle, which must not be started.
+func (s Store) Settle() error {
+	if err := s.settle(); err != nil {
+		var lost *LostError
+		var two *TwoLogsError
+		if errors.As(err, &lost) || errors.As(err, &two) {
+			return err
+		}
+		return fmt.Errorf("fence: cannot settle the store: %w", err)
+	}
+	return nil
+}
+
+func (s Store) settle() error {
+	engine, err := placeOf(s.engine())
+	if err != nil {
+		return err
+	}
+	data, err := placeOf(s.data())
+	if err != nil {
+		return err
+	}
+	if data == ourLink { // a crash before the exchange
+		if err := errors.Join(s.at("unlink"), os.Remove(s.data())); err != nil {
+			return err
+		}
+		data = nothing
+	}
+	if data != nothing && data != directory {
+		return s.lost("%s is no directory", s.shown(s.data()))
+	}
+	switch engine {
+	case nothing:
+		return s.settleMissing(data)
+	case ourLink:
+		if data == nothing {
+			return s.lost("%s has gone, where its messages were", s.shown(s.data()))
+		}
+		return s.settleMeta(s.data())
+	case directory, otherLink:
+		if data == directory {
+			return s.settleTwo(engine)
+		}
+		if err := s.settleMeta(s.engine()); err != nil || engine == otherLink {
+			return err
+		}
+		return s.convert()
+	}
+	return s.lost("%s is no directory", s.shown(s.engine()))
+}
+
+// settleMissing is about a store in which the engine would find no Log.
+func (s Store) settleMissing(data place) error {
+	_, kept := s.readKept()
+	if data == nothing {
+		deleted := filepath.Join(s.streams(), "."+wire.LogName)
+		switch p, err := placeOf(deleted); {
+		case err != nil:
+			return err
+		case p == directory && bytesIn(deleted) > 0:
+			return s.lost("%s holds messages: the engine was deleting the Log when it ended, and its next start would remove the rest", s.shown(deleted))
+		case kept:
+			return s.lost("%s has gone, where its messages were", s.shown(s.data()))
+		}
+		return nil
+	}
+	if !kept && !holds(s.data()) {
+		return nil // a crash before the Log was created
+	}
+	if err := s.link(); err != nil {
+		return err
+	}
+	s.warn("the link to the Log had gone, and was put back: everything behind it is there")
+	return s.settleMeta(s.data())
+}
+
+// settleTwo decides between the engine's own directory and the data: a copy of the store
+// that followed the link, or a program without a fence that created a Log.
+func (s Store) settleTwo(engine place) error {
+	before, behind, err := s.compare()
+	if err != nil {
+		return err
+	}
+	switch {
+	case before.records > 0 && behind.records > 0 && (before.made != behind.made || before.made == ""):
+		return &TwoLogsError{s.shown(s.engine()), s.shown(s.data())}
+	case behind.records > 0 && behind.records >= before.records:
+		if err := s.moveAside(s.engine(), "engine"); err != nil {
+			return err
+		}
+		if err := s.link(); err != nil {
+			return err
+		}
+		return s.settleMeta(s.data())
+	}
+	if err := s.settleMeta(s.engine()); err != nil {
+		return err
+	}
+	if err := s.moveAside(s.data(), DataDir); err != nil || engine == otherLink {
+		return err
+	}
+	return s.convert()
+}
+
+// side is one of two Logs in a store.
+type side struct {
+	records uint64
+	made    string // when; "": not known
+}
+
+func (s Store) compare() (before, behind side, err error) {
+	for _, of := range []struct {
+		dir string
+		is  *side
+	}{{s.engine(), &before}, {s.data(), &behind}} {
+		rep, err := blocks.Check(filepath.Join(of.dir, "msgs"), 0, 0)
+		if err != nil {
+			return before, behind, err
+		}
+		of.is.records = rep.Records
+		_, of.is.made, _ = blocks.Stream(filepath.Join(of.dir, "msgs")) // "" is no other's
+	}
+	return before, behind, nil
+}
+
+// convert puts a Log behind the fence that is in the engine's own directory. A stream
+// that is no Log of ours stays: the host refuses it.
+func (s Store) convert() error {
+	cfg, _, err := blocks.Stream(filepath.Join(s.engine(), "msgs"))
+	if err != nil || !ours(cfg) {
+		return nil //nolint:nilerr // it is none of ours
+	}
+	if err := s.at("exchange"); err != nil {
+		return err
+	}
+	exchanged, err := exchange(s.engine(), s.data(), target)
+	if err != nil || exchanged {
+		return err
+	}
+	// Without the call: the data first, then its link.
+	if err := os.Rename(s.engine(), s.data()); err != nil {
+		s.debug("the Log stays in the engine's own directory", err)
+		return nil
+	}
+	return s.link()
+}
+
+// link adds the link to the data.
+func (s Store) link() error {
+	if err := s.at("link"); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.streams(), 0o700); err != nil {
+		return err
+	}
+	if err := os.Symlink(target, s.engine()); err != nil {
+		// A file system without links: the data itself is as good, but for the fence.
+		s.debug("the Log goes to the engine's own directory", err)
+		if err := os.Rename(s.data(), s.engine()); err != nil {
+			return err
+		}
+	}
+	return errors.Join(syncDir(s.streams()), syncDir(s.Dir))
+}
+
+// Prepare makes the place for a Log that is about to be created. The caller has seen that
+// the store holds none.
+func (s Store) Prepare() error {
+	if p, err := placeOf(s.engine()); err != nil || p != nothing {
+		return err
+	}
+	err := s.at("mkdir")
+	if err == nil {
+		err = os.MkdirAll(s.data(), 0o700)
+	}
+	if err == nil {
+		err = s.link()
+	}
+	if err != nil {
+		return fmt.Errorf("fence: cannot make the place of the Log: %w", err)
+	}
+	return nil
+}
+
+// Renew makes the place for a Log that is created again, after the engine has deleted the
+// empty one. After a crash Settle brings the empty one back.
+func (s Store) Renew() error {
+	p, err := placeOf(s.data())
+	if err != nil || p == nothing {
+		return err
+	}
+	if rep, err := blocks.Check(filepath.Join(s.data(), "msgs"), 0, 0); err != nil || rep.Records > 0 {
+		return errors.Join(err, s.lost("%s holds %d messages, and is not emptied for another Log", s.shown(s.data()), rep.Records))
+	}
+	if err := s.at("empty"); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(s.data())
+	for _, e := range entries {
+		if err == nil {
+			err = os.RemoveAll(filepath.Join(s.data(), e.Name()))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("fence: cannot empty the place of the Log: %w", err)
+	}
+	return s.Prepare()
+}
+
+// Holds reports whether the store holds a message or a configuration of a Log, wherever it
+// lies: then no other is to be created.
+func (s Store) Holds() bool {
+	_, kept := s.readKept()
+	return kept || holds(s.data()) || holds(s.engine())
+}
+
+// holds also reports true where it cannot look.
+func holds(dir string) bool {
+	if bytesIn(dir) > 0 {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(dir, metaFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// bytesIn is the size of the blocks in a stream's directory; 1 where it cannot be read.
+func bytesIn(dir string) (n int64) {
+	files, err := blocks.List(filepath.Join(dir, "msgs"))
+	if err != nil {
+		return 1
+	}
+	for _, f := range files {
+		n += f.Size
+	}
+	return n
+}
+
+// moveAside keeps what is replaced.
+func (s Store) moveAside(path, name string) error {
+	if err := s.at("aside"); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.Aside, 0o700); err != nil {
+		return err
+	}
+	to, err := os.MkdirTemp(s.Aside, "replaced-log-")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(path, filepath.Join(to, strings.TrimPrefix(name, "."))); err != nil {
+		return err
+	}
+	s.warn("the store held the Log twice: one copy was moved to " + to)
+	return syncDir(filepath.Dir(path))
+}
+
+func (s Store) warn(words string) {
+	if s.Logger != nil {
+		s.Logger.Warn(words, "store", s.shown(s.Dir))
+	}
+}
+
+func (s Store) debug(words string, err error) {
+	if s.Logger != nil {
+		s.Logger.Debug(words, "store", s.shown(s.Dir), "err", err)
+	}
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

@@ -1,0 +1,9 @@
+package fence_test
+
+import (
+	"testing"
+
+	"durablestream/internal/brokertest"
+)
+
+func TestMain(m *testing.M) { brokertest.Main(m) }

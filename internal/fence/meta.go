@@ -1,0 +1,174 @@
+package fence
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/minio/highwayhash"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/internal/wire"
+)
+
+// The files in which the engine keeps a stream's configuration: JSON, and its checksum in
+// hexadecimal digits (nats-server v2.15.3, filestore.go, writeStreamMeta).
+const (
+	metaFile = "meta.inf"
+	sumFile  = "meta.sum"
+)
+
+// sumOf is HighwayHash-64 of a configuration, under the SHA-256 of the stream's name.
+func sumOf(meta []byte) string {
+	key := sha256.Sum256([]byte(wire.LogName))
+	h, err := highwayhash.New64(key[:])
+	if err != nil {
+		panic(err) // only for a key of another length
+	}
+	h.Write(meta)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// settleMeta sees to it that the engine finds in dir a configuration that it believes, and
+// without limits.
+func (s Store) settleMeta(dir string) error {
+	meta, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	sum, err := os.ReadFile(filepath.Join(dir, sumFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	sound := len(meta) > 0 && string(sum) == sumOf(meta)
+	if !sound {
+		var why string
+		if meta, why = s.soundMeta(dir, meta); why != "" {
+			return s.lost("%s", why)
+		}
+		if meta == nil {
+			return nil
+		}
+	}
+	mended, words, err := withoutLimits(meta)
+	if err != nil {
+		return s.lost("its configuration in %s cannot be read: %v", s.shown(filepath.Join(dir, metaFile)), err)
+	}
+	if words != "" {
+		s.warn("the Log's stored configuration had a limit by which the engine deletes events, and it was taken off: " + words)
+	}
+	if words != "" || !sound {
+		return s.writeMeta(dir, mended)
+	}
+	if err := s.at("keep"); err != nil {
+		return err
+	}
+	if err := s.keep(meta); err != nil { // no space, perhaps: the next start tries again
+		s.debug("cannot copy the Log's configuration", err)
+	}
+	return nil
+}
+
+// soundMeta finds the configuration where the engine would not believe what is there: the
+// kept copy, or the file itself after a crash between it and its checksum. It gives
+// nothing, and no reason either, where there is no Log yet.
+func (s Store) soundMeta(dir string, meta []byte) (sound []byte, why string) {
+	if kept, ok := s.readKept(); ok {
+		s.warn("the Log's configuration had gone or was damaged, and was put back from its copy")
+		return kept, ""
+	}
+	var cfg jetstream.StreamConfig
+	if json.Unmarshal(meta, &cfg) == nil && ours(cfg) {
+		s.warn("the Log's configuration had no checksum, or a wrong one, which was put right")
+		return meta, ""
+	}
+	if bytesIn(dir) == 0 { // a crash while the Log was created
+		for _, name := range []string{metaFile, sumFile} {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err.Error()
+			}
+		}
+		return nil, ""
+	}
+	return nil, "its configuration " + s.shown(filepath.Join(dir, metaFile)) + " has gone or is damaged, and there is no copy of it"
+}
+
+// writeMeta writes a configuration so that a crash leaves the old one, or one that Settle
+// completes.
+func (s Store) writeMeta(dir string, meta []byte) error {
+	err := s.at("keep")
+	if err == nil {
+		err = s.keep(meta)
+	}
+	if err == nil {
+		err = s.at("meta")
+	}
+	if err == nil {
+		err = writeSynced(filepath.Join(dir, metaFile), meta)
+	}
+	if err == nil {
+		err = s.at("sum")
+	}
+	if err == nil {
+		err = writeSynced(filepath.Join(dir, sumFile), []byte(sumOf(meta)))
+	}
+	return err
+}
+
+// Keep copies the configuration as the engine has written it, where it has changed.
+func (s Store) Keep() error {
+	meta, err := os.ReadFile(filepath.Join(s.engine(), metaFile))
+	if err != nil {
+		return err
+	}
+	sum, err := os.ReadFile(filepath.Join(s.engine(), sumFile))
+	if err != nil || string(sum) != sumOf(meta) {
+		return err // the engine is writing it
+	}
+	return s.keep(meta)
+}
+
+func (s Store) keep(meta []byte) error {
+	var cfg jetstream.StreamConfig
+	if err := json.Unmarshal(meta, &cfg); err != nil || !ours(cfg) {
+		return nil //nolint:nilerr // it is none of ours
+	}
+	if kept, ok := s.readKept(); ok && bytes.Equal(kept, meta) {
+		return nil
+	}
+	return writeSynced(filepath.Join(s.Dir, KeptFile), append([]byte(sumOf(meta)+"\n"), meta...))
+}
+
+// readKept gives the copy, if there is one that is whole.
+func (s Store) readKept() (meta []byte, ok bool) {
+	b, err := os.ReadFile(filepath.Join(s.Dir, KeptFile))
+	if err != nil {
+		return nil, false
+	}
+	sum, meta, _ := bytes.Cut(b, []byte("\n"))
+	return meta, string(sum) == sumOf(meta) && len(meta) > 0
+}
+
+// writeSynced writes a file in one step, which lasts.
+func writeSynced(path string, b []byte) error {
+	tmp := path + ".tmp" // as the engine does: a crash leaves no more than one
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
