@@ -14,6 +14,7 @@ import (
 	"durablestream/broker"
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
+	"durablestream/internal/fence"
 	"durablestream/internal/wire"
 )
 
@@ -24,6 +25,7 @@ const (
 	foundLock     = "lock_held_elsewhere"
 	foundStopped  = "host_stopped"
 	foundStore    = "store_damaged"
+	foundPlace    = "log_out_of_place"
 	foundMirror   = "mirror_damaged"
 	foundBehind   = "mirror_behind"
 	foundDiverged = "replica_diverged"
@@ -54,6 +56,9 @@ func (d *doctor) examine() error {
 		return err
 	}
 	d.lookForLeftovers()
+	if d.lookAtPlace() {
+		return nil
+	}
 	if err := d.lookAtFiles(); err != nil {
 		return err
 	}
@@ -132,7 +137,8 @@ func (d *doctor) lookForLeftovers() {
 		return // they may be somebody's
 	}
 	var left []string
-	for _, pattern := range []string{"address.*.tmp", "managed.*.tmp", "store/jetstream/*/streams/" + wire.LogName + "/msgs/*.repaired"} {
+	for _, pattern := range []string{"address.*.tmp", "managed.*.tmp", "store/jetstream/*/streams/" + wire.LogName + "/msgs/*.repaired",
+		"store/" + fence.KeptFile + ".tmp", "store/jetstream/*/streams/" + wire.LogName + "/meta.*.tmp"} {
 		m, _ := blocks.Glob(d.host, pattern) // the patterns are right
 		left = append(left, m...)
 	}

@@ -104,6 +104,10 @@ func files(t *testing.T, dir string) map[string]string {
 		if err != nil || e.IsDir() || strings.HasSuffix(path, "lock") {
 			return err
 		}
+		if e.Type() == fs.ModeSymlink {
+			out[path], err = os.Readlink(path)
+			return err
+		}
 		b, err := os.ReadFile(path)
 		out[path] = string(b)
 		return err

@@ -161,6 +161,28 @@ func (s Store) Settle() error {
 	return nil
 }
 
+// errDue ends a look at what Settle would do.
+var errDue = errors.New("there is something to do")
+
+// Due says in words what of a store's state Settle would put right; "": nothing that is
+// wrong. Its errors are those of Settle. It changes nothing.
+func (s Store) Due() (words string, err error) {
+	s.Logger = nil
+	s.step = func(step string) error {
+		words = map[string]string{
+			"link":    "the link to the Log has gone, which the engine or a person has removed; everything behind it is there",
+			"keep":    "the Log's stored configuration has gone, is damaged, or has a limit by which the engine would delete events",
+			"partial": "a crash while the Log was created has left half of its configuration",
+			"aside":   "the store holds the Log twice, as a copy does that follows links: one of the two is empty, or older",
+		}[step] // else a start does it, without anything being wrong
+		return errDue
+	}
+	if err := s.settle(); err != nil && !errors.Is(err, errDue) && words == "" {
+		return "", err
+	}
+	return words, nil
+}
+
 func (s Store) settle() error {
 	engine, err := placeOf(s.engine())
 	if err != nil {
@@ -171,7 +193,10 @@ func (s Store) settle() error {
 		return err
 	}
 	if data == ourLink { // a crash before the exchange
-		if err := errors.Join(s.at("unlink"), os.Remove(s.data())); err != nil {
+		if err := s.at("unlink"); err != nil {
+			return err
+		}
+		if err := os.Remove(s.data()); err != nil {
 			return err
 		}
 		data = nothing

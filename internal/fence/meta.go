@@ -65,7 +65,7 @@ func (s Store) settleMeta(dir string) error {
 	if words != "" || !sound {
 		return s.writeMeta(dir, mended)
 	}
-	if err := s.at("keep"); err != nil {
+	if err := s.at("copy"); err != nil {
 		return err
 	}
 	if err := s.keep(meta); err != nil { // no space, perhaps: the next start tries again
@@ -89,6 +89,9 @@ func (s Store) soundMeta(dir string, meta []byte) (sound []byte, why string) {
 	}
 	if bytesIn(dir) == 0 { // a crash while the Log was created
 		for _, name := range []string{metaFile, sumFile} {
+			if err := s.at("partial"); err != nil {
+				return nil, err.Error()
+			}
 			if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err.Error()
 			}
