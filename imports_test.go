@@ -24,7 +24,7 @@ var imports = map[string]struct {
 	"internal/address": {ours: []string{"event", "internal/wire"}, nats: true},
 	"internal/blocks":  {ours: []string{"event", "internal/wire"}, nats: true},
 	"internal/index":   {ours: []string{"event", "internal/wire", "internal/blocks"}, nats: true},
-	"internal/fence":   {ours: []string{"event", "internal/wire", "internal/blocks"}, nats: true},
+	"internal/fence":   {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks"}, nats: true},
 	"internal/roles":   {ours: []string{"event", "internal/wire"}, nats: true},
 	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/index", "internal/paths"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},

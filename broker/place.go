@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/internal/engine"
 	"durablestream/internal/fence"
 	"durablestream/internal/wire"
 )
@@ -40,11 +42,12 @@ type placed struct {
 	answers    *nats.Subscription    // to those who append meanwhile; ends with the admin connection
 }
 
-// fence is the fence around the Log of a lone host. Its paths lead by the open directory:
+// fenced is the fence around the Log of a lone host. Its paths lead by the open directory:
 // another one in its place is not written to.
 func (b *Broker) fenced() fence.Store {
 	name := filepath.Join(b.cfg.Dir, StoreDir)
-	return fence.Store{Dir: pathOf(b.store), Name: name, Account: b.cfg.account(), Aside: filepath.Join(b.cfg.Dir, DamagedDir), Logger: b.cfg.Logger}
+	return fence.Store{Dir: pathOf(b.store), Name: name, Account: b.cfg.account(), Aside: filepath.Join(b.cfg.Dir, DamagedDir), Logger: b.cfg.Logger,
+		Blind: engine.Check(cmp.Or(engine.Running, server.VERSION)) != nil}
 }
 
 // settleStore puts the Log where the engine finds it, before each time that the engine

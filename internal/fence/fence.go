@@ -49,6 +49,7 @@ import (
 	"strings"
 
 	"durablestream/internal/blocks"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
 
@@ -68,6 +69,7 @@ type Store struct {
 	Account string // that holds the Log
 	Aside   string // a directory for what is replaced; made when needed
 	Logger  *slog.Logger
+	Blind   bool // the engine is of an unknown version: its configuration is left alone
 
 	// step is called before each change, by name. A test returns an error there, which
 	// leaves the directory as a crash at that moment would.
@@ -184,7 +186,7 @@ func (s Store) Due() (words string, err error) {
 }
 
 func (s Store) settle() error {
-	engine, err := placeOf(s.engine())
+	before, err := placeOf(s.engine())
 	if err != nil {
 		return err
 	}
@@ -204,7 +206,7 @@ func (s Store) settle() error {
 	if data != nothing && data != directory {
 		return s.lost("%s is no directory", s.shown(s.data()))
 	}
-	switch engine {
+	switch before {
 	case nothing:
 		return s.settleMissing(data)
 	case ourLink:
@@ -214,9 +216,9 @@ func (s Store) settle() error {
 		return s.settleMeta(s.data())
 	case directory, otherLink:
 		if data == directory {
-			return s.settleTwo(engine)
+			return s.settleTwo(before)
 		}
-		if err := s.settleMeta(s.engine()); err != nil || engine == otherLink {
+		if err := s.settleMeta(s.engine()); err != nil || before == otherLink {
 			return err
 		}
 		return s.convert()
@@ -251,7 +253,7 @@ func (s Store) settleMissing(data place) error {
 
 // settleTwo decides between the engine's own directory and the data: a copy of the store
 // that followed the link, or a program without a fence that created a Log.
-func (s Store) settleTwo(engine place) error {
+func (s Store) settleTwo(stands place) error {
 	before, behind, err := s.compare()
 	if err != nil {
 		return err
@@ -271,7 +273,7 @@ func (s Store) settleTwo(engine place) error {
 	if err := s.settleMeta(s.engine()); err != nil {
 		return err
 	}
-	if err := s.moveAside(s.data(), DataDir); err != nil || engine == otherLink {
+	if err := s.moveAside(s.data(), DataDir); err != nil || stands == otherLink {
 		return err
 	}
 	return s.convert()
@@ -288,12 +290,12 @@ func (s Store) compare() (before, behind side, err error) {
 		dir string
 		is  *side
 	}{{s.engine(), &before}, {s.data(), &behind}} {
-		rep, err := blocks.Check(filepath.Join(of.dir, "msgs"), 0, 0)
+		rep, err := blocks.Check(filepath.Join(of.dir, engine.MessagesDir), 0, 0)
 		if err != nil {
 			return before, behind, err
 		}
 		of.is.records = rep.Records
-		_, of.is.made, _ = blocks.Stream(filepath.Join(of.dir, "msgs")) // "" is no other's
+		_, of.is.made, _ = blocks.Stream(filepath.Join(of.dir, engine.MessagesDir)) // "" is no other's
 	}
 	return before, behind, nil
 }
@@ -301,7 +303,7 @@ func (s Store) compare() (before, behind side, err error) {
 // convert puts a Log behind the fence that is in the engine's own directory. A stream
 // that is no Log of ours stays: the host refuses it.
 func (s Store) convert() error {
-	cfg, _, err := blocks.Stream(filepath.Join(s.engine(), "msgs"))
+	cfg, _, err := blocks.Stream(filepath.Join(s.engine(), engine.MessagesDir))
 	if err != nil || !ours(cfg) {
 		return nil //nolint:nilerr // it is none of ours
 	}
@@ -364,7 +366,7 @@ func (s Store) Renew() error {
 	if err != nil || p == nothing {
 		return err
 	}
-	if rep, err := blocks.Check(filepath.Join(s.data(), "msgs"), 0, 0); err != nil || rep.Records > 0 {
+	if rep, err := blocks.Check(filepath.Join(s.data(), engine.MessagesDir), 0, 0); err != nil || rep.Records > 0 {
 		return errors.Join(err, s.lost("%s holds %d messages, and is not emptied for another Log", s.shown(s.data()), rep.Records))
 	}
 	if err := s.at("empty"); err != nil {
@@ -394,13 +396,13 @@ func holds(dir string) bool {
 	if bytesIn(dir) > 0 {
 		return true
 	}
-	_, err := os.Stat(filepath.Join(dir, metaFile))
+	_, err := os.Stat(filepath.Join(dir, engine.ConfigFile))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // bytesIn is the size of the blocks in a stream's directory; 1 where it cannot be read.
 func bytesIn(dir string) (n int64) {
-	files, err := blocks.List(filepath.Join(dir, "msgs"))
+	files, err := blocks.List(filepath.Join(dir, engine.MessagesDir))
 	if err != nil {
 		return 1
 	}

@@ -16,6 +16,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/engine"
 	"durablestream/internal/fence"
 	"durablestream/internal/wire"
 )
@@ -64,7 +65,7 @@ func update(t *testing.T, dir, setting string, value any) {
 	raw, err = json.Marshal(all)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "meta.inf"), raw, 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "meta.sum"), []byte(fence.SumOf(raw)), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "meta.sum"), []byte(engine.SumOf(wire.LogName, raw)), 0o600))
 }
 
 func setting(t *testing.T, dir, name string) any {

@@ -2,50 +2,33 @@ package fence
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 
-	"github.com/minio/highwayhash"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
-
-// The files in which the engine keeps a stream's configuration: JSON, and its checksum in
-// hexadecimal digits (nats-server v2.15.3, filestore.go, writeStreamMeta).
-const (
-	metaFile = "meta.inf"
-	sumFile  = "meta.sum"
-)
-
-// sumOf is HighwayHash-64 of a configuration, under the SHA-256 of the stream's name.
-func sumOf(meta []byte) string {
-	key := sha256.Sum256([]byte(wire.LogName))
-	h, err := highwayhash.New64(key[:])
-	if err != nil {
-		panic(err) // only for a key of another length
-	}
-	h.Write(meta)
-	return hex.EncodeToString(h.Sum(nil))
-}
 
 // settleMeta sees to it that the engine finds in dir a configuration that it believes, and
 // without limits.
 func (s Store) settleMeta(dir string) error {
-	meta, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if s.Blind {
+		return nil
+	}
+	meta, err := os.ReadFile(filepath.Join(dir, engine.ConfigFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	sum, err := os.ReadFile(filepath.Join(dir, sumFile))
+	sum, err := os.ReadFile(filepath.Join(dir, engine.ConfigSum))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	sound := len(meta) > 0 && string(sum) == sumOf(meta)
+	sound := len(meta) > 0 && string(sum) == engine.SumOf(wire.LogName, meta)
 	if !sound {
 		var why string
 		if meta, why = s.soundMeta(dir, meta); why != "" {
@@ -57,7 +40,7 @@ func (s Store) settleMeta(dir string) error {
 	}
 	mended, words, err := withoutLimits(meta)
 	if err != nil {
-		return s.lost("its configuration in %s cannot be read: %v", s.shown(filepath.Join(dir, metaFile)), err)
+		return s.lost("its configuration in %s cannot be read: %v", s.shown(filepath.Join(dir, engine.ConfigFile)), err)
 	}
 	if words != "" {
 		s.warn("the Log's stored configuration had a limit by which the engine deletes events, and it was taken off: " + words)
@@ -88,7 +71,7 @@ func (s Store) soundMeta(dir string, meta []byte) (sound []byte, why string) {
 		return meta, ""
 	}
 	if bytesIn(dir) == 0 { // a crash while the Log was created
-		for _, name := range []string{metaFile, sumFile} {
+		for _, name := range []string{engine.ConfigFile, engine.ConfigSum} {
 			if err := s.at("partial"); err != nil {
 				return nil, err.Error()
 			}
@@ -98,7 +81,7 @@ func (s Store) soundMeta(dir string, meta []byte) (sound []byte, why string) {
 		}
 		return nil, ""
 	}
-	return nil, "its configuration " + s.shown(filepath.Join(dir, metaFile)) + " has gone or is damaged, and there is no copy of it"
+	return nil, "its configuration " + s.shown(filepath.Join(dir, engine.ConfigFile)) + " has gone or is damaged, and there is no copy of it"
 }
 
 // writeMeta writes a configuration so that a crash leaves the old one, or one that Settle
@@ -112,25 +95,28 @@ func (s Store) writeMeta(dir string, meta []byte) error {
 		err = s.at("meta")
 	}
 	if err == nil {
-		err = writeSynced(filepath.Join(dir, metaFile), meta)
+		err = writeSynced(filepath.Join(dir, engine.ConfigFile), meta)
 	}
 	if err == nil {
 		err = s.at("sum")
 	}
 	if err == nil {
-		err = writeSynced(filepath.Join(dir, sumFile), []byte(sumOf(meta)))
+		err = writeSynced(filepath.Join(dir, engine.ConfigSum), []byte(engine.SumOf(wire.LogName, meta)))
 	}
 	return err
 }
 
 // Keep copies the configuration as the engine has written it, where it has changed.
 func (s Store) Keep() error {
-	meta, err := os.ReadFile(filepath.Join(s.engine(), metaFile))
+	if s.Blind {
+		return nil
+	}
+	meta, err := os.ReadFile(filepath.Join(s.engine(), engine.ConfigFile))
 	if err != nil {
 		return err
 	}
-	sum, err := os.ReadFile(filepath.Join(s.engine(), sumFile))
-	if err != nil || string(sum) != sumOf(meta) {
+	sum, err := os.ReadFile(filepath.Join(s.engine(), engine.ConfigSum))
+	if err != nil || string(sum) != engine.SumOf(wire.LogName, meta) {
 		return err // the engine is writing it
 	}
 	return s.keep(meta)
@@ -144,7 +130,7 @@ func (s Store) keep(meta []byte) error {
 	if kept, ok := s.readKept(); ok && bytes.Equal(kept, meta) {
 		return nil
 	}
-	return writeSynced(filepath.Join(s.Dir, KeptFile), append([]byte(sumOf(meta)+"\n"), meta...))
+	return writeSynced(filepath.Join(s.Dir, KeptFile), append([]byte(engine.SumOf(wire.LogName, meta)+"\n"), meta...))
 }
 
 // readKept gives the copy, if there is one that is whole.
@@ -154,7 +140,7 @@ func (s Store) readKept() (meta []byte, ok bool) {
 		return nil, false
 	}
 	sum, meta, _ := bytes.Cut(b, []byte("\n"))
-	return meta, string(sum) == sumOf(meta) && len(meta) > 0
+	return meta, string(sum) == engine.SumOf(wire.LogName, meta) && len(meta) > 0
 }
 
 // writeSynced writes a file in one step, which lasts.
