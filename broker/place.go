@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"durablestream/internal/engine"
 	"durablestream/internal/fence"
 	"durablestream/internal/wire"
 )
@@ -47,7 +45,7 @@ type placed struct {
 func (b *Broker) fenced() fence.Store {
 	name := filepath.Join(b.cfg.Dir, StoreDir)
 	return fence.Store{Dir: pathOf(b.store), Name: name, Account: b.cfg.account(), Aside: filepath.Join(b.cfg.Dir, DamagedDir), Logger: b.cfg.Logger,
-		Blind: engine.Check(cmp.Or(engine.Running, server.VERSION)) != nil}
+		Blind: CheckEngine() != nil}
 }
 
 // settleStore puts the Log where the engine finds it, before each time that the engine
