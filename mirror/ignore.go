@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"durablestream/internal/paths"
 )
 
 // ignoreLine keeps the files out of version control. They change with each event: a
@@ -42,15 +44,9 @@ func ignore(dir string) error {
 // tracked reports that a directory is in a work tree of git.
 func tracked(dir string) bool {
 	at, err := filepath.Abs(dir)
-	for err == nil {
-		if _, err := os.Stat(filepath.Join(at, ".git")); err == nil {
-			return true
-		}
-		up := filepath.Dir(at)
-		if up == at {
-			return false
-		}
-		at = up
+	if err != nil {
+		return false
 	}
-	return false
+	_, ok := paths.FindRepository(at)
+	return ok
 }

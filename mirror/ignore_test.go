@@ -27,7 +27,10 @@ func TestGitLeavesTheLogAlone(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			project := t.TempDir()
-			require.NoError(t, os.Mkdir(filepath.Join(project, ".git"), 0o755))
+			for _, dir := range []string{"objects", "refs"} {
+				require.NoError(t, os.MkdirAll(filepath.Join(project, ".git", dir), 0o755))
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(project, ".git/HEAD"), []byte("ref: refs/heads/main\n"), 0o644))
 			dir := filepath.Join(project, c.dir)
 			require.NoError(t, os.Mkdir(dir, 0o755))
 			path := filepath.Join(dir, ".gitignore")
@@ -46,6 +49,7 @@ func TestGitLeavesTheLogAlone(t *testing.T) {
 	}
 	t.Run("no git", func(t *testing.T) {
 		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, ".git"), 0o755), "an empty one is no repository")
 		h := brokertest.Start(t)
 		catchUp(t, Config{Client: h.Client, Dir: dir})
 		require.NoFileExists(t, filepath.Join(dir, ".gitignore"))

@@ -71,8 +71,9 @@ func install(o *options, force bool) (installed, error) {
 	if filepath.Base(absolute(o.dir)) != ".opencode" {
 		return installed{}, usage(fmt.Errorf("--dir %s: OpenCode loads plugins from a directory .opencode of the project: name that one", o.dir))
 	}
-	if project := filepath.Dir(absolute(o.dir)); worktree(project) != project {
-		root := filepath.Join(worktree(project), ".opencode")
+	project := filepath.Dir(absolute(o.dir))
+	if repo, ok := paths.FindRepository(project); ok && repo.Root != project {
+		root := filepath.Join(repo.Root, ".opencode")
 		return installed{}, usage(fmt.Errorf("the project begins at %s, where OpenCode's log is: install the plugin there, with --dir %s", filepath.Dir(root), root))
 	}
 	if !exists(filepath.Dir(absolute(o.dir))) {
@@ -253,19 +254,6 @@ func configFile(path string, wants map[string]any) (file, error) {
 	f.content, err = json.MarshalIndent(has, "", "  ")
 	f.content = append(f.content, '\n')
 	return f, err
-}
-
-// worktree is the root of the git repository that a directory is in; the directory itself
-// if it is in none.
-func worktree(dir string) string {
-	for at := dir; ; at = filepath.Dir(at) {
-		if exists(filepath.Join(at, ".git")) {
-			return at
-		}
-		if at == filepath.Dir(at) {
-			return dir
-		}
-	}
 }
 
 func sameJSON(a, b []byte) bool {

@@ -62,22 +62,41 @@ func fromEnv(name, otherwise string) string { return cmp.Or(os.Getenv(name), oth
 
 // projectDir is where the log is unless somebody says otherwise: in the nearest .opencode
 // that has one, from here up to the root of the git work tree, else at that root, where
-// OpenCode is too. Outside of a work tree it is in .opencode, here.
+// OpenCode is too. Outside of a work tree it is in .opencode, here. What git takes for no
+// repository is no work tree.
 func projectDir() string {
 	const here = ".opencode"
 	at, err := os.Getwd()
+	if err == nil {
+		at, err = filepath.EvalSymlinks(at) // as ".." goes, and as git does
+	}
 	if err != nil {
 		return here
 	}
-	root := worktree(at)
-	if !exists(filepath.Join(root, ".git")) {
+	repo, ok := paths.FindRepository(at)
+	if !ok {
 		return here
 	}
 	for dir := here; ; dir, at = filepath.Join("..", dir), filepath.Dir(at) {
-		if at == root || logExists(dir) {
+		if at == repo.Root || logExists(dir) {
 			return dir
 		}
 	}
+}
+
+// passedBy is the nearest log above that lies beside a .git which is no repository: an
+// earlier version used it from here. "": there is none.
+func passedBy() string {
+	at, err := os.Getwd()
+	if err != nil {
+		return ""
+	}
+	for up := filepath.Dir(at); up != at; at, up = up, filepath.Dir(up) {
+		if dir := filepath.Join(up, ".opencode"); exists(filepath.Join(up, ".git")) && logExists(dir) {
+			return dir
+		}
+	}
+	return ""
 }
 
 func serversFromEnv() []string {
@@ -105,6 +124,11 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, openWait)
 		defer cancel()
+	}
+	if len(cfg.Servers) == 0 && o.dir == ".opencode" && !logExists(o.dir) {
+		if dir := passedBy(); dir != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: the log in %s is not this directory's: git takes the .git beside it for no repository; --dir %s names it\n", dir, dir)
+		}
 	}
 	d, err := durablestream.Open(ctx, cfg)
 	return d, openWords(err)
