@@ -65,7 +65,7 @@ func (c *Client) RequestCheckpoint(ctx context.Context, q CheckpointRequest) (pr
 		return projection.Checkpoint{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "expires", Value: q.ExpiresIn.String(), Rule: "must be 0 (never) or more"})
 	}
 	if q.ExpiresIn > 0 {
-		p.ExpiresAt = now + max(q.ExpiresIn.Milliseconds(), 1)
+		p.ExpiresAt = event.LaterMillis(now, max(q.ExpiresIn.Milliseconds(), 1))
 	}
 	for _, part := range []struct {
 		field string
@@ -119,6 +119,9 @@ func checkRequest(r event.Recorded) (projection.Checkpoint, error) {
 	}
 	if cp.RequestedBy == SweeperActor || cp.Actor == SweeperActor {
 		return cp, &event.InvalidError{Field: "payload.requested_by", Value: SweeperActor, Rule: "is the sweeper's name: ask under another"}
+	}
+	if cp.ExpiresAt < 0 {
+		return cp, &event.InvalidError{Field: "payload.expires_at", Value: fmt.Sprint(cp.ExpiresAt), Rule: "must be Unix time in milliseconds, or 0 (never)"}
 	}
 	if cp.DecisionPoint == "" {
 		return cp, &event.InvalidError{Field: "payload.decision_point", Value: "", Rule: "must say what there is to decide"}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
-	"time"
 
 	"durablestream/event"
 	"durablestream/internal/wire"
@@ -92,7 +91,7 @@ func decodeGuard(subject string, body []byte) (projection.Guard, bool) {
 	}
 	return projection.Guard{
 		Kind: kind, ID: id, Event: b.Event, State: b.State,
-		Holder: b.Holder, Lease: time.Duration(b.Lease) * time.Millisecond,
+		Holder: b.Holder, Lease: event.StoredMillis(b.Lease),
 	}, true
 }
 

@@ -367,8 +367,8 @@ func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i.TimeoutMS < 0 {
-		return nil, &event.InvalidError{Field: "payload.timeout_ms", Value: fmt.Sprint(i.TimeoutMS), Rule: "must be 0 (never) or more"}
+	if _, err := event.Millis("payload.timeout_ms", i.TimeoutMS); err != nil {
+		return nil, err
 	}
 	lost := func(_ context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if conflict.Winner != nil && conflict.Winner.ID == r.ID {

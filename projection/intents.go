@@ -41,15 +41,14 @@ func (i Intent) Ended() bool { return i.State == Completed || i.State == Failed 
 
 // Due is when the intent's time is up; zero for never.
 func (i Intent) Due() time.Time {
-	const never = 1 << 52 // ms: beyond what a time can hold
-	if i.TimeoutMS <= 0 || i.TimeoutMS > never {
+	if i.TimeoutMS <= 0 {
 		return time.Time{}
 	}
 	start := i.Stored
 	if i.Imported && i.CreatedAt > 0 {
 		start = time.UnixMilli(i.CreatedAt)
 	}
-	return time.UnixMilli(start.UnixMilli() + i.TimeoutMS)
+	return time.UnixMilli(event.LaterMillis(start.UnixMilli(), i.TimeoutMS))
 }
 
 // Overdue reports whether the intent's time is up and it has not ended.

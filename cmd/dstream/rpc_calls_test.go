@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -227,4 +229,38 @@ func TestRPCPages(t *testing.T) {
 	require.Equal(t, 2700, got)
 	p.okay("query", object{"stream_id": "s", "limit": 900}, &page)
 	require.True(t, page.More)
+}
+
+// A number of milliseconds that wraps round as a time means "never", and must not become
+// "at once": it is refused, by its name and value.
+func TestRPCTimesThatWrapRound(t *testing.T) {
+	t.Parallel()
+	p := startRPC(t, rpcDir(t))
+	q := object{"id": "cp_1", "stream_id": "ses", "requested_by": "agent", "decision_point": "Deploy?"}
+	p.okay("checkpoint.request", q, nil)
+	p.okay("intent.create", object{"id": "i_1", "stream_id": "ses"}, nil)
+	for _, ms := range []int64{-1, 9_223_372_036_855, 18_446_744_073_710, 1 << 62} {
+		for _, c := range []struct {
+			method, field string
+			params        object
+		}{
+			{"checkpoint.request", "expires_ms", object{"id": "cp_2", "stream_id": "ses", "requested_by": "agent", "decision_point": "?"}},
+			{"checkpoint.wait", "timeout_ms", object{"id": "cp_1"}},
+			{"append", "timeout_ms", object{"event": object{"type": "a.b", "actor": "a", "payload": 1}}},
+			{"appendBatch", "timeout_ms", object{"events": []object{{"type": "a.b", "actor": "a", "payload": 1}}}},
+			{"intent.create", "timeout_ms", object{"id": "i_2", "stream_id": "ses"}},
+			{"intent.claim", "lease_ms", object{"id": "i_1", "by": "w"}},
+		} {
+			c.params[c.field] = ms
+			name, data := p.refused(c.method, c.params)
+			require.Equal(t, "invalid", name, "%s %d", c.method, ms)
+			require.Equal(t, c.field, data["field"], "%s %d", c.method, ms)
+			require.Equal(t, fmt.Sprint(ms), data["value"], "%s %d", c.method, ms)
+		}
+	}
+	q["id"], q["expires_ms"] = "cp_3", int64(9_223_372_036_854)
+	var cp projection.Checkpoint
+	p.okay("checkpoint.request", q, &cp)
+	require.Equal(t, projection.Pending, cp.Status)
+	require.False(t, cp.Overdue(time.Now()))
 }

@@ -27,11 +27,15 @@ func (s *server) checkpointRequest(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
+	expires, err := event.Millis("expires_ms", p.ExpiresMS)
+	if err != nil {
+		return nil, err
+	}
 	e := event.Event{StreamID: p.StreamID, CorrelationID: p.CorrelationID}
 	s.fill(&e)
 	return s.c.RequestCheckpoint(k.ctx, client.CheckpointRequest{
 		ID: p.ID, StreamID: e.StreamID, RequestedBy: p.RequestedBy, DecisionPoint: p.DecisionPoint,
-		Options: p.Options, Schema: p.Schema, ExpiresIn: time.Duration(p.ExpiresMS) * time.Millisecond, Action: p.Action,
+		Options: p.Options, Schema: p.Schema, ExpiresIn: expires, Action: p.Action,
 		CorrelationID: e.CorrelationID, CausationID: p.CausationID, Metadata: p.Metadata,
 	})
 }

@@ -25,8 +25,8 @@ func (s *server) intentCreate(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	if p.TimeoutMS < 0 {
-		return nil, &event.InvalidError{Field: "timeout_ms", Value: time.Duration(p.TimeoutMS).String(), Rule: "must be 0 (never) or more"}
+	if _, err := event.Millis("timeout_ms", p.TimeoutMS); err != nil {
+		return nil, err
 	}
 	if p.ID == "" {
 		p.ID = "intent_" + event.NewID()
@@ -106,9 +106,11 @@ func (s *server) intentClaim(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	length := time.Duration(p.LeaseMS) * time.Millisecond
+	length, err := event.Millis("lease_ms", p.LeaseMS)
+	if err != nil {
+		return nil, err
+	}
 	var l client.Lease
-	var err error
 	if p.Token != 0 {
 		l, err = s.c.RenewIntent(k.ctx, client.Lease{Intent: p.ID, Holder: p.By, Token: p.Token, Length: length})
 	} else {

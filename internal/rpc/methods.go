@@ -161,13 +161,14 @@ func (s *server) fill(e *event.Event) {
 
 // within bounds one call; 0 is no bound of its own.
 func (k *call) within(ms int64) (context.Context, context.CancelFunc, error) {
-	if ms < 0 {
-		return nil, nil, &event.InvalidError{Field: "timeout_ms", Value: event.Sequence(-ms).String(), Rule: "must be 0 (no limit) or more"}
+	limit, err := event.Millis("timeout_ms", ms)
+	if err != nil {
+		return nil, nil, err
 	}
-	if ms == 0 {
+	if limit == 0 {
 		return k.ctx, func() {}, nil
 	}
-	ctx, cancel := context.WithTimeout(k.ctx, time.Duration(ms)*time.Millisecond)
+	ctx, cancel := context.WithTimeout(k.ctx, limit)
 	return ctx, cancel, nil
 }
 

@@ -72,6 +72,7 @@ var DurableStreamError = class extends Error {
 var keptOfString = 64 << 10;
 var pauses = [2e3, 6e4];
 var waitingLimit = 256 << 20;
+var longestTimer = 2 ** 31 - 1;
 var quiet = 6e4;
 var started = 0;
 var start = () => started = Math.max(Date.now(), started + 1);
@@ -127,7 +128,7 @@ var Bridge = class {
   async flush(timeoutMs = 5e3) {
     if (this.unrecorded === 0) return true;
     return new Promise((resolve4) => {
-      const timer = setTimeout(() => resolve4(false), timeoutMs);
+      const timer = setTimeout(() => resolve4(false), Math.min(timeoutMs, longestTimer));
       this.#flushes.push((done) => {
         clearTimeout(timer);
         resolve4(done);

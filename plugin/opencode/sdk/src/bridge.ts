@@ -12,6 +12,8 @@ const keptOfString = 64 << 10;
 const pauses = [2_000, 60_000] as const;
 /** So many bytes of events wait for a log that cannot be opened; what comes then is lost, and counted. */
 const waitingLimit = 256 << 20;
+/** A timer of more milliseconds than that fires at once. */
+const longestTimer = 2 ** 31 - 1;
 /** One complaint of a kind is heard in so many milliseconds. */
 const quiet = 60_000;
 
@@ -80,7 +82,7 @@ export class Bridge implements BridgeHooks {
   async flush(timeoutMs = 5_000): Promise<boolean> {
     if (this.unrecorded === 0) return true;
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), timeoutMs);
+      const timer = setTimeout(() => resolve(false), Math.min(timeoutMs, longestTimer));
       this.#flushes.push((done) => {
         clearTimeout(timer);
         resolve(done);
