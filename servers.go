@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,7 +41,7 @@ func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
 	if err != nil {
 		return err
 	}
-	for _, words := range report.Unseen {
+	for _, words := range slices.Concat(report.Unseen, report.Limits) {
 		cfg.Logger.Warn("servers: " + words)
 	}
 	switch {

@@ -59,7 +59,8 @@ func TestPlainServer(t *testing.T) {
 	monitored := func(c *durablestream.Config) { c.ServerMonitor = []string{brokertest.MonitorURL(s)} }
 	_, words, err = openServer(t, s.ClientURL(), monitored)
 	require.NoError(t, err)
-	require.Empty(t, words, "it is seen to sync")
+	require.Equal(t, 1, strings.Count(words, "\n"), "it is seen to sync: %s", words)
+	require.Contains(t, words, "plain admits 1000 readers (consumers) at a time, and one more waits until another ends: raise default_max_consumers")
 	_, _, err = openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.Replicas = 3 })
 	var weak *wire.WeakLogError
 	require.ErrorAs(t, err, &weak)
@@ -189,4 +190,22 @@ func TestPlainClusterOpenedAtOnce(t *testing.T) {
 	require.EqualValues(t, 20, st.Messages)
 	require.Equal(t, "test", st.Cluster)
 	require.Len(t, st.Replicas, 3)
+}
+
+func TestServerThatAdmitsFewReaders(t *testing.T) {
+	t.Parallel()
+	s := brokertest.StartPlain(t, func(o *server.Options) { o.JetStreamLimits.DefaultMaxConsumers = -1 })
+	nc, err := nats.Connect(s.ClientURL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	cfg := wire.LogConfig(1, 0)
+	cfg.MaxConsumers = 7
+	_, err = js.CreateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	_, words, err := openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.ServerMonitor = []string{brokertest.MonitorURL(s)} })
+	require.NoError(t, err)
+	require.Contains(t, words, "the stream EVENTS admits 7 readers (consumers) at a time")
+	require.NotContains(t, words, "default_max_consumers")
 }

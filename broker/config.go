@@ -144,6 +144,7 @@ func (c Config) options(token string) (*server.Options, error) {
 		JetStreamMaxMemory: 1 << 30, // for consumers' state only
 		JetStreamMaxStore:  1 << 50, // the disk's limit is watched by disk.go
 		JetStreamLimits: server.JSLimitOpts{
+			DefaultMaxConsumers:       -1, // readers; the engine's default is 1,000
 			MaxBatchSize:              maxBatch,
 			MaxBatchInflightPerStream: 1000,
 			MaxBatchInflightTotal:     1000,

@@ -34,6 +34,11 @@ var (
 	// made anew, or restored. Open it again.
 	ErrOtherLog = errors.New("the log was made anew since it was opened: open it again")
 
+	// ErrTooManyReaders means that the server admits no more readers of the Log. A reader
+	// waits until another one ends; the error is in that of a context that ended first. Hosts
+	// of ours have no such limit.
+	ErrTooManyReaders = errors.New("the server admits no more readers (consumers) of the log: raise max_consumers of the stream or the account, or default_max_consumers of the server")
+
 	// ErrNoLog means that the server has no Log.
 	ErrNoLog = errors.New("the server has no stream " + wire.LogName)
 )

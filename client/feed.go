@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -63,7 +64,7 @@ const (
 
 // Feed brings stored messages in the order of the Log, each once, without gaps.
 // It goes on through reconnects and restarts: it always knows its position, and
-// makes its consumer anew from there. The context or a break ends it; its last
+// makes its consumer anew from there. Where the server admits no more readers it waits. The context or a break ends it; its last
 // error is the context's. A *DamageError ends it where the Log has lost something that
 // it would bring, or that it may have brought; on a cluster only if no replica that it
 // tries is whole.
@@ -73,6 +74,7 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 		var wait backoff
 		var told telling
 		var missing time.Time // since when the Log was not there
+		var last error        // of the last consumer
 		tries := 0            // of replicas that are damaged
 		for {
 			before := f.at
@@ -102,7 +104,11 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
 				return
 			case ctx.Err() != nil:
-				yield(Message{}, fmt.Errorf("client: read the Log: %w", ctx.Err()))
+				ended := ctx.Err()
+				if errors.Is(last, ErrTooManyReaders) {
+					ended = c.inVain(ended, last)
+				}
+				yield(Message{}, fmt.Errorf("client: read the Log: %w", ended))
 				return
 			case c.nc.IsClosed():
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", c.closed()))
@@ -131,6 +137,7 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 			if f.at > before {
 				wait, told = backoff{}, telling{}
 			}
+			last = err
 			told.wait(c, "a reader", err)
 			c.cfg.Logger.Debug("feed: making the consumer anew", "seq", f.at, "err", err)
 			c.pause(ctx, &wait)
@@ -377,6 +384,10 @@ func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error)
 	ctx, cancel := f.c.attempt(ctx)
 	defer cancel()
 	cons, err := f.c.js.CreateConsumer(ctx, wire.LogName, cfg)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == engine.CodeMaxConsumers {
+		return nil, 0, fmt.Errorf("%w (%s)", ErrTooManyReaders, api.Description)
+	}
 	if err != nil {
 		return nil, 0, err
 	}

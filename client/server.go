@@ -23,6 +23,8 @@ type ServerReport struct {
 	// have; Unseen those that it does not tell. Each is a sentence.
 	Missing []string
 	Unseen  []string
+	// Limits are what the servers restrict readers and appends to, each a sentence.
+	Limits []string
 }
 
 // WeakServerError names what a server does not promise that a Log needs.
@@ -59,16 +61,22 @@ func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string)
 	}
 	// A cluster that chooses a leader does not answer at all, and has JetStream.
 	attempt, cancel := context.WithTimeout(ctx, time.Second)
-	_, err := js.Stream(attempt, wire.LogName)
+	s, err := js.Stream(attempt, wire.LogName)
+	if err == nil {
+		r.Limits = readersOf(attempt, js, s)
+	}
 	cancel()
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		return r, ErrNoJetStream
 	}
 	if len(monitors) > 0 {
 		for _, url := range monitors {
-			syncs, words, err := monitored(ctx, url)
+			syncs, words, readers, err := monitored(ctx, url)
 			if err != nil {
 				return r, err
+			}
+			if readers != "" {
+				r.Limits = append(r.Limits, readers)
 			}
 			if !syncs {
 				r.Missing = append(r.Missing, words)
@@ -118,13 +126,31 @@ func newEnough(version string) bool {
 	return err1 == nil && err2 == nil && (major > serverMajor || major == serverMajor && minor >= serverMinor)
 }
 
-// monitored reads from a server's monitoring whether it syncs before it
-// acknowledges, and if not, says so.
-func monitored(ctx context.Context, url string) (syncs bool, words string, err error) {
+// readersOf says how many readers stream and account admit, where they have a limit.
+func readersOf(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (words []string) {
+	if n := s.CachedInfo().Config.MaxConsumers; n > 0 {
+		words = append(words, readersWords("the stream "+wire.LogName, n, "max_consumers of the stream"))
+	}
+	if !MayCreate(js) { // nor ask about the account
+		return words
+	}
+	if a, err := js.AccountInfo(ctx); err == nil && a.Limits.MaxConsumers > 0 {
+		words = append(words, readersWords("the account", a.Limits.MaxConsumers, "max_consumers of the account"))
+	}
+	return words
+}
+
+func readersWords(who string, n int, what string) string {
+	return fmt.Sprintf("%s admits %d readers (consumers) at a time, and one more waits until another ends: raise %s", who, n, what)
+}
+
+// monitored reads from a server's monitoring whether it syncs before it acknowledges, and
+// if not, says so; and how many readers it admits, if there is a limit.
+func monitored(ctx context.Context, url string) (syncs bool, words, readers string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
 	defer cancel()
-	fail := func(err error) (bool, string, error) {
-		return false, "", fmt.Errorf("client: cannot read the monitoring of the server at %s: %w", url, err)
+	fail := func(err error) (bool, string, string, error) {
+		return false, "", "", fmt.Errorf("client: cannot read the monitoring of the server at %s: %w", url, err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/varz", http.NoBody)
 	if err != nil {
@@ -142,6 +168,9 @@ func monitored(ctx context.Context, url string) (syncs bool, words string, err e
 				SyncAlways   bool          `json:"sync_always"`
 				SyncInterval time.Duration `json:"sync_interval"`
 			} `json:"config"`
+			Limits struct {
+				Consumers int `json:"default_max_consumers"`
+			} `json:"limits"`
 		} `json:"jetstream"`
 	}
 	if resp.StatusCode != http.StatusOK {
@@ -151,13 +180,16 @@ func monitored(ctx context.Context, url string) (syncs bool, words string, err e
 		return fail(err)
 	}
 	if v.JetStream.Config == nil {
-		return false, fmt.Sprintf("%s has no JetStream (%s)", v.Name, url), nil
+		return false, fmt.Sprintf("%s has no JetStream (%s)", v.Name, url), "", nil
+	}
+	if n := v.JetStream.Limits.Consumers; n > 0 {
+		readers = readersWords(v.Name, n, "default_max_consumers in the limits of its jetstream configuration")
 	}
 	if !v.JetStream.Config.SyncAlways {
 		return false, fmt.Sprintf("%s acknowledges before it syncs to disk, which it does every %s: set sync_interval: always in its jetstream configuration",
-			v.Name, v.JetStream.Config.SyncInterval), nil
+			v.Name, v.JetStream.Config.SyncInterval), readers, nil
 	}
-	return true, "", nil
+	return true, "", readers, nil
 }
 
 // Statuses collects the answers of all hosts of ours to wire.StatusSubject, as JSON: one
