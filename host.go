@@ -54,6 +54,9 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := paths.NotAsRoot(cfg.Dir); err != nil {
+		return nil, err
+	}
 	if !cfg.NoCreate && !cfg.takingOver { // who takes over had a directory a moment ago
 		if err := paths.MakeDir(cfg.Dir); err != nil {
 			return nil, err

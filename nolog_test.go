@@ -57,3 +57,20 @@ func TestOnlyTheLastElementIsMade(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// In a program of somebody else's, root does not become another user: it is refused.
+func TestRootInAnothersDirectory(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make a directory of another user")
+	}
+	project := t.TempDir()
+	require.NoError(t, os.Chown(project, 4001, 4001))
+	_, err := durablestream.Open(t.Context(), durablestream.Config{Dir: filepath.Join(project, ".opencode")})
+	var root *paths.RootError
+	require.ErrorAs(t, err, &root)
+	require.Equal(t, 4001, root.Owner.UID)
+	left, err := os.ReadDir(project)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

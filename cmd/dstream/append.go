@@ -15,6 +15,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/event"
+	"durablestream/internal/when"
 )
 
 type appendFlags struct {
@@ -78,6 +79,9 @@ func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err e
 	}
 	if f.metadata != "" {
 		e.Metadata = []byte(f.metadata)
+	}
+	if when.Seconds(e.Timestamp) { // it would stay
+		return usage(&event.InvalidError{Field: "timestamp", Value: fmt.Sprint(e.Timestamp), Rule: "must be Unix time in milliseconds; this looks like seconds"})
 	}
 	if err := checkEvent(e); err != nil {
 		return usage(err)

@@ -57,6 +57,9 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := filepath.Abs(o.dir)
+			if err == nil {
+				err = o.asOwner()
+			}
 			if err != nil {
 				return err
 			}

@@ -40,11 +40,11 @@ const (
 // examine looks at everything. Its error means that it could not.
 func (d *doctor) examine() error {
 	d.found.Dir = d.dir
-	if !d.answers() {
-		return nil
+	if answers, err := d.answers(); !answers {
+		return err
 	}
-	if !logExists(d.dir) {
-		return &durablestream.NoLogError{Dir: d.dir}
+	if err := demandLog(d.dir); err != nil {
+		return err
 	}
 	if err := d.readManaged(); err != nil {
 		return err
@@ -68,8 +68,9 @@ func (d *doctor) examine() error {
 
 func (d *doctor) checked(what string) { d.found.Checked = append(d.found.Checked, what) }
 
-// answers tells whether the directory does: one on a mount that has died may not.
-func (d *doctor) answers() bool {
+// answers tells whether the directory does: one on a mount that has died may not. One
+// that does not let this user in is an error.
+func (d *doctor) answers() (bool, error) {
 	const patience = 10 * time.Second
 	done := make(chan error, 1)
 	go func() { _, err := os.ReadDir(d.host); done <- err }()
@@ -77,7 +78,10 @@ func (d *doctor) answers() bool {
 	select {
 	case err := <-done:
 		if err == nil || errors.Is(err, os.ErrNotExist) {
-			return true
+			return true, nil
+		}
+		if errors.Is(err, os.ErrPermission) {
+			return false, err
 		}
 		why = err.Error()
 	case <-time.After(patience):
@@ -85,7 +89,7 @@ func (d *doctor) answers() bool {
 	}
 	d.add(finding{Name: foundMount, Sure: true, What: fmt.Sprintf(
 		"%s cannot be read (%s): its disk or mount is dead; end the processes that use it, mount it again, and run doctor again", d.host, why)})
-	return false
+	return false, nil
 }
 
 // lookAtHost finds out who hosts.

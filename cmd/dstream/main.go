@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"durablestream/internal/paths"
 )
 
 // The exit statuses, which scripts rely on.
@@ -21,7 +23,10 @@ const (
 	exitOther  = 3 // decided otherwise: rejected, expired, cancelled, conflict
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	ownProcess = true
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // run runs one command line and returns its exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -39,7 +44,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	var status *exitError
 	if !errors.As(err, &status) {
-		fmt.Fprintf(stderr, "dstream: %s\n", printable(err.Error()))
+		fmt.Fprintf(stderr, "dstream: %s\n", printable(paths.Denied(err).Error()))
 		return exitFailed
 	}
 	if status.err != nil {

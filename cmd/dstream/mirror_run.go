@@ -71,6 +71,9 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 	if _, err := os.Stat(store); err == nil && len(r.o.servers) > 0 {
 		return usage(fmt.Errorf("%s has a store, whose own host writes the mirror there: give another --dir, or no --server", r.o.dir))
 	}
+	if err := r.o.asOwner(); err != nil {
+		return err
+	}
 	var typo *paths.ParentError
 	if err := paths.MakeDir(absolute(r.o.dir)); errors.As(err, &typo) {
 		return usage(err)

@@ -79,6 +79,9 @@ func install(o *options, force bool) (installed, error) {
 	if !exists(filepath.Dir(absolute(o.dir))) {
 		return installed{}, usage(paths.MakeDir(absolute(o.dir)))
 	}
+	if err := o.asOwner(); err != nil {
+		return installed{}, err
+	}
 	done := installed{Plugin: filepath.Join(o.dir, "plugin", plugin.Name), Changed: []string{}}
 	js, err := pluginFile(done.Plugin)
 	if err != nil {

@@ -119,6 +119,11 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 	for _, f := range change {
 		f(&cfg)
 	}
+	if len(cfg.Servers) == 0 {
+		if err := o.asOwner(); err != nil {
+			return nil, err
+		}
+	}
 	ctx := cmd.Context()
 	if cfg.Serve.Cluster == nil { // a node waits for the others, and says so
 		var cancel context.CancelFunc

@@ -48,7 +48,10 @@ docs/protocol.md describes the methods.`,
 				Runs:  o.runs(),
 				About: map[string]any{"version": durablestream.Version, "pid": os.Getpid()},
 				Open: func(ctx context.Context) (*client.Client, error) {
-					var err error
+					err := o.asOwner()
+					if err != nil {
+						return nil, err
+					}
 					if d, err = durablestream.Open(ctx, o.config(cmd)); err != nil {
 						return nil, openWords(err)
 					}

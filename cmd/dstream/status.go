@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -90,8 +92,11 @@ and alarms. Exit status 1 when there is an alarm.`,
 func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 	a = statusAnswer{Alarms: []alarm{}, Servers: o.servers}
 	if len(o.servers) == 0 {
-		if !logExists(o.dir) {
-			return a, &durablestream.NoLogError{Dir: absolute(o.dir)}
+		if err := o.asOwner(); err != nil {
+			return a, err
+		}
+		if err := demandLog(o.dir); err != nil {
+			return a, err
 		}
 		if a.Dir, err = filepath.Abs(o.dir); err != nil {
 			return a, err
@@ -314,11 +319,16 @@ func askHosts(ctx context.Context, nc *nats.Conn, want int) ([]durablestream.Hos
 }
 
 // logExists reports whether a directory has a store or a mirror.
-func logExists(dir string) bool {
+func logExists(dir string) bool { return demandLog(dir) == nil }
+
+// demandLog returns an error where a directory has neither a store nor a mirror, or where
+// that cannot be seen.
+func demandLog(dir string) error {
 	for _, name := range []string{durablestream.HostDir + "/" + broker.StoreDir, durablestream.MirrorFile} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return true
+		_, err := os.Stat(filepath.Join(dir, name))
+		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return err
 		}
 	}
-	return false
+	return &durablestream.NoLogError{Dir: absolute(dir)}
 }

@@ -39,11 +39,11 @@ func FindRepository(dir string) (Repository, bool) {
 // ours reports that a directory belongs to this user, or to the owner of another one.
 func ours(dir, other string) bool {
 	owner, ok := ownerOf(dir)
-	if !ok || owner.uid == os.Geteuid() {
+	if !ok || owner.UID == os.Geteuid() {
 		return true
 	}
 	as, ok := ownerOf(other)
-	return ok && as.uid == owner.uid
+	return ok && as.UID == owner.UID
 }
 
 // openRepository looks whether root is the root of a work tree.
@@ -141,7 +141,7 @@ func (r Repository) Main() string {
 		return ""
 	}
 	owner, known := ownerOf(root)
-	if mine, ok := ownerOf(r.Root); known != ok || mine.uid != owner.uid || !ours(root, r.Root) {
+	if mine, ok := ownerOf(r.Root); known != ok || mine.UID != owner.UID || !ours(root, r.Root) {
 		return ""
 	}
 	return root

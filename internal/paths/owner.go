@@ -1,22 +1,133 @@
 package paths
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
-// owner is to whom a file belongs.
-type owner struct{ uid, gid int }
+// User is to whom a file belongs.
+type User struct{ UID, GID int }
 
-// ownerOf tells to whom a file belongs, where the system knows owners.
-func ownerOf(path string) (owner, bool) {
+func (u User) String() string {
+	if named, err := user.LookupId(strconv.Itoa(u.UID)); err == nil {
+		return named.Username
+	}
+	return "user " + strconv.Itoa(u.UID)
+}
+
+// OwnerOf tells to whom the log's directory belongs, or the one in which it is made. It
+// is false where neither exists, and where the system knows no owners.
+func OwnerOf(dir string) (User, bool) {
+	if u, ok := ownerOf(dir); ok {
+		return u, true
+	}
+	return ownerOf(filepath.Dir(dir))
+}
+
+func ownerOf(path string) (User, bool) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return owner{}, false
+		return User{}, false
 	}
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return owner{}, false
+		return User{}, false
 	}
-	return owner{int(s.Uid), int(s.Gid)}, true
+	return User{int(s.Uid), int(s.Gid)}, true
+}
+
+// Become makes root this user, for good: what the process makes from now on, the engine
+// included, belongs to the user, however the process ends. Nothing less covers the
+// files of the engine, which makes a new one whenever one is full.
+func Become(u User) error {
+	groups := []int{u.GID}
+	if named, err := user.LookupId(strconv.Itoa(u.UID)); err == nil {
+		ids, _ := named.GroupIds() // without them, the directory's group must do
+		for _, id := range ids {
+			if n, err := strconv.Atoi(id); err == nil {
+				groups = append(groups, n)
+			}
+		}
+	}
+	if err := errors.Join(syscall.Setgroups(groups), syscall.Setregid(u.GID, u.GID), syscall.Setreuid(u.UID, u.UID)); err != nil {
+		return fmt.Errorf("root cannot become %s here (%w)", u, err)
+	}
+	return nil
+}
+
+// RootError is a directory of another user in which root would make files that this
+// user cannot use.
+type RootError struct {
+	Dir   string
+	Owner User
+}
+
+func (e *RootError) Error() string {
+	return fmt.Sprintf("%s belongs to %s, who could not use what root makes there: run this as %s (sudo -u '#%d' …), or set %s=%d if root is to have the log from now on",
+		e.Dir, e.Owner, e.Owner, e.Owner.UID, trustVariable, e.Owner.UID)
+}
+
+// trustVariable names the users whose directories this process uses as its own.
+const trustVariable = "DSTREAM_TRUST_OWNER"
+
+// NotAsRoot returns a *RootError where this process is root, and a log's directory is
+// another user's whom it is not told to trust.
+func NotAsRoot(dir string) error {
+	owner, ok := OwnerOf(dir)
+	if !ok || owner.UID == 0 || os.Geteuid() != 0 || slices.Contains(strings.Split(os.Getenv(trustVariable), ","), strconv.Itoa(owner.UID)) {
+		return nil
+	}
+	return &RootError{dir, owner}
+}
+
+// Denied explains an error that is a lack of permission: which file or directory it is
+// about, whose it is, and how a log that root has made is given back. It returns any
+// other error as it is.
+func Denied(err error) error {
+	var at *fs.PathError
+	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &at) {
+		return err
+	}
+	path, aerr := filepath.Abs(at.Path)
+	if aerr != nil {
+		return err
+	}
+	// What cannot be looked at lies in a directory that does not let us in.
+	for path != filepath.Dir(path) {
+		if _, serr := os.Stat(path); serr == nil {
+			break
+		}
+		path = filepath.Dir(path)
+	}
+	owner, ok := ownerOf(path)
+	me := User{os.Geteuid(), os.Getegid()}
+	if !ok || owner.UID == me.UID {
+		return err
+	}
+	back := "run it as the owner"
+	if log, in := logAround(path); in && owner.UID == 0 {
+		back = fmt.Sprintf("if root has made it by mistake, 'sudo chown -R %d:%d %s' gives it back", me.UID, me.GID, log)
+	}
+	return fmt.Errorf("%w: %s belongs to %s, and this process runs as %s: %s", err, path, owner, me, back)
+}
+
+// logAround is the directory of the log in which a path is.
+func logAround(path string) (string, bool) {
+	for at := path; at != filepath.Dir(at); at = filepath.Dir(at) {
+		switch name := filepath.Base(at); {
+		case name == ".opencode":
+			return at, true
+		case strings.HasPrefix(name, "durable_stream"):
+			return filepath.Dir(at), true
+		}
+	}
+	return "", false
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Two users of one machine; the numbers are nobody's.
+const (
+	someone    = 4001
+	someoneToo = 4002
+)
+
+// users gives a directory that everybody can reach, and runs this program there as a
+// user.
+func users(t *testing.T) (project string, as func(uid uint32, args ...string) (out string, err error)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be several users")
+	}
+	base := t.TempDir()
+	require.NoError(t, os.Chmod(filepath.Dir(base), 0o755))
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	b, err := os.ReadFile(exe)
+	require.NoError(t, err)
+	program := filepath.Join(base, "dstream")
+	require.NoError(t, os.WriteFile(program, b, 0o755))
+	project = filepath.Join(base, "project")
+	require.NoError(t, os.Mkdir(project, 0o755))
+	require.NoError(t, os.Chown(project, someone, someone))
+	return project, func(uid uint32, args ...string) (string, error) {
+		cmd := exec.Command(program, append([]string{"--dir", filepath.Join(project, ".opencode")}, args...)...)
+		cmd.Env = append(os.Environ(), "DSTREAM_TEST_AS=dstream", "HOME=/tmp")
+		cmd.Dir = base
+		if uid != 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+}
+
+// of demands that all below a directory is one user's.
+func of(t *testing.T, uid uint32, dir string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := e.Info()
+		require.NoError(t, err)
+		require.Equal(t, uid, info.Sys().(*syscall.Stat_t).Uid, path)
+		return nil
+	}))
+}
+
+// root once, then the user: what root has made is the user's.
+func TestRootOnceThenTheUser(t *testing.T) {
+	t.Parallel()
+	project, as := users(t)
+	words, err := as(0, "append", "a.b", "--stream", "s", "--actor", "root")
+	require.NoError(t, err, words)
+	of(t, someone, project)
+	words, err = as(someone, "status")
+	require.NoError(t, err, words)
+
+	// 10 MB, so that the engine makes another file.
+	line := []byte(`{"type":"a.b","stream_id":"s","actor":"a","payload":"` + strings.Repeat("0", 400_000) + "\"}\n")
+	big := filepath.Join(filepath.Dir(project), "big")
+	require.NoError(t, os.WriteFile(big, bytes.Repeat(line, 25), 0o600), "which only root can read")
+	words, err = as(0, "append", "--jsonl", big)
+	require.NoError(t, err, "%.500s", words)
+	of(t, someone, project)
+	words, err = as(someone, "append", "a.b", "--stream", "s", "--actor", "me")
+	require.NoError(t, err, words)
+	require.Contains(t, words, `"seq":27,`)
+}
+
+// What an earlier version made as root, or what is another user's, is told as that.
+func TestPermissionDenied(t *testing.T) {
+	t.Parallel()
+	project, as := users(t)
+	words, err := as(someone, "append", "a.b", "--stream", "s", "--actor", "me")
+	require.NoError(t, err, words)
+	log := filepath.Join(project, ".opencode")
+	for _, args := range [][]string{{"status"}, {"doctor"}, {"query"}, {"append", "a.b", "--stream", "s", "--actor", "me"}} {
+		words, err := as(someoneToo, args...)
+		require.Error(t, err)
+		require.Contains(t, words, "belongs to user 4001", "%v", args)
+		require.NotContains(t, words, "chown", "it is not the other's to be given")
+	}
+	require.NoError(t, filepath.WalkDir(log, func(path string, _ fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		return os.Chown(path, 0, 0)
+	}))
+	for _, args := range [][]string{{"status"}, {"doctor"}, {"query"}, {"serve"}, {"append", "a.b", "--stream", "s", "--actor", "me"}} {
+		words, err := as(someone, args...)
+		require.Error(t, err)
+		require.Contains(t, words, log+" belongs to root", "%v", args)
+		require.Contains(t, words, "sudo chown -R 4001:4001 "+log+"' gives it back", "%v", args)
+		require.NotContains(t, words, "there is no log")
+		require.NotContains(t, words, "mount is dead")
+	}
+}
