@@ -238,24 +238,30 @@ func (h *host) endSweeper() error {
 
 // HostStatus is what the host says of itself.
 type HostStatus struct {
-	Name        string         `json:"name,omitempty"`    // of a node
-	Cluster     string         `json:"cluster,omitempty"` // that it is a node of
-	PID         int            `json:"pid"`
-	Since       int64          `json:"since"` // Unix ms
-	Version     string         `json:"version"`
-	Endpoint    string         `json:"endpoint"`
-	SyncAlways  bool           `json:"sync_always"`     // acknowledged means on disk; always true
-	DiskFree    int64          `json:"disk_free"`       // bytes; -1 unknown
-	DiskFloor   int64          `json:"disk_floor"`      // bytes; negative: not watched
-	DiskFull    bool           `json:"disk_full"`       // appends are refused
-	Stuck       string         `json:"stuck,omitempty"` // why the engine takes no appends
-	MirrorSeq   event.Sequence `json:"mirror_seq"`      // the last Sequence the mirror has dealt with
-	MirrorLines uint64         `json:"mirror_lines"`
-	MirrorOff   bool           `json:"mirror_off,omitempty"`
-	MirrorError string         `json:"mirror_error,omitempty"`
-	SweepError  string         `json:"sweeper_error,omitempty"`
-	SweeperOff  bool           `json:"sweeper_off,omitempty"`
-	SetAside    uint64         `json:"set_aside,omitempty"`
+	Name       string `json:"name,omitempty"`    // of a node
+	Cluster    string `json:"cluster,omitempty"` // that it is a node of
+	PID        int    `json:"pid"`
+	Since      int64  `json:"since"` // Unix ms
+	Version    string `json:"version"`
+	Endpoint   string `json:"endpoint"`
+	SyncAlways bool   `json:"sync_always"` // acknowledged means on disk; always true
+	DiskFree   int64  `json:"disk_free"`   // bytes; -1 unknown
+	DiskFloor  int64  `json:"disk_floor"`  // bytes; negative: not watched
+	DiskFull   bool   `json:"disk_full"`   // appends are refused
+	// DiskLacks says of a full disk what it lacks, see broker.Lack; "": it is not full, or
+	// the host is of an older version and means space.
+	DiskLacks      broker.Lack    `json:"disk_lacks,omitempty"`
+	DiskInodes     int64          `json:"disk_inodes"`       // free; -1: the file system has no limit, or it is not known
+	DiskInodeFloor int64          `json:"disk_inodes_floor"` // under which appends are refused
+	DiskReadOnly   bool           `json:"disk_read_only"`    // appends are refused, and the disk is not full
+	Stuck          string         `json:"stuck,omitempty"`   // why the engine takes no appends
+	MirrorSeq      event.Sequence `json:"mirror_seq"`        // the last Sequence the mirror has dealt with
+	MirrorLines    uint64         `json:"mirror_lines"`
+	MirrorOff      bool           `json:"mirror_off,omitempty"`
+	MirrorError    string         `json:"mirror_error,omitempty"`
+	SweepError     string         `json:"sweeper_error,omitempty"`
+	SweeperOff     bool           `json:"sweeper_off,omitempty"`
+	SetAside       uint64         `json:"set_aside,omitempty"`
 	// Damaged is what this host has found to be damaged in its store, and Checked since
 	// when, in Unix ms, it has read all of it; 0: it has not yet.
 	Damaged []blocks.Damage `json:"damaged,omitempty"`
@@ -277,12 +283,16 @@ func (h *host) status() HostStatus {
 		Endpoint:   h.broker.Address().URL,
 		DiskFree:   disk.Free,
 		DiskFloor:  disk.Floor,
-		DiskFull:   disk.Full,
+		DiskFull:   disk.Full && disk.Lack != broker.LackWriting,
 		Stuck:      h.broker.Stuck(),
 		SyncAlways: true,
 		Indexed:    h.broker.Indexed(),
 		MirrorOff:  h.cfg.NoMirror,
 		SweeperOff: h.cfg.NoSweeper,
+	}
+	s.DiskInodes, s.DiskInodeFloor = disk.Inodes, disk.InodeFloor
+	if s.DiskReadOnly = disk.Full && !s.DiskFull; s.DiskFull {
+		s.DiskLacks = disk.Lack
 	}
 	if c := h.cfg.Serve.Cluster; c != nil {
 		s.Cluster = c.Name

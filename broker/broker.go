@@ -123,6 +123,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		err = b.openStore()
 	}
 	if err == nil {
+		b.removeProbes()
 		err = b.moveAccount()
 	}
 	if err == nil {

@@ -10,11 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"durablestream/internal/wire"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sys/unix"
-
-	"durablestream/internal/wire"
 )
 
 // diskWatch refuses appends before the disk is full, and takes them again when
@@ -28,6 +26,13 @@ import (
 // watch then switches JetStream off and on in this process once there is space,
 // which mends it. Clients stay connected throughout.
 //
+// Bytes are not all that a block file takes. The file system may have no inode left, or
+// be read-only; the user's quota or the process's file size limit may be used up. The
+// file system tells of the first two. For the rest the watch makes a file of a block's
+// size beside the blocks: each probeEvery, and before it restarts the engine. The engine
+// is never restarted where that file cannot be made: its recovery writes too, and a
+// stream whose recovery fails cannot even be read.
+//
 // A limit on the account's storage would refuse appends too, but the engine looks
 // at it for each message of a batch that it commits: it stored the first 41 of 100
 // when the limit came in between, and one of any batch into an empty Log. What is
@@ -35,11 +40,14 @@ import (
 // misses its end, or has a hole, and is forgotten as a whole.
 type diskWatch struct {
 	b     *Broker
-	free  func() (int64, error) // bytes; a test's own in tests
+	see   func() (room, error)  // a test's own in tests
+	probe func(sync bool) error // the same
 	state atomic.Pointer[DiskState]
 	// unhealthy counts looks in a row that found the stream stuck with space left,
 	// and mends what was done about it in vain.
 	unhealthy, mends int
+	probed           time.Time // when the last file of a block's size was made, or not
+	reply            atomic.Pointer[[]byte]
 	answers          *nats.Subscription // ends with the admin connection
 	quit             chan struct{}
 	done             chan struct{}
@@ -49,7 +57,12 @@ type diskWatch struct {
 type DiskState struct {
 	Free  int64 // bytes; -1 if it cannot be read
 	Floor int64 // bytes
-	Full  bool  // appends are refused
+	// Inodes are free ones; -1 where the file system has no limit, or cannot be read.
+	Inodes     int64
+	InodeFloor int64
+	Full       bool   // appends are refused
+	Lack       Lack   // why; of a node of a cluster LackNothing where its engine stepped aside by itself
+	Blocked    string // why the engine, which is stuck, is not restarted yet; "": nothing is known against it
 }
 
 // diskEvery is well under the second within which appends must be refused.
@@ -57,20 +70,24 @@ const (
 	diskEvery      = 250 * time.Millisecond
 	unhealthyLooks = 2 // before the first mend; twice as many before each further one
 	unhealthyMost  = 5 // times, which makes 16 s
+	// probeEvery bounds how long a quota that is used up goes unseen, and probeAgain how
+	// long one that has room again.
+	probeEvery = 10 * time.Second
+	probeAgain = time.Second
 )
 
 func watchDisk(b *Broker) *diskWatch {
-	return startWatch(b, b.cfg.DiskFloor, func() (int64, error) { return freeSpace(b.cfg.Dir) })
+	return startWatch(b, b.cfg.DiskFloor, func() (room, error) { return roomOf(b.streamDir()) },
+		func(sync bool) error { return probe(b.streamDir(), sync) })
 }
 
-func startWatch(b *Broker, floor int64, free func() (int64, error)) *diskWatch {
+func startWatch(b *Broker, floor int64, see func() (room, error), probe func(sync bool) error) *diskWatch {
 	w := &diskWatch{
-		b:    b,
-		free: free,
+		b: b, see: see, probe: probe,
 		quit: make(chan struct{}),
 		done: make(chan struct{}),
 	}
-	w.state.Store(&DiskState{Free: -1, Floor: floor})
+	w.state.Store(&DiskState{Free: -1, Floor: floor, Inodes: -1})
 	if floor < 0 {
 		close(w.done)
 		return w
@@ -104,46 +121,115 @@ func (w *diskWatch) run() {
 
 func (w *diskWatch) look() {
 	was := *w.state.Load()
-	free, err := w.free()
+	now := was
+	r, err := w.see()
 	if err != nil {
 		w.b.cfg.Logger.Warn("cannot read the free disk space", "dir", w.b.cfg.Dir, "err", err)
-		w.state.Store(&DiskState{Free: -1, Floor: was.Floor, Full: was.Full})
+		now.Free, now.Inodes = -1, -1
+		w.state.Store(&now)
 		return
 	}
-	now := DiskState{Free: free, Floor: was.Floor, Full: was.Full}
-	switch {
-	case w.b.cfg.Cluster != nil:
-		now.Full = w.stepAside(free, was.Floor)
-	case !was.Full && free < was.Floor:
-		now.Full = w.refuse(true) == nil
-	case was.Full && free >= was.Floor+was.Floor/4: // a margin, so that it does not flap
-		w.mend()
-		now.Full = w.refuse(false) != nil
-	case !was.Full && w.healthy():
-		w.unhealthy, w.mends = 0, 0
-	case !was.Full:
-		if w.unhealthy++; w.unhealthy >= unhealthyLooks<<min(w.mends, unhealthyMost) {
-			w.unhealthy = 0
-			w.mends++
-			w.mend()
-		}
+	now.Free, now.Inodes, now.InodeFloor = r.free, r.inodes, r.inodeFloor()
+	if now.Lack = r.lacks(was.Floor, was.Full); w.b.cfg.Cluster != nil {
+		w.stepAside(was, &now, r)
+	} else {
+		w.decide(was, &now, r)
 	}
-	if now.Full != was.Full {
-		w.b.cfg.Logger.Warn("disk watch", "free", free, "floor", was.Floor, "appends_refused", now.Full)
+	if now.Full != was.Full || now.Lack != was.Lack {
+		w.b.cfg.Logger.Warn("disk watch", "free", now.Free, "floor", now.Floor, "inodes", now.Inodes, "lacks", string(now.Lack), "appends_refused", now.Full)
+	}
+	if now.Blocked != "" && now.Blocked != was.Blocked {
+		w.b.cfg.Logger.Error("the engine takes no appends and is not restarted: a file of a block's size cannot be made", "err", now.Blocked)
 	}
 	w.state.Store(&now)
+}
+
+// decide is what a lone host does about what it has seen: now.Lack, on the way in, is what
+// the file system says.
+func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
+	switch {
+	case now.Lack != LackNothing:
+	case was.Full:
+		if w.hasRoom(was, now, r, probeAgain) {
+			w.mend()
+			now.Full = w.refuse(*now) != nil
+			return
+		}
+	case !w.healthy():
+		if w.unhealthy++; w.unhealthy < unhealthyLooks<<min(w.mends, unhealthyMost) {
+			return
+		}
+		w.unhealthy = 0
+		w.mends++
+		if w.hasRoom(was, now, r, 0) {
+			w.mend()
+		}
+	default:
+		w.unhealthy, w.mends, now.Blocked = 0, 0, ""
+		if time.Since(w.probed) > probeEvery && r.free >= roomSize {
+			w.probed = time.Now()
+			now.Lack = r.lackOf(w.probe(false))
+		}
+	}
+	if now.Lack != LackNothing && (!was.Full || was.Lack != now.Lack) {
+		now.Full = w.refuse(*now) == nil || was.Full
+	}
+}
+
+// hasRoom reports whether a file of a block's size can be made, which it tries at most
+// each again. Where it cannot, now says why.
+func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room, again time.Duration) bool {
+	now.Lack, now.Blocked = was.Lack, was.Blocked
+	if r.free < roomSize {
+		now.Lack = LackSpace
+		return false
+	}
+	if time.Since(w.probed) < again {
+		return false
+	}
+	w.probed = time.Now()
+	err := w.probe(true)
+	now.Lack, now.Blocked = r.lackOf(err), ""
+	if err != nil && now.Lack == LackNothing {
+		now.Lack, now.Blocked = was.Lack, err.Error()
+	}
+	return err == nil
 }
 
 // refused is where publishes to the Log are led while they are refused.
 const refused = "dstream.refused."
 
-// diskFull is the answer in the engine's own form, so that any client understands.
-var diskFull = fmt.Appendf(nil,
-	`{"stream":%q,"seq":0,"error":{"code":503,"err_code":%d,"description":"the host's disk is nearly full"}}`,
-	wire.LogName, wire.CodeDiskFull)
+// why says in words what appends are refused for.
+func (s DiskState) why() string {
+	switch s.Lack {
+	case LackInodes:
+		return fmt.Sprintf("the host's file system takes no more files: %d inodes are free, under the floor of %d", s.Inodes, s.InodeFloor)
+	case LackQuota:
+		return "the disk quota of the host's user is used up: a block file of 8 MiB cannot be made"
+	case LackFileSize:
+		return "the host may not write files of 8 MiB: raise its file size limit (ulimit -f) and start it again"
+	case LackWriting:
+		return "the host's disk is read-only"
+	default:
+		return "the host's disk is nearly full"
+	}
+}
 
-// refuse turns the refusal of appends on or off.
-func (w *diskWatch) refuse(on bool) error {
+// refusal is the answer in the engine's own form, so that any client understands.
+func (s DiskState) refusal() []byte {
+	code := wire.StatusDiskFull
+	if s.Lack == LackWriting {
+		code = wire.StatusReadOnly
+	}
+	return fmt.Appendf(nil, `{"stream":%q,"seq":0,"error":{"code":%d,"err_code":%d,"description":%q}}`, wire.LogName, code, wire.CodeDiskFull, s.why())
+}
+
+// refuse turns the refusal of appends on where now.Lack says what for, and off where
+// nothing is lacking.
+func (w *diskWatch) refuse(now DiskState) error {
+	on := now.Lack != LackNothing
+	reply := now.refusal()
+	w.reply.Store(&reply)
 	err := w.answer()
 	acc, lookup := w.b.logAccount()
 	if lookup != nil {
@@ -171,7 +257,7 @@ func (w *diskWatch) answer() error {
 	sub, err := w.b.admin.Subscribe(refused+">", func(m *nats.Msg) {
 		if m.Reply != "" {
 			// An error is a lost connection, which the asker notices itself.
-			_ = m.Respond(diskFull)
+			_ = m.Respond(*w.reply.Load())
 		}
 	})
 	if err != nil {
@@ -202,7 +288,11 @@ func (b *Broker) Stuck() string {
 	if h.Status == "ok" {
 		return ""
 	}
-	return cmp.Or(h.Error, h.Status)
+	why := cmp.Or(h.Error, h.Status)
+	if blocked := b.Disk().Blocked; blocked != "" {
+		why += ": " + blocked
+	}
+	return why
 }
 
 // mend restarts JetStream inside the server if the stream is stuck.
@@ -269,12 +359,4 @@ func moveAll(from, to string) error {
 		return fmt.Errorf("cannot keep the batches that are under way: %w", err)
 	}
 	return os.Remove(from)
-}
-
-func freeSpace(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, err
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // Bsize is an int32 on other systems
 }

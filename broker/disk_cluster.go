@@ -2,6 +2,7 @@ package broker
 
 import (
 	"path/filepath"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -18,44 +19,58 @@ import (
 // take the node out of the cluster for good. ShutdownJetStream keeps its place.
 //
 // Should a majority of the nodes have no space, appends wait until one has.
-func (w *diskWatch) stepAside(free, floor int64) (aside bool) {
+func (w *diskWatch) stepAside(was DiskState, now *DiskState, r room) {
 	s := w.b.server
-	switch on := s.JetStreamEnabled(); {
-	case on && free < floor:
-		w.b.cfg.Logger.Warn("the disk is nearly full: this node steps aside, the others go on", "free", free, "floor", floor)
+	on := s.JetStreamEnabled()
+	if on && now.Lack == LackNothing {
+		w.unhealthy, w.mends, now.Blocked = 0, 0, ""
+		if time.Since(w.probed) > probeEvery && r.free >= roomSize {
+			w.probed = time.Now()
+			now.Lack = r.lackOf(w.probe(false))
+		}
+	}
+	switch {
+	case on && now.Lack != LackNothing:
+		w.b.cfg.Logger.Warn("this node steps aside, the others go on: "+now.why(), "free", now.Free, "floor", now.Floor)
 		w.b.switching.Lock()
 		err := s.ShutdownJetStream()
 		w.b.switching.Unlock()
 		if err != nil {
 			w.b.cfg.Logger.Error("cannot step aside", "err", err)
 		}
-	case !on && free >= floor+floor/4: // a margin, so that it does not flap
+	case !on && now.Lack == LackNothing:
 		// The engine stepped aside by itself for another reason, perhaps one that lasts.
 		if w.unhealthy++; w.unhealthy < unhealthyLooks<<min(w.mends, unhealthyMost) {
+			now.Lack = was.Lack
 			break
 		}
 		w.unhealthy = 0
 		w.mends++
-		// The engine exchanges the queues of its API without a lock, which connections have
-		// read before they were cut off from it. A look at each, under its lock, comes after that.
-		if _, err := s.Routez(nil); err == nil {
-			_, _ = s.Connz(nil)
+		if w.hasRoom(was, now, r, 0) {
+			w.comeBack()
 		}
-		o := w.b.opts
-		w.b.switching.Lock()
-		err := s.EnableJetStream(&server.JetStreamConfig{
-			StoreDir:   filepath.Clean(o.StoreDir),
-			MaxMemory:  o.JetStreamMaxMemory,
-			MaxStore:   o.JetStreamMaxStore,
-			SyncAlways: o.SyncAlways,
-			Strict:     !o.NoJetStreamStrict,
-		})
-		w.b.switching.Unlock()
-		if err != nil {
-			w.b.cfg.Logger.Error("cannot come back after a full disk", "err", err)
-		}
-	case on:
-		w.unhealthy, w.mends = 0, 0
 	}
-	return !s.JetStreamEnabled()
+	now.Full = !s.JetStreamEnabled()
+}
+
+// comeBack switches the node's JetStream on again.
+func (w *diskWatch) comeBack() {
+	s, o := w.b.server, w.b.opts
+	// The engine exchanges the queues of its API without a lock, which connections have
+	// read before they were cut off from it. A look at each, under its lock, comes after that.
+	if _, err := s.Routez(nil); err == nil {
+		_, _ = s.Connz(nil)
+	}
+	w.b.switching.Lock()
+	err := s.EnableJetStream(&server.JetStreamConfig{
+		StoreDir:   filepath.Clean(o.StoreDir),
+		MaxMemory:  o.JetStreamMaxMemory,
+		MaxStore:   o.JetStreamMaxStore,
+		SyncAlways: o.SyncAlways,
+		Strict:     !o.NoJetStreamStrict,
+	})
+	w.b.switching.Unlock()
+	if err != nil {
+		w.b.cfg.Logger.Error("cannot come back after a full disk", "err", err)
+	}
 }

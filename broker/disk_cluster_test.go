@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func TestClusterNodeWithFullDisk(t *testing.T) {
 	full := nodes[leader]
 	var free atomic.Int64
 	free.Store(1 << 40)
-	full.disk = startWatch(full, 1<<30, func() (int64, error) { return free.Load(), nil })
+	full.disk = startWatch(full, 1<<30, func() (room, error) { return room{free: free.Load(), inodes: -1}, nil }, full.disk.probe)
 
 	seqs := map[uint64]bool{}
 	n := 0
@@ -138,5 +139,42 @@ func TestClusterConfigRefused(t *testing.T) {
 		change(&c)
 		_, err := Start(t.Context(), c)
 		require.ErrorContains(t, err, words)
+	}
+}
+
+// A node steps aside for whatever its disk lacks, and comes back where a file of a block's
+// size can be made.
+func TestClusterNodeStepsAside(t *testing.T) {
+	t.Parallel()
+	nodes := upAll(t, clusterOf(t, 3))
+	node := nodes[0]
+	var see atomic.Pointer[room]
+	var full atomic.Bool // for a file of a block's size
+	ample := room{free: 1 << 40, inodes: 1000, files: 2000}
+	see.Store(&ample)
+	node.disk = startWatch(node, 1<<20, func() (room, error) { return *see.Load(), nil }, func(bool) error {
+		if full.Load() {
+			return syscall.EDQUOT
+		}
+		return nil
+	})
+	for lack, r := range map[Lack]room{
+		LackInodes:  {free: 1 << 40, inodes: 3, files: 2000},
+		LackWriting: {free: 1 << 40, inodes: 1000, files: 2000, readOnly: true},
+	} {
+		see.Store(&r)
+		require.Eventually(t, func() bool { return node.Disk().Full }, 20*time.Second, time.Millisecond)
+		require.Equal(t, lack, node.Disk().Lack)
+		require.False(t, node.server.JetStreamEnabled())
+		_, err := publish(t.Context(), node, 1) // through its routes
+		require.NoError(t, err)
+
+		full.Store(true)
+		see.Store(&ample)
+		require.Eventually(t, func() bool { return node.Disk().Lack == LackQuota }, 20*time.Second, time.Millisecond)
+		require.False(t, node.server.JetStreamEnabled())
+		full.Store(false)
+		require.Eventually(t, func() bool { return !node.Disk().Full && node.disk.healthy() }, 30*time.Second, 10*time.Millisecond)
+		require.Equal(t, LackNothing, node.Disk().Lack)
 	}
 }

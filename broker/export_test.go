@@ -9,10 +9,29 @@ import (
 // Varz is what the server says of itself.
 func (b *Broker) Varz() (*server.Varz, error) { return b.server.Varz(nil) }
 
-// WatchDisk replaces the watch over the real disk by one that asks free.
+// WatchDisk replaces the watch over the real disk by one that asks free for the bytes.
 func (b *Broker) WatchDisk(floor int64, free func() (int64, error)) {
 	b.disk.stop()
-	b.disk = startWatch(b, floor, free)
+	b.disk = startWatch(b, floor, func() (room, error) {
+		n, err := free()
+		return room{free: n, inodes: -1}, err
+	}, b.disk.probe)
+}
+
+// Room is what a test lets the watch see.
+type Room struct {
+	Free, Inodes, Files int64
+	ReadOnly            bool
+	Probe               error // of making a file of a block's size
+}
+
+// WatchRoom replaces the watch over the real disk by one over what see returns.
+func (b *Broker) WatchRoom(floor int64, see func() Room) {
+	b.disk.stop()
+	b.disk = startWatch(b, floor, func() (room, error) {
+		r := see()
+		return room{free: r.Free, inodes: r.Inodes, files: r.Files, readOnly: r.ReadOnly}, nil
+	}, func(bool) error { return see().Probe })
 }
 
 // Healthy is what the engine says of the Log.
@@ -24,4 +43,10 @@ func (b *Broker) Healthy() *server.HealthStatus {
 func (b *Broker) RestartEngine() { b.disk.restartEngine() }
 
 // Refuse turns the refusal of appends on or off, as the disk watch does.
-func (b *Broker) Refuse(on bool) error { return b.disk.refuse(on) }
+func (b *Broker) Refuse(on bool) error {
+	now := b.Disk()
+	if now.Lack = LackNothing; on {
+		now.Lack = LackSpace
+	}
+	return b.disk.refuse(now)
+}

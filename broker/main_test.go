@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 
 	"durablestream/broker"
 	"durablestream/internal/brokertest"
@@ -28,7 +29,8 @@ func TestMain(m *testing.M) {
 
 // child holds the lock of dir, drops every variable that leads to it, collects
 // garbage, says so, and waits until its stdin ends. In mode "lock" it holds the
-// bare lock, as a program would that keeps no reference to it.
+// bare lock, as a program would that keeps no reference to it. In mode "fsize" it may
+// write only small files.
 func child(dir, mode string) {
 	func() {
 		if mode == "lock" {
@@ -36,7 +38,13 @@ func child(dir, mode string) {
 			fmt.Fprintln(os.Stderr, "bare lock:", ok, err)
 			return
 		}
-		b, err := broker.Start(context.Background(), broker.Config{Dir: dir, DiskFloor: -1})
+		cfg := broker.Config{Dir: dir, DiskFloor: -1}
+		if mode == "fsize" {
+			cfg.DiskFloor = 1 << 20
+			small := unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}
+			fmt.Fprintln(os.Stderr, "limit:", unix.Setrlimit(unix.RLIMIT_FSIZE, &small))
+		}
+		b, err := broker.Start(context.Background(), cfg)
 		if err == nil {
 			err = b.Advertise()
 		}

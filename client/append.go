@@ -19,7 +19,7 @@ import (
 // StreamID where Config has one. e itself is not changed.
 //
 // It tries again, with the same ID, until the context ends. Its errors:
-// *event.InvalidError, *TooLargeError, ErrDiskFull, ErrDuplicateID and
+// *event.InvalidError, *TooLargeError, ErrDiskFull, ErrDiskReadOnly, ErrDuplicateID and
 // *RefusedError mean that nothing was stored; ErrUnknownOutcome that the context
 // ended first. Appending an event again under its ID is safe: within the Log's
 // duplicate window the answer is the event as it was first recorded.

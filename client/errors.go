@@ -23,6 +23,11 @@ var (
 	// as there is space.
 	ErrDiskFull = errors.New("the host's disk is full: appends are refused until there is space")
 
+	// ErrDiskReadOnly means that the host refuses appends because its disk, or the
+	// directory of its log, cannot be written at all. Nothing was stored, reads go on, and
+	// appends are taken again as soon as it can.
+	ErrDiskReadOnly = errors.New("the host's disk is read-only: appends are refused, and reads go on, until it can be written again")
+
 	// ErrDuplicateID means that the event's ID was used before, for an event with
 	// another type, stream or payload. Nothing was stored.
 	ErrDuplicateID = errors.New("the id belongs to another event already")
@@ -105,7 +110,7 @@ func judge(err error) (verdict, error) {
 	}
 	switch api.ErrorCode {
 	case wire.CodeDiskFull, wire.CodeNoResources, wire.CodeStorageFull:
-		return refused, fmt.Errorf("%w (%s)", ErrDiskFull, api.Description)
+		return refused, diskError(api)
 	case wire.CodeWrongLast:
 		return wrongLast, err
 	case wire.CodeWrongLastInFlight, wire.CodeDuplicateInFlight, wire.CodeBatchInFlight, wire.CodeBatchIncomplete:
@@ -117,4 +122,12 @@ func judge(err error) (verdict, error) {
 		return unsure, err
 	}
 	return refused, &RefusedError{int(api.ErrorCode), api.Description}
+}
+
+// diskError is a host's refusal for want of a disk that it can write to.
+func diskError(api *jetstream.APIError) error {
+	if api.Code == wire.StatusReadOnly {
+		return ErrDiskReadOnly
+	}
+	return fmt.Errorf("%w (%s)", ErrDiskFull, api.Description)
 }

@@ -211,6 +211,9 @@ func (p *publisher) refused(why error) error {
 	case wire.CodeBatchDuplicate:
 		return fmt.Errorf("the batch of seq %d to %d holds an id twice, or one that the Log holds already: %w", p.last+1, p.end(), why)
 	case wire.CodeDiskFull, wire.CodeNoResources, wire.CodeStorageFull:
+		if api.Code == wire.StatusReadOnly {
+			return client.ErrDiskReadOnly
+		}
 		return fmt.Errorf("%w (%s)", client.ErrDiskFull, api.Description)
 	case wire.CodeWrongLast, wire.CodeWrongLastInFlight, wire.CodeDuplicateInFlight, wire.CodeBatchIncomplete, wire.CodeBatchInFlight:
 		return nil

@@ -24,6 +24,7 @@ const (
 	alarmMismatch   = "mirror_mismatch" // the mirror's files do not fit the Log
 	alarmSweeper    = "sweeper_stopped"
 	alarmDisk       = "disk_full"
+	alarmReadOnly   = "disk_read_only"
 	alarmStuck      = "appends_stuck" // the engine, after a full disk
 	alarmLeader     = "no_leader"
 	alarmOffline    = "replica_offline"
@@ -61,8 +62,10 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 			"the store is damaged: %s cannot be read, %s; 'dstream doctor' repairs it", count(damagedCount(h), "position"), h.Damaged[0])})
 	}
 	if h.DiskFull {
-		alarms = append(alarms, alarm{Name: alarmDisk, Message: fmt.Sprintf(
-			"the disk has %s free, under the floor of %s: appends are refused until there is space", size(h.DiskFree), size(h.DiskFloor))})
+		alarms = append(alarms, alarm{Name: alarmDisk, Message: fullWords(h)})
+	}
+	if h.DiskReadOnly {
+		alarms = append(alarms, alarm{Name: alarmReadOnly, Message: readOnlyWords})
 	}
 	if h.Stuck != "" {
 		alarms = append(alarms, alarm{Name: alarmStuck, Message: stuckWords(h)})

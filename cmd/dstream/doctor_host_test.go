@@ -112,7 +112,7 @@ func TestDoctorDiskFull(t *testing.T) {
 	hosting(t, dir, hostPID, "--disk-floor", strconv.Itoa(1<<60))
 	_, out, found := doctorSays(t, dir)
 	require.Equal(t, []string{foundDisk}, names(found))
-	require.Contains(t, out, "appends are refused: make space")
+	require.Contains(t, out, "appends are refused until there is space")
 }
 
 func TestDoctorUnreadable(t *testing.T) {

@@ -33,6 +33,7 @@ const (
 	foundEngine   = "engine_unknown"
 	foundRestore  = "half_restored"
 	foundDisk     = "disk_full"
+	foundReadOnly = "disk_read_only"
 	foundWedged   = "appends_stuck"
 	foundHost     = "host_failing"
 )
@@ -182,7 +183,11 @@ func (d *doctor) askHost() {
 	}
 	d.stillBehind(ctx, log, h)
 	if h.DiskFull {
-		d.add(finding{Name: foundDisk, Sure: true, What: fmt.Sprintf("the disk has %s free, under the floor of %s, and appends are refused: make space; it goes on by itself", size(h.DiskFree), size(h.DiskFloor))})
+		d.add(finding{Name: foundDisk, Sure: true, What: fullWords(h) + "; the host goes on by itself then"})
+		return
+	}
+	if h.DiskReadOnly {
+		d.add(finding{Name: foundReadOnly, Sure: true, What: readOnlyWords})
 		return
 	}
 	if err := log.Fence(ctx); h.Stuck != "" || errors.Is(err, context.DeadlineExceeded) {

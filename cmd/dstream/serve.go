@@ -244,7 +244,10 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 	default:
 		text += fmt.Sprintf("%d behind", pos-s.MirrorSeq)
 	}
-	if s.DiskFull {
+	switch {
+	case s.DiskReadOnly:
+		text += " · DISK READ-ONLY, appends refused"
+	case s.DiskFull:
 		text += " · DISK FULL, appends refused"
 	}
 	return text, s.MirrorLines, nil

@@ -22,6 +22,9 @@ func (h hostAnswer) MarshalJSON() ([]byte, error) {
 		DiskFree    *int64          `json:"disk_free,omitempty"`
 		DiskFloor   *int64          `json:"disk_floor,omitempty"`
 		DiskFull    *bool           `json:"disk_full,omitempty"`
+		Inodes      *int64          `json:"disk_inodes,omitempty"`
+		InodeFloor  *int64          `json:"disk_inodes_floor,omitempty"`
+		ReadOnly    *bool           `json:"disk_read_only,omitempty"`
 		MirrorSeq   *event.Sequence `json:"mirror_seq,omitempty"`
 		MirrorLines *uint64         `json:"mirror_lines,omitempty"`
 		Checked     *int64          `json:"checked,omitempty"`
@@ -31,7 +34,10 @@ func (h hostAnswer) MarshalJSON() ([]byte, error) {
 	}
 	v.SyncAlways, v.DiskFree, v.DiskFloor, v.Checked = &h.SyncAlways, &h.DiskFree, &h.DiskFloor, &h.Checked
 	if h.DiskFloor >= 0 {
-		v.DiskFull = &h.DiskFull
+		v.DiskFull, v.ReadOnly = &h.DiskFull, &h.DiskReadOnly
+		if h.DiskInodeFloor > 0 {
+			v.Inodes, v.InodeFloor = &h.DiskInodes, &h.DiskInodeFloor
+		}
 	}
 	if !h.MirrorOff {
 		v.MirrorSeq, v.MirrorLines = &h.MirrorSeq, &h.MirrorLines

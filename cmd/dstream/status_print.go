@@ -200,16 +200,6 @@ func mirrorBrief(h durablestream.HostStatus, lag *uint64) string {
 	return "up to date"
 }
 
-func diskBrief(h durablestream.HostStatus) string {
-	switch {
-	case h.DiskFloor < 0:
-		return "not watched"
-	case h.DiskFull:
-		return "FULL"
-	}
-	return size(h.DiskFree) + " free"
-}
-
 func mirrorWords(h durablestream.HostStatus, lag *uint64) string {
 	switch {
 	case h.MirrorOff:
@@ -234,16 +224,6 @@ func sweeperWords(h durablestream.HostStatus) string {
 		return "STOPPED"
 	}
 	return "running"
-}
-
-func diskWords(h durablestream.HostStatus) string {
-	switch {
-	case h.DiskFloor < 0:
-		return "not watched"
-	case h.DiskFull:
-		return fmt.Sprintf("FULL: %s free, appends are refused under %s", size(h.DiskFree), size(h.DiskFloor))
-	}
-	return fmt.Sprintf("%s free (appends are refused under %s)", size(h.DiskFree), size(h.DiskFloor))
 }
 
 // size gives bytes as a person reads them.

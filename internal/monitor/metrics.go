@@ -39,7 +39,10 @@ var (
 	hostStart = desc("host_start_time_seconds", "Unix time at which this process began to host.")
 	diskFree  = desc("disk_free_bytes", "Free space where the Log is stored.")
 	diskFloor = desc("disk_floor_bytes", "Free space under which appends are refused.")
-	refusing  = desc("disk_refusing_appends", "1 while appends are refused for want of space.")
+	refusing  = desc("disk_refusing_appends", "1 while appends are refused because the disk is full or read-only.")
+	readOnly  = desc("disk_read_only", "1 while the disk of the Log cannot be written.")
+	inodes    = desc("disk_free_inodes", "Free inodes where the Log is stored.")
+	inodesMin = desc("disk_floor_inodes", "Free inodes under which appends are refused.")
 	damaged   = desc("damaged_positions", "Positions of this host's store that cannot be read.")
 	checked   = desc("store_checked_time_seconds", "Unix time since when this host has read all of its store for damage.")
 
@@ -52,7 +55,7 @@ var (
 
 	all = []*prometheus.Desc{
 		buildInfo, healthy, hosting, logReadable, position, messages, logBytes, consumers, missing,
-		replicaOn, replicaNow, replicaLag, leader, hostStart, diskFree, diskFloor, refusing, damaged, checked,
+		replicaOn, replicaNow, replicaLag, leader, hostStart, diskFree, diskFloor, refusing, readOnly, inodes, inodesMin, damaged, checked,
 		mirrorOn, mirrorPos, mirrorLag, mirrorLines, setAside, sweeperOn,
 	}
 )
@@ -116,7 +119,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		if h.DiskFloor >= 0 {
 			gauge(diskFloor, float64(h.DiskFloor))
-			gauge(refusing, is(h.DiskFull))
+			gauge(refusing, is(h.DiskFull || h.ReadOnly))
+			gauge(readOnly, is(h.ReadOnly))
+			if h.InodeFloor > 0 && h.Inodes >= 0 {
+				gauge(inodes, float64(h.Inodes))
+				gauge(inodesMin, float64(h.InodeFloor))
+			}
 		}
 		if h.DiskFree >= 0 && h.DiskFloor >= 0 {
 			gauge(diskFree, float64(h.DiskFree))

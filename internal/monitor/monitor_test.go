@@ -30,7 +30,7 @@ func whole() Snapshot {
 		Replicas: []Replica{
 			{Name: "n1", Leader: true, Current: true}, {Name: "n2", Offline: true, Lag: 7},
 		},
-		Host:    &Host{Since: time.UnixMilli(1500), DiskFree: 10, DiskFloor: 20, DiskFull: true, Damaged: 3, Checked: time.UnixMilli(2500)},
+		Host:    &Host{Since: time.UnixMilli(1500), DiskFree: 10, DiskFloor: 20, DiskFull: true, Inodes: 5, InodeFloor: 6, Damaged: 3, Checked: time.UnixMilli(2500)},
 		Mirror:  &Mirror{Running: true, Position: 10, Lines: 9, SetAside: 2},
 		Sweeper: &Sweeper{Running: true},
 	}
@@ -114,7 +114,7 @@ func TestMetrics(t *testing.T) {
 	f := families(t, bytes.NewReader(body))
 	for name, want := range map[string]float64{
 		"position": 12, "messages": 11, "missing_positions": 1, "log_bytes": 345, "hosting": 1, "healthy": 1,
-		"log_readable": 1, "host_start_time_seconds": 1.5, "disk_free_bytes": 10, "disk_floor_bytes": 20,
+		"log_readable": 1, "host_start_time_seconds": 1.5, "disk_free_bytes": 10, "disk_floor_bytes": 20, "disk_free_inodes": 5, "disk_floor_inodes": 6, "disk_read_only": 0,
 		"disk_refusing_appends": 1, "damaged_positions": 3, "store_checked_time_seconds": 2.5, "mirror_running": 1, "mirror_position": 10, "mirror_lag_positions": 2, "sweeper_running": 1,
 	} {
 		require.Contains(t, f, "durable_stream_"+name)

@@ -71,12 +71,15 @@ type Replica struct {
 
 // Host is the state of the broker in this process.
 type Host struct {
-	Since     time.Time
-	DiskFree  int64     // bytes; negative: unknown
-	DiskFloor int64     // bytes; negative: not watched
-	DiskFull  bool      // appends are refused
-	Damaged   uint64    // positions of its store that it cannot read
-	Checked   time.Time // since when it has read all of its store; zero: not yet
+	Since      time.Time
+	DiskFree   int64     // bytes; negative: unknown
+	DiskFloor  int64     // bytes; negative: not watched
+	DiskFull   bool      // appends are refused
+	ReadOnly   bool      // appends are refused: the disk cannot be written
+	Inodes     int64     // free
+	InodeFloor int64     // 0: the file system has no limit of inodes, or none is known
+	Damaged    uint64    // positions of its store that it cannot read
+	Checked    time.Time // since when it has read all of its store; zero: not yet
 }
 
 // Mirror is the state of the mirror that this process writes.

@@ -23,17 +23,17 @@ func fatal(err error) bool {
 	return !errors.Is(err, client.ErrDuplicateID) && !errors.As(err, &invalid) && !errors.As(err, &large) && !errors.As(err, &refused)
 }
 
-// patiently waits for a disk that is full. Everything else that passes, the client
+// patiently waits for a disk that is full, or read-only. Everything else that passes, the client
 // itself waits for.
 func (b *bridge) patiently(do func() error) error {
 	for {
 		err := do()
-		if !errors.Is(err, client.ErrDiskFull) {
+		if !errors.Is(err, client.ErrDiskFull) && !errors.Is(err, client.ErrDiskReadOnly) {
 			b.warned.Store(false)
 			return err
 		}
 		if !b.warned.Swap(true) {
-			b.notice("", "", "The log's disk is full. What OpenCode does is kept in memory, and stored as soon as there is space.")
+			b.notice("", "", "The log's disk is full, or read-only. What OpenCode does is kept in memory, and stored as soon as there is space.")
 		}
 		select {
 		case <-time.After(500 * time.Millisecond):

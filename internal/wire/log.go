@@ -43,6 +43,13 @@ const (
 	CodeBatchInFlight     = engine.CodeBatchInFlight
 )
 
+// The status of a host's own refusal, which has the code CodeDiskFull in any case: an older
+// client waits for space then.
+const (
+	StatusDiskFull = 503
+	StatusReadOnly = 423 // the disk cannot be written at all
+)
+
 // LogConfig is the configuration that a Log is created with.
 func LogConfig(replicas int, window time.Duration) jetstream.StreamConfig {
 	if window == 0 {
