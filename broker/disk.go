@@ -237,6 +237,7 @@ func (w *diskWatch) refuse(now DiskState) error {
 	}
 	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
 		switch {
+		case !on && w.b.lost() != nil: // then they stay led where that is said
 		case !on:
 			acc.RemoveMapping(subject)
 		case err == nil:

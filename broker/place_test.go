@@ -56,7 +56,7 @@ func TestDeletedByRequest(t *testing.T) {
 	t.Run("by the watch over the disk", func(t *testing.T) {
 		t.Parallel()
 		h, events := withEvents(t)
-		h.Broker.WatchDisk(1, func() (int64, error) { return 2, nil })
+		h.Broker.WatchDisk(1, func() (int64, error) { return 1 << 40, nil })
 		require.NoError(t, h.Admin(t).DeleteStream(t.Context(), wire.LogName))
 		require.Eventually(t, func() bool { return h.Broker.Healthy().Status == "ok" }, 20*time.Second, 10*time.Millisecond)
 		require.Equal(t, events, all(t, h))
