@@ -95,7 +95,8 @@ type Config struct {
 	// Logger hears of what goes wrong in the background. Default: discarded.
 	Logger *slog.Logger
 
-	takingOver bool // from a host that was there a moment ago
+	takingOver bool   // from a host that was there a moment ago
+	expect     string // the identity of the log to host; "": any, and one is made where there is none
 }
 
 // Serve is what a host of more than one machine needs.
@@ -149,7 +150,10 @@ func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 // joinOrHost tries in turn to join and to host, until one of them works.
 func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 	h := newHosting(cfg)
-	target := client.Target{AddressFile: h.addressFile(), Local: h.dial}
+	if err := address.CheckOwner(h.log.dir); err != nil {
+		return nil, fmt.Errorf("durablestream: %w", err)
+	}
+	target := client.Target{AddressFile: h.addressFile(), Local: h.dial, Joining: h.joining}
 	wait := 5 * time.Millisecond
 	told := false
 	for {
@@ -222,6 +226,9 @@ func attach(ctx context.Context, cfg Config, t client.Target, h *hosting) (*Dura
 		nc.Close()
 		return nil, err
 	}
+	if len(cfg.Servers) == 0 {
+		h.log.opened(c.Identity())
+	}
 	return &DurableStream{Client: c, cfg: cfg, nc: nc, hosting: h}, nil
 }
 
@@ -231,9 +238,14 @@ func (d *DurableStream) Hosting() bool { return d.hosting.now() != nil }
 // Hosted is closed when this process begins to host.
 func (d *DurableStream) Hosted() <-chan struct{} { return d.hosting.begun }
 
-// Evicted is closed when this process hosted and the log's directory was removed or
-// replaced: it serves nobody any more, and does not host again.
+// Evicted is closed when the log's directory was removed, moved or replaced, while this
+// process hosted or had joined the host: it makes no other log there. Calls fail with a
+// *GoneError until the directory is back.
 func (d *DurableStream) Evicted() <-chan struct{} { return d.hosting.lost }
+
+// WhyEvicted is the error behind Evicted, once that is closed: nil where the directory is
+// back.
+func (d *DurableStream) WhyEvicted() error { return d.hosting.why() }
 
 // Dir is the project's directory for the log, as an absolute path.
 func (d *DurableStream) Dir() string { return d.cfg.Dir }

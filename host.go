@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -116,6 +117,8 @@ func (c Config) broker() (broker.Config, error) {
 		TLS:             c.Serve.TLS,
 		Insecure:        c.Serve.Insecure,
 		Waiting:         c.Serve.Waiting,
+		Expect:          c.expect,
+		End:             endProcess,
 	}
 	if c.Serve.KeyFile == "" {
 		return b, nil
@@ -126,6 +129,15 @@ func (c Config) broker() (broker.Config, error) {
 	}
 	b.Keys = keys
 	return b, err
+}
+
+// endProcess ends this process as SIGTERM does: that is how a host is asked to end that
+// has not been given a repair's directory yet.
+func endProcess() {
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		_ = self.Signal(syscall.SIGTERM) // who has asked sees whether it ends
+	}
 }
 
 // ReloadKeys lets the host, if it is in this process, read its key list again. A

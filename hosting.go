@@ -27,9 +27,12 @@ import (
 type hosting struct {
 	cfg   Config
 	begun chan struct{} // closed when this process begins to host
-	lost  chan struct{} // closed when its directory was taken away; it never hosts again
-	over  chan struct{} // closed by end
-	watch sync.WaitGroup
+	lost  chan struct{} // closed when its directory was taken away
+	log   joined
+
+	loseOnce sync.Once
+	over     chan struct{} // closed by end
+	watch    sync.WaitGroup
 
 	mu      sync.Mutex // guards these: the process hosts, or may begin to, until it is ended
 	current *host      // nil while this process does not host
@@ -41,7 +44,9 @@ type hosting struct {
 }
 
 func newHosting(cfg Config) *hosting {
-	return &hosting{cfg: cfg, begun: make(chan struct{}), lost: make(chan struct{}), over: make(chan struct{})}
+	h := &hosting{cfg: cfg, begun: make(chan struct{}), lost: make(chan struct{}), over: make(chan struct{})}
+	h.log.dir = filepath.Join(cfg.Dir, HostDir)
+	return h
 }
 
 func (h *hosting) addressFile() string {
@@ -65,9 +70,17 @@ func (h *hosting) dial() (net.Conn, string, error) {
 	return now.broker.Dial()
 }
 
-// host tries once to become the host.
+// host tries once to become the host: of the log that this process has opened, or, at
+// first, of any.
 func (h *hosting) host(ctx context.Context, cfg Config) error {
+	cfg.expect = h.log.expected()
 	now, err := startHost(ctx, cfg)
+	var missing *broker.MissingLogError
+	if errors.As(err, &missing) {
+		if gone := h.log.look(); gone != nil {
+			return h.lose(gone)
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var locked *broker.LockedError
@@ -78,6 +91,7 @@ func (h *hosting) host(ctx context.Context, cfg Config) error {
 	case h.ended:
 		return errors.Join(context.Canceled, now.stop())
 	default:
+		_ = h.log.is(cfg.expect) // as it was before
 		h.current, h.failed = now, nil
 		close(h.begun)
 		h.watch.Go(func() {
@@ -101,7 +115,7 @@ func (h *hosting) evicted(now *host) {
 	if err := now.abandon(); err != nil {
 		h.cfg.Logger.Warn("a host that was cut off did not end well", "err", err)
 	}
-	close(h.lost)
+	h.loseOnce.Do(func() { close(h.lost) })
 }
 
 // standBy takes over whenever the connection is lost and nobody else has, until
@@ -169,8 +183,11 @@ func (h *hosting) why() error {
 	if h.now() != nil || len(h.cfg.Servers) > 0 {
 		return nil
 	}
+	if gone := h.log.why(); gone != nil {
+		return gone
+	}
 	a, err := address.Read(h.addressFile())
-	if err == nil && address.Stopped(a.PID) {
+	if err == nil && address.Stopped(address.Holder(h.log.dir, a.PID)) {
 		return &StoppedError{a.PID}
 	}
 	h.mu.Lock()
@@ -203,6 +220,7 @@ func (h *hosting) end() error {
 		h.quit()
 		<-h.done
 	}
+	h.log.close()
 	if now := h.now(); now != nil {
 		return now.stop()
 	}

@@ -17,6 +17,7 @@ type advertiser struct {
 	stop sync.Once
 	quit chan struct{}
 	done chan struct{} // nil before the first Advertise
+	mine address.Address
 }
 
 // advertiseEvery is how soon an address file that was removed is there again.
@@ -25,11 +26,12 @@ const advertiseEvery = 250 * time.Millisecond
 // Advertise writes the address file: from here on others can join, until Stop.
 func (b *Broker) Advertise() error {
 	path := AddressPath(b.cfg.Dir)
-	err := address.Write(path, b.Address())
-	if err != nil {
+	mine := b.Address()
+	if err := address.Write(path, mine); err != nil {
 		return err
 	}
 	b.ads.once.Do(func() {
+		b.ads.mine = mine
 		b.ads.quit, b.ads.done = make(chan struct{}), make(chan struct{})
 		go b.keepAdvertised(path)
 	})
@@ -40,7 +42,7 @@ func (b *Broker) keepAdvertised(path string) {
 	defer close(b.ads.done)
 	tick := time.NewTicker(advertiseEvery)
 	defer tick.Stop()
-	mine := b.Address()
+	mine := b.ads.mine
 	for {
 		select {
 		case <-b.ads.quit:
@@ -48,10 +50,10 @@ func (b *Broker) keepAdvertised(path string) {
 		case <-tick.C:
 		}
 		if !b.present() {
-			b.evict(&EvictedError{b.cfg.Dir})
+			b.evict(b.evictedError())
 			return
 		}
-		if a, err := address.Read(path); err == nil && a == mine {
+		if a, err := address.ReadOwn(path); err == nil && a == mine {
 			continue
 		}
 		if err := address.Write(path, mine); err != nil {
@@ -67,7 +69,20 @@ func (b *Broker) withdraw() error {
 	}
 	b.ads.stop.Do(func() { close(b.ads.quit) })
 	<-b.ads.done
-	return address.Remove(AddressPath(b.cfg.Dir), os.Getpid())
+	return address.Remove(AddressPath(b.cfg.Dir), b.ads.mine)
+}
+
+// prove begins to answer who asks whether this broker hosts its directory.
+func (b *Broker) prove() (err error) {
+	about := func() (address.Answer, bool) {
+		return address.Answer{URL: b.server.ClientURL(), ServerID: b.server.ID(), Log: b.Log(), PID: os.Getpid()}, b.present()
+	}
+	end := b.cfg.End
+	if end == nil {
+		end = func() {}
+	}
+	b.prover, err = address.Prove(pathOf(b.store)+"/..", about, end)
+	return err
 }
 
 // Dial connects to this broker within this process, and gives the token to connect

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -35,7 +36,7 @@ import (
 // LockedError says that another process hosts this log.
 type LockedError struct {
 	Path string // of the lock
-	PID  int    // of the holder as its address file tells it; 0 if unknown
+	PID  int    // of the holder, where it is proven to be a process of this machine; 0 if not
 }
 
 func (e *LockedError) Error() string {
@@ -73,6 +74,8 @@ type Broker struct {
 	high      event.Sequence       // that checkStore has read
 	ads       advertiser
 	place     placed
+	prover    *address.Prover
+	identity  atomic.Pointer[string] // of the Log
 
 	store     *os.File // the store's directory
 	storeInfo os.FileInfo
@@ -103,7 +106,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.prepare(); err != nil {
+	if err := cfg.prepareDir(); err != nil {
 		return nil, err
 	}
 	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now(), evicted: make(chan struct{})}
@@ -116,6 +119,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	err = b.notRepaired()
+	if err == nil {
+		err = cfg.expected() // again: until there was the lock, anything could happen
+	}
 	if err == nil {
 		err = cfg.claim()
 	}
@@ -145,6 +151,12 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	default:
 		err = b.openLog(ctx)
 	}
+	if err == nil {
+		err = b.settleIdentity(ctx)
+	}
+	if err == nil {
+		err = b.prove()
+	}
 	if err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
@@ -156,6 +168,21 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	return b, nil
+}
+
+// prepareDir makes the host's directory, or, where nothing may be created or a certain
+// Log is expected in it, only looks for that.
+func (c Config) prepareDir() error {
+	if err := address.CheckOwner(c.Dir); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	if c.Expect != "" {
+		return c.expected()
+	}
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	return address.Tighten(c.Dir)
 }
 
 func makeDir(dir string) error {
@@ -175,25 +202,45 @@ func makeDir(dir string) error {
 // that somebody removed would let a second host have another one.
 func (b *Broker) takeLock() error {
 	store := filepath.Join(b.cfg.Dir, StoreDir)
-	if err := os.MkdirAll(store, 0o700); err != nil {
-		return fmt.Errorf("broker: cannot make the store: %w", err)
+	if b.cfg.Expect == "" {
+		if err := os.MkdirAll(store, 0o700); err != nil {
+			return fmt.Errorf("broker: cannot make the store: %w", err)
+		}
 	}
 	for _, lock := range []*flock.Flock{
 		flock.New(filepath.Join(b.cfg.Dir, LockFile), flock.SetPermissions(0o600)),
 		flock.New(store, flock.SetFlag(os.O_RDONLY)),
 	} {
-		ok, err := lock.TryLock()
+		ok, err := tryLock(lock)
 		if err != nil {
 			return errors.Join(fmt.Errorf("broker: cannot lock the store: %w", err), b.unlock())
 		}
 		if !ok {
 			a, _ := address.Read(AddressPath(b.cfg.Dir)) // only to name the holder
-			return errors.Join(&LockedError{lock.Path(), a.PID}, b.unlock())
+			return errors.Join(&LockedError{lock.Path(), address.Holder(b.cfg.Dir, a.PID)}, b.unlock())
 		}
 		held.Store(lock, struct{}{})
 		b.locks = append(b.locks, lock)
 	}
 	return nil
+}
+
+// tryLock takes a lock that nobody has. Who only looks whether somebody hosts shares it
+// for a moment, and does not count.
+func tryLock(lock *flock.Flock) (ok bool, err error) {
+	for range 100 {
+		if ok, err = lock.TryLock(); ok || err != nil {
+			return ok, err
+		}
+		shared, err := lock.TryRLock()
+		if err != nil || !shared {
+			return false, err
+		}
+		if err := lock.Unlock(); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // unlock lets go of the locks in the reverse order.
@@ -271,6 +318,7 @@ func (b *Broker) Address() address.Address {
 		Version:  b.cfg.Version,
 		Since:    b.since.UnixMilli(),
 		ServerID: b.server.ID(),
+		Prove:    b.prover.Addr(),
 	}
 }
 
@@ -280,6 +328,9 @@ func (b *Broker) Address() address.Address {
 func (b *Broker) Stop(context.Context) error {
 	b.stopOnce.Do(func() {
 		b.stopErr = b.withdraw()
+		if b.prover != nil {
+			b.prover.Stop()
+		}
 		if b.finder != nil {
 			b.finder.stop()
 		}

@@ -52,6 +52,13 @@ type Config struct {
 	// NoCreate makes it a *NoLogError that Dir holds no Log. Where there is no store
 	// either, nothing is created. Default: the Log is created.
 	NoCreate bool
+	// Expect is the identity of the Log (Broker.Log) that must be in Dir: a directory
+	// that is not there, or holds another Log or none, is a *MissingLogError, and nothing
+	// is made. Default: any, and one is made where there is none.
+	Expect string
+	// End is called when somebody who can write in Dir asks this host to end. It must not
+	// block. Default: such a request is passed over.
+	End func()
 	// Logger receives the server's own words. Default: discarded.
 	Logger *slog.Logger
 }

@@ -6,14 +6,32 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"durablestream/internal/address"
 )
 
 // EvictedError says that the directory of a host was removed, moved, or replaced
 // while it hosted. What is there now, if anything, is another log.
-type EvictedError struct{ Dir string }
+type EvictedError struct {
+	Dir string
+	Now string // where the directory is by now; "": it was removed, or nobody can tell
+}
 
 func (e *EvictedError) Error() string {
-	return fmt.Sprintf("the host's directory %s was removed or replaced while this process hosted its log: it takes no more appends, and what it took since cannot be found there", e.Dir)
+	s := fmt.Sprintf("the host's directory %s was removed or replaced while this process hosted its log: it takes no more appends", e.Dir)
+	if e.Now != "" {
+		return s + fmt.Sprintf("; the log was moved to %s, with all that was acknowledged: start a host there (--dir %s), or move it back", e.Now, filepath.Dir(e.Now))
+	}
+	return s + ", and what it took since cannot be found there"
+}
+
+// evictedError says where the directory went, as far as can be seen.
+func (b *Broker) evictedError() *EvictedError {
+	e := &EvictedError{Dir: b.cfg.Dir}
+	if now := address.PlaceOf(b.store).Now(); now != "" && filepath.Dir(now) != b.cfg.Dir {
+		e.Now = filepath.Dir(now)
+	}
+	return e
 }
 
 // Evicted is closed when this broker can host no longer: its directory is no longer at
@@ -60,7 +78,7 @@ func (b *Broker) cutEverybodyOff(why error) {
 		b.cfg.Logger.Warn("some are still connected", "err", err)
 	}
 	if !b.present() { // whatever was seen of it first: its blocks go before it does
-		why = &EvictedError{b.cfg.Dir}
+		why = b.evictedError()
 	}
 	b.cfg.Logger.Error("this process hosts no longer", "err", why)
 	b.whyEvicted = why

@@ -74,6 +74,9 @@ func (b *Broker) openLog(ctx context.Context) error {
 	if place.Holds() {
 		return &NotOpenError{b.cfg.Dir, b.log.unopened()}
 	}
+	if b.cfg.Expect != "" {
+		return &MissingLogError{b.cfg.Dir, false}
+	}
 	if b.cfg.NoCreate {
 		return &NoLogError{b.cfg.Dir}
 	}
@@ -111,7 +114,7 @@ func (b *Broker) RecreateLog(ctx context.Context, first uint64) error {
 	if err := wire.RecreateLog(ctx, b.js, first, ready); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	return nil
+	return b.learnIdentity(ctx)
 }
 
 // enabled checks what the engine has opened after its restart in this process; failed is

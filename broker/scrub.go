@@ -166,7 +166,7 @@ func (s *scrub) look(ctx context.Context, asked bool) (err error) {
 		s.b.cfg.Logger.Warn("cannot check the store for damage", "err", err)
 		return err
 	case len(found.Damage) > 0 && !s.b.present():
-		s.cutOff = &EvictedError{s.b.cfg.Dir} // no repair brings back what somebody has taken away
+		s.cutOff = s.b.evictedError() // no repair brings back what somebody has taken away
 		return s.cutOff
 	}
 	if s.b.cfg.Cluster == nil && found.Last < s.high {

@@ -244,6 +244,11 @@ func (s *sending) ended(ctx context.Context) error {
 	case s.c.nc.IsClosed():
 		return s.giveUp(s.c.closed())
 	}
+	if !s.c.nc.IsConnected() {
+		if why := s.c.gone(); why != nil {
+			return s.giveUp(why)
+		}
+	}
 	return nil
 }
 

@@ -54,6 +54,8 @@ type Client struct {
 	window  time.Duration // the Log's duplicate window
 	conn    *connWatch
 	created time.Time // when the Log was made
+	// identity tells the Log from every other, also from a copy.
+	identity string
 	// clustered: the Log has replicas, any of which may feed a consumer.
 	clustered bool
 
@@ -111,6 +113,7 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 		c.Close()
 		return nil, fmt.Errorf("client: %w", err)
 	}
+	c.identity = wire.Identity(info.Created, info.Config)
 	c.window, c.created, c.clustered = info.Config.Duplicates, info.Created, info.Config.Replicas > 1
 	if c.clustered {
 		// The handle then reads single messages from the leader. A direct get is
@@ -127,6 +130,9 @@ func (c *Client) Close() {
 	c.handlers.Range(func(h, _ any) bool { h.(*Handler).Off(); return true })
 	c.conn.stop()
 }
+
+// Identity tells the Log of this client from every other.
+func (c *Client) Identity() string { return c.identity }
 
 // CorrelationID is what this client gives to events that have none.
 func (c *Client) CorrelationID() string { return c.cfg.CorrelationID }
@@ -280,23 +286,34 @@ func (c *Client) inVain(ended, last error) error {
 		ended = fmt.Errorf("%w (last: %w)", ended, last)
 	}
 	if c.cfg.Why != nil {
-		if why := c.cfg.Why(); why != nil {
+		if why := c.cfg.Why(); why != nil && !errors.Is(ended, why) {
 			ended = fmt.Errorf("%w: %w", ended, why)
 		}
 	}
 	return ended
 }
 
-// beyondHope is why a read is not worth waiting for: the log's end is damaged, and nobody
-// hosts it until somebody has repaired it.
+// beyondHope is why a call is not worth waiting for: the log's end is damaged, and nobody
+// hosts it until somebody has repaired it; or its directory has gone, or holds another log.
 func (c *Client) beyondHope() error {
 	if c.cfg.Why == nil {
 		return nil
 	}
-	if why := c.cfg.Why(); errors.Is(why, wire.ErrDamaged) {
+	why := c.cfg.Why()
+	if errors.Is(why, wire.ErrDamaged) || errors.Is(why, ErrGone) || errors.Is(why, ErrOtherLog) {
 		return why
 	}
 	return nil
+}
+
+// gone is why an append is not worth waiting for: the Log's directory has gone, or holds
+// another one.
+func (c *Client) gone() error {
+	why := c.beyondHope()
+	if errors.Is(why, wire.ErrDamaged) { // somebody may repair it meanwhile
+		return nil
+	}
+	return why
 }
 
 // telling tells once, in the log, that a call waits for an answer, and why: at once

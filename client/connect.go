@@ -24,6 +24,9 @@ type Target struct {
 	// Local, if not nil, is asked first at each dial: it connects to the host in this
 	// process, and gives its token, or gives a nil connection while there is none.
 	Local func() (net.Conn, string, error)
+	// Joining, if not nil, hears of each look for the project's host: what was found, or
+	// why nothing was. Its error ends that try to connect. Default: what was found counts.
+	Joining func(host address.Host, err error) error
 	// Servers are NATS URLs, used when AddressFile is empty.
 	Servers []string
 	// NKey is a file with the seed of the key to connect with. Default: none.
@@ -65,7 +68,7 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 	}
 	var d *fileDialer
 	if t.AddressFile != "" {
-		d = &fileDialer{path: t.AddressFile, local: t.Local}
+		d = &fileDialer{path: t.AddressFile, local: t.Local, joining: t.Joining}
 		url = "nats://host.dstream:4222" // never dialled: the dialer asks the file
 		base = append(base, nats.SetCustomDialer(d), nats.TokenHandler(d.token), nats.IgnoreDiscoveredServers(),
 			// Or each reconnect asks the DNS for the name above, seconds without a
@@ -130,12 +133,13 @@ func reconnectDelay(attempts int) time.Duration {
 	return min(5*time.Millisecond<<min(attempts, 6), 100*time.Millisecond)
 }
 
-// fileDialer dials the host in this process, or the address that the file holds at
-// that moment.
+// fileDialer dials the host in this process, or the one of the directory that the file is
+// in, once that has shown that it is.
 type fileDialer struct {
-	path  string
-	local func() (net.Conn, string, error) // may be nil
-	last  atomic.Pointer[dialled]
+	path    string
+	local   func() (net.Conn, string, error) // may be nil
+	joining func(address.Host, error) error  // may be nil
+	last    atomic.Pointer[dialled]
 }
 
 // dialled is what goes with the connection that was made last.
@@ -152,7 +156,10 @@ func (d *fileDialer) Dial(network, _ string) (net.Conn, error) {
 			return conn, err
 		}
 	}
-	a, err := address.Read(d.path)
+	a, err := address.Find(d.path)
+	if d.joining != nil {
+		err = d.joining(a, err)
+	}
 	if err != nil {
 		return nil, err
 	}

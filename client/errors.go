@@ -44,6 +44,10 @@ var (
 	// of ours have no such limit.
 	ErrTooManyReaders = errors.New("the server admits no more readers (consumers) of the log: raise max_consumers of the stream or the account, or default_max_consumers of the server")
 
+	// ErrGone means that the directory of the Log is not where it was opened: it was
+	// moved or removed. If it comes back, so does the Log.
+	ErrGone = errors.New("the log is no longer where it was opened")
+
 	// ErrNoLog means that the server has no Log.
 	ErrNoLog = errors.New("the server has no stream " + wire.LogName)
 )

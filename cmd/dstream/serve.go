@@ -179,6 +179,8 @@ func standBy(ctx context.Context, words io.Writer, d *durablestream.DurableStrea
 	fmt.Fprintf(words, "standing by: %s hosts the log of %s; this one takes over when it has gone. Ctrl-C stops it.\n%s", who, d.Dir(), monitor)
 	select {
 	case <-ctx.Done():
+	case <-d.Evicted():
+		return d.WhyEvicted()
 	case <-d.Hosted():
 		fmt.Fprintf(words, "%s has gone: this process hosts now\n", who)
 	}

@@ -22,6 +22,7 @@ type Address struct {
 	Version  string `json:"version,omitempty"`
 	Since    int64  `json:"since"` // Unix ms
 	ServerID string `json:"server_id,omitempty"`
+	Prove    string `json:"prove,omitempty"` // host:port where it shows that it hosts this directory; "": an earlier version
 }
 
 // ErrNone is returned by Read where no host has left its address.
@@ -68,9 +69,10 @@ func Write(path string, a Address) error {
 	return nil
 }
 
-// Remove takes the address away if it is still this process's own.
-func Remove(path string, pid int) error {
-	if a, err := Read(path); err != nil || a.PID != pid {
+// Remove takes the address away if it is still mine. A process id alone says nothing of
+// that: in another container another process has the same one.
+func Remove(path string, mine Address) error {
+	if a, err := Read(path); err != nil || a != mine {
 		return nil //nolint:nilerr // somebody else's, or none: not ours to take away
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

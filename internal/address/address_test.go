@@ -134,14 +134,18 @@ func TestUnreadableAddress(t *testing.T) {
 func TestRemoveOnlyOnesOwn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "address")
-	require.NoError(t, address.Remove(path, 1), "none is there")
+	require.NoError(t, address.Remove(path, sample(1)), "none is there")
 	require.NoError(t, address.Write(path, sample(2)))
-	require.NoError(t, address.Remove(path, 1))
+	require.NoError(t, address.Remove(path, sample(1)))
 	require.FileExists(t, path)
-	require.NoError(t, address.Remove(path, 2))
+	other := sample(2)
+	other.ServerID = "another host, with the same process id in another container"
+	require.NoError(t, address.Remove(path, other))
+	require.FileExists(t, path)
+	require.NoError(t, address.Remove(path, sample(2)))
 	require.NoFileExists(t, path)
 
 	require.NoError(t, os.WriteFile(path, []byte("junk"), 0o600))
-	require.NoError(t, address.Remove(path, 1), "what it is nobody knows")
+	require.NoError(t, address.Remove(path, sample(1)), "what it is nobody knows")
 	require.FileExists(t, path)
 }

@@ -1,0 +1,227 @@
+package address
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/gofrs/flock"
+)
+
+// storeDir is what a host keeps locked, beside its address.
+const storeDir = "store"
+
+var (
+	// ErrNoHost means that there is an address and nobody holds the directory's lock: the
+	// host has gone.
+	ErrNoHost = errors.New("the host that left its address has gone")
+
+	// ErrUnproven means that whoever answers at an address has not shown that it hosts
+	// this directory: the address was copied from another one, or the host is just
+	// starting or ending.
+	ErrUnproven = errors.New("what answers there does not show that it hosts this directory")
+)
+
+// DistrustError is an address file that no host of this directory and this user has left
+// as it is: it came with a copy, a clone or an archive, or somebody has changed it.
+type DistrustError struct{ Path, Why string }
+
+func (e *DistrustError) Error() string {
+	return fmt.Sprintf("the address in %s is not used: %s. A host that runs writes it anew within a second; if it does not, end it and start it again", e.Path, e.Why)
+}
+
+// Host is a host that this process may join.
+type Host struct {
+	Address
+	// Log is the identity of the log that it hosts; "" where it has not said so.
+	Log string
+	// Proven: it has shown that it sees this directory. A host of an earlier version
+	// cannot, and none can where the disk takes no new file at all.
+	Proven bool
+	// Old: it is of a version that cannot prove anything.
+	Old bool
+}
+
+// Find reads the address at path, and finds out whether what is there is the host of the
+// directory that holds it. Nothing but a proof is asked of it, and nothing is told.
+//
+// Safety: who joins sends what it logs, and believes the answers to its questions. So the
+// directory and the file must be this user's alone, the address must be on this machine,
+// somebody must hold this directory's lock, and the host must show that it sees a file
+// that was made here a moment ago. A clone, a copy or an archive has a free lock; a copy
+// that begins to host has a lock, and for a moment an address from elsewhere, whose host
+// does not see the file.
+func Find(path string) (Host, error) {
+	dir := filepath.Dir(path)
+	owner, err := ownDir(dir)
+	if err != nil {
+		return Host{}, err
+	}
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Host{}, ErrNone
+	}
+	if err != nil {
+		return Host{}, fmt.Errorf("address: %w", err)
+	}
+	held, err := Held(dir)
+	if err != nil {
+		return Host{}, err
+	}
+	if !held {
+		return Host{}, fmt.Errorf("%s: %w", path, ErrNoHost)
+	}
+	if why := distrust(info, owner); why != "" {
+		return Host{}, &DistrustError{path, why}
+	}
+	a, err := Read(path)
+	if err != nil {
+		return Host{}, err
+	}
+	if err := here(a.URL); err != nil {
+		return Host{}, &DistrustError{path, err.Error()}
+	}
+	if a.Prove == "" {
+		return Host{Address: a, Old: true}, nil
+	}
+	return prove(dir, a)
+}
+
+// ReadOwn is Read for the host that has written the file: it takes no file that those who
+// join would not take.
+func ReadOwn(path string) (Address, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return Address{}, fmt.Errorf("address: %w", err)
+	}
+	if why := distrust(info, os.Geteuid()); why != "" {
+		return Address{}, &DistrustError{path, why}
+	}
+	return Read(path)
+}
+
+// ownDir demands that dir is a directory, no link, of a user that this process trusts,
+// and closes it to others where the umask or an earlier version has left it open.
+func ownDir(dir string) (owner int, err error) {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, ErrNone
+	}
+	if err != nil {
+		return 0, fmt.Errorf("address: %w", err)
+	}
+	if !info.IsDir() {
+		return 0, fmt.Errorf("address: %s is a link, or no directory, and a link may lead into somebody else's log: remove it, or name the directory itself (--dir)", dir)
+	}
+	owner, known := Owner(info)
+	if known && !Trusted(owner) {
+		return 0, &OwnerError{dir, owner, os.Geteuid()}
+	}
+	if !known {
+		owner = os.Geteuid()
+	}
+	return owner, Tighten(dir)
+}
+
+// Tighten takes a directory's permissions from everybody but its owner, if it is this
+// user's. It fails only where others could then write there.
+func Tighten(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
+	uid, known := Owner(info)
+	if info.Mode().Perm()&0o077 == 0 || !info.IsDir() || !known {
+		return nil
+	}
+	if me := os.Geteuid(); me == 0 || me == uid {
+		if err = os.Chmod(dir, info.Mode().Perm()&0o700); err == nil {
+			return nil
+		}
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("address: others may write into %s (mode %04o), and could lead this process elsewhere: chmod 700 it: %w", dir, info.Mode().Perm(), err)
+	}
+	return nil
+}
+
+// distrust says why an address file is none that a host has left; "" if it may be one.
+func distrust(info fs.FileInfo, owner int) string {
+	uid, known := Owner(info)
+	st, _ := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.Mode().IsRegular():
+		return "it is no file, or a link to one"
+	case known && uid != owner && uid != os.Geteuid() && uid != 0:
+		return fmt.Sprintf("it belongs to %s, and the directory to %s", userName(uid), userName(owner))
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Sprintf("its mode is %04o, and a host makes it with 0600", info.Mode().Perm())
+	case st != nil && st.Nlink > 1:
+		return "another name leads to the same file (a hard link)"
+	}
+	return ""
+}
+
+// Held reports whether somebody has the lock of a host's directory. A lock that is free
+// means that nobody hosts there, whatever an address or a process id says.
+func Held(dir string) (bool, error) {
+	store := filepath.Join(dir, storeDir)
+	if _, err := os.Lstat(store); err != nil {
+		return false, nil //nolint:nilerr // no store, no host
+	}
+	lock := flock.New(store, flock.SetFlag(os.O_RDONLY))
+	free, err := lock.TryRLock()
+	if err != nil {
+		return false, fmt.Errorf("address: %w", err)
+	}
+	if free {
+		return false, lock.Unlock()
+	}
+	return true, nil
+}
+
+// here demands that a URL leads to this machine.
+func here(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return fmt.Errorf("%q is no address", address)
+	}
+	ips := []net.IP{net.ParseIP(strings.Trim(u.Hostname(), "[]"))}
+	if ips[0] == nil {
+		if u.Hostname() == "localhost" {
+			return nil
+		}
+		if ips, err = net.LookupIP(u.Hostname()); err != nil {
+			return fmt.Errorf("%s cannot be looked up: %w", u.Hostname(), err)
+		}
+	}
+	for _, ip := range ips {
+		if !local(ip) {
+			return fmt.Errorf("%s is another machine (to use the log of one, name it with --server)", u.Host)
+		}
+	}
+	return nil
+}
+
+// local reports whether an address is this machine's own.
+func local(ip net.IP) bool {
+	if ip.IsLoopback() || ip.IsUnspecified() {
+		return true
+	}
+	mine, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range mine {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
+			return true
+		}
+	}
+	return false
+}

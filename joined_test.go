@@ -1,0 +1,215 @@
+package durablestream_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream"
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/event"
+	"durablestream/internal/address"
+	"durablestream/internal/brokertest"
+)
+
+func add(t *testing.T, d *durablestream.DurableStream, what string) (event.Recorded, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	return d.Append(ctx, event.Event{Type: "a.b", StreamID: "s", Actor: "a", Payload: fmt.Appendf(nil, "%q", what)})
+}
+
+// added appends, and demands that it works.
+func added(t *testing.T, d *durablestream.DurableStream, what string) event.Recorded {
+	t.Helper()
+	r, err := add(t, d, what)
+	require.NoError(t, err)
+	return r
+}
+
+func joinOnly(c *durablestream.Config) { c.JoinOnly = true }
+
+func copyTree(t *testing.T, to, from string) {
+	t.Helper()
+	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
+	require.NoError(t, filepath.WalkDir(to, func(path string, e os.DirEntry, err error) error { // as cp -a leaves them
+		if err == nil && !e.IsDir() {
+			err = os.Chmod(path, 0o600)
+		} else if err == nil {
+			err = os.Chmod(path, 0o700)
+		}
+		return err
+	}))
+}
+
+// The directory of a log that others have joined is moved away while its host runs: none
+// of them makes another log in its place, all are told where it is, and those who may go on
+// do when it is back.
+func TestMovedWhileJoined(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	dir, away := filepath.Join(top, "p", ".opencode"), filepath.Join(top, "renamed", ".opencode")
+	host := start(t, dir, "")
+	d := openIn(t, dir)              // which may take over
+	only := openIn(t, dir, joinOnly) // which may not
+	ended := make(chan error, 1)
+	cp := brokertest.Ask(t, d.Client)
+	go func() {
+		_, err := only.WaitCheckpoint(t.Context(), cp.ID)
+		ended <- err
+	}()
+	last := added(t, d, "one")
+	require.NoError(t, os.Rename(filepath.Dir(dir), filepath.Dir(away)))
+	<-d.Evicted()
+	<-only.Evicted()
+	for _, joined := range []*durablestream.DurableStream{d, only} {
+		_, err := add(t, joined, "nowhere")
+		var gone *durablestream.GoneError
+		require.ErrorAs(t, err, &gone)
+		require.ErrorIs(t, err, client.ErrGone)
+		require.Equal(t, dir, gone.Dir)
+		require.Equal(t, away, gone.Now)
+		_, err = joined.Position(t.Context())
+		require.ErrorIs(t, err, client.ErrGone)
+	}
+	require.ErrorIs(t, <-ended, client.ErrGone, "one that waits for an answer is told")
+	require.NoFileExists(t, dir)
+
+	require.NoError(t, os.Rename(filepath.Dir(away), filepath.Dir(dir)))
+	require.Eventually(t, func() bool { _, err := add(t, d, "two"); return err == nil }, 20*time.Second, 10*time.Millisecond)
+	require.True(t, d.Hosting(), "it took over what it had joined")
+	require.NoError(t, d.WhyEvicted())
+	require.Eventually(t, func() bool { _, err := only.Position(t.Context()); return err == nil }, 20*time.Second, 10*time.Millisecond)
+	events := collect(t, only, event.Filter{Types: []string{"a.b"}})
+	require.JSONEq(t, `"one"`, string(events[0].Payload))
+	require.JSONEq(t, `"two"`, string(events[len(events)-1].Payload))
+	require.Greater(t, events[len(events)-1].Seq, last.Seq)
+	host.kill()
+}
+
+// The directory is removed, and somebody else begins a log there: who had joined the old
+// one neither makes a log nor writes into the new one.
+func TestReplacedWhileJoined(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	start(t, dir, "")
+	d := openIn(t, dir)
+	added(t, d, "one")
+	require.NoError(t, os.RemoveAll(dir))
+	<-d.Evicted()
+	_, err := add(t, d, "nowhere")
+	require.ErrorIs(t, err, client.ErrGone)
+	require.NotErrorIs(t, err, client.ErrUnknownOutcome)
+	require.NoDirExists(t, dir)
+
+	other := openIn(t, dir)
+	added(t, other, "other")
+	_, err = add(t, d, "nowhere")
+	require.ErrorIs(t, err, client.ErrOtherLog)
+	require.Len(t, collect(t, other, event.Filter{}), 1)
+	require.NoError(t, other.Close())
+	_, err = add(t, d, "nowhere")
+	require.ErrorIs(t, err, client.ErrOtherLog, "nor does it host the other one")
+	require.False(t, d.Hosting())
+
+	again := openIn(t, dir) // the control: who opens it now joins it
+	added(t, again, "more")
+	require.Len(t, collect(t, again, event.Filter{}), 2)
+}
+
+// A repository or an archive brings an address, whose host runs: nobody holds the lock of
+// this directory, so that host is not this directory's, whatever the file's mode is.
+func TestAddressFromElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []os.FileMode{0o600, 0o644} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			theirs := openIn(t, t.TempDir())
+			dir := t.TempDir()
+			host := filepath.Join(dir, durablestream.HostDir)
+			require.NoError(t, os.Mkdir(host, 0o755))
+			b, err := os.ReadFile(filepath.Join(theirs.Dir(), durablestream.HostDir, broker.AddressFile))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(host, broker.AddressFile), b, mode))
+			ours := openIn(t, dir)
+			require.True(t, ours.Hosting())
+			added(t, ours, "secret")
+			require.Empty(t, collect(t, theirs, event.Filter{}))
+			info, err := os.Stat(host)
+			require.NoError(t, err)
+			require.EqualValues(t, 0o700, info.Mode().Perm())
+		})
+	}
+}
+
+// A copy of a directory whose host runs begins on the copied log, says so, and is a log of
+// its own from then on: also for those who had joined the one that it was copied from.
+func TestCopyIsALogOfItsOwn(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	dir, other := filepath.Join(top, "p"), filepath.Join(top, "copy")
+	host := start(t, dir, "")
+	d := openIn(t, dir, joinOnly)
+	added(t, d, "one")
+	copyTree(t, other, dir)
+	require.FileExists(t, filepath.Join(other, durablestream.HostDir, "address"))
+
+	said := &brokertest.Words{}
+	c := openIn(t, other, func(c *durablestream.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
+	require.True(t, c.Hosting())
+	require.Contains(t, said.String(), "is a copy of "+filepath.Join(dir, durablestream.HostDir))
+	require.NotEqual(t, d.Identity(), c.Identity())
+	added(t, c, "in the copy")
+	added(t, d, "in the original")
+	require.Len(t, collect(t, c, event.Filter{}), 2)
+	require.Len(t, collect(t, d, event.Filter{}), 2)
+	identity := c.Identity()
+	require.NoError(t, c.Close())
+
+	c = openIn(t, other, func(c *durablestream.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
+	require.Equal(t, identity, c.Identity(), "it keeps it")
+	require.NoError(t, c.Close())
+	moved := filepath.Join(top, "moved")
+	require.NoError(t, os.Rename(other, moved))
+	c = openIn(t, moved)
+	require.Equal(t, identity, c.Identity(), "also where it is moved")
+	require.NoError(t, c.Close())
+
+	// It takes the place of the original: who had joined that does not take it for it.
+	host.kill()
+	require.NoError(t, os.Rename(dir, filepath.Join(top, "away")))
+	require.NoError(t, os.Rename(moved, dir))
+	c = openIn(t, dir)
+	require.Equal(t, identity, c.Identity())
+	_, err := add(t, d, "nowhere")
+	require.ErrorIs(t, err, client.ErrOtherLog)
+	require.ErrorContains(t, err, filepath.Join(top, "away"))
+}
+
+// A host of the copy that is just starting has the copy's lock, and the address beside it
+// is still the original's: nobody goes there by it.
+func TestCopiedAddressUnderALock(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	dir, other := filepath.Join(top, "p"), filepath.Join(top, "copy")
+	d := openIn(t, dir)
+	added(t, d, "one")
+	copyTree(t, other, dir)
+	release, err := broker.Hold(filepath.Join(other, durablestream.HostDir))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, release()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = durablestream.Open(ctx, durablestream.Config{Dir: other})
+	require.ErrorIs(t, err, address.ErrUnproven)
+	left, err := filepath.Glob(filepath.Join(other, durablestream.HostDir, "join.*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "what it was asked by is taken away")
+}
