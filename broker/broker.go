@@ -92,7 +92,8 @@ type Broker struct {
 //
 // It returns a *LockedError where another process has the lock, a *NoLogError where
 // Config.NoCreate forbids to create the Log, a *ManagedError or
-// *LoneStoreError for a store that is hosted otherwise, a *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
+// *LoneStoreError for a store that is hosted otherwise, a *MetaLostError for a node's
+// store that the engine would delete, a *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
 // and ErrRestoring for one that is not whole. A node of a cluster waits for the others
 // as long as ctx lasts; Config.Waiting hears for what. After an error nothing runs and the
 // lock is free.
@@ -137,6 +138,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if err == nil {
 		err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
+	}
+	if err == nil {
+		err = b.checkMeta()
 	}
 	if err == nil {
 		err = b.checkStore()

@@ -55,6 +55,10 @@ func (w *diskWatch) stepAside(was DiskState, now *DiskState, r room) {
 
 // comeBack switches the node's JetStream on again.
 func (w *diskWatch) comeBack() {
+	if err := w.b.checkMeta(); err != nil {
+		w.b.cfg.Logger.Error("cannot come back after a full disk", "err", err)
+		return
+	}
 	s, o := w.b.server, w.b.opts
 	// The engine exchanges the queues of its API without a lock, which connections have
 	// read before they were cut off from it. A look at each, under its lock, comes after that.

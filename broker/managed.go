@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"durablestream/internal/meta"
 )
 
 // ManagedFile is inside Config.Dir, and says that the store is more than a lone host's.
@@ -55,6 +57,17 @@ func (e *LoneStoreError) Error() string {
 		e.Dir, e.Cluster, filepath.Dir(e.Dir))
 }
 
+// UnmarkedError is the store of a node whose mark has gone: a lone host would take it out of
+// its cluster, without what only the raft log holds, and under another name the node would not
+// be a member.
+type UnmarkedError struct{ Dir string }
+
+func (e *UnmarkedError) Error() string {
+	return fmt.Sprintf("broker: the store in %s is a node's of a cluster, and the file %s that says of which is missing: "+
+		`write it again, {"cluster":"NAME","node":"NAME"} with the node's --cluster-name and --name, and with "keys":true if the cluster has keys`,
+		e.Dir, filepath.Join(e.Dir, ManagedFile))
+}
+
 func (c Config) managed() Managed {
 	m := Managed{Keys: len(c.Keys) > 0}
 	if c.Cluster != nil {
@@ -73,6 +86,9 @@ func (c Config) claim() error {
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if meta.Exists(filepath.Join(c.Dir, StoreDir)) { // who it was is not known, and a wrong name or a lone host would lose it
+			return &UnmarkedError{c.Dir}
+		}
 	case err != nil:
 		return fmt.Errorf("broker: %w", err)
 	default:

@@ -42,7 +42,7 @@ type doctorAnswer struct {
 }
 
 func doctorCommand(o *options) *cobra.Command {
-	var fix, yes, loss bool
+	var fix, yes, loss, meta bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Find damage to the log, explain it, and repair it",
@@ -63,7 +63,7 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 			if err != nil {
 				return err
 			}
-			d := &doctor{o: o, cmd: cmd, dir: dir, host: filepath.Join(dir, durablestream.HostDir), acceptLoss: loss}
+			d := &doctor{o: o, cmd: cmd, dir: dir, host: filepath.Join(dir, durablestream.HostDir), acceptLoss: loss, rebuildMeta: meta}
 			if err := d.examine(); err != nil {
 				return err
 			}
@@ -86,6 +86,7 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 	}
 	cmd.Flags().BoolVar(&fix, "fix", false, "repair what can be repaired, asking first")
 	cmd.Flags().BoolVar(&loss, "accept-loss", false, "with --fix: take what nothing proves to be as it was, give up positions that are nowhere any more, and repair the rest")
+	cmd.Flags().BoolVar(&meta, "rebuild-meta", false, "with --fix, on each node of a cluster of which all nodes lost the meta group: write it anew from the log's raft group")
 	cmd.Flags().BoolVar(&yes, "yes", false, "with --fix: do not ask")
 	return cmd
 }
@@ -102,7 +103,11 @@ type doctor struct {
 	diverged   bool // this node's copy of the log is not as the others are,
 	agrees     bool // or is as those of a majority
 	acceptLoss bool
-	found      doctorAnswer
+	// metaLost: the engine would take this node's copy of the log for an orphan.
+	metaLost    bool
+	rebuildMeta bool
+	dropped     bool // this node's copy was taken away by an earlier repair
+	found       doctorAnswer
 
 	behind *finding       // the mirror lacks lines at its end, up to the position upTo:
 	upTo   event.Sequence // a host that runs may be about to write them

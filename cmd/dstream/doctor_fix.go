@@ -223,6 +223,9 @@ func (d *doctor) unmark() (err error) {
 
 // dropReplica takes a node's copy of the log away, with what its raft group keeps.
 func (d *doctor) dropReplica() (outcome string, err error) {
+	if d.dropped {
+		return "this node's copy was taken away by the repair before", nil
+	}
 	if err := d.othersAreWhole(); err != nil {
 		return "", err
 	}
@@ -237,7 +240,11 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 	}
 	store := filepath.Join(d.host, broker.StoreDir, engine.StoreDir)
 	var moved []string
-	for _, pattern := range []string{filepath.Join("*", engine.StreamsDir, wire.LogName), filepath.Join("*", engine.RaftDir, engine.StreamGroup+"*")} {
+	patterns := []string{filepath.Join("*", engine.StreamsDir, wire.LogName), filepath.Join("*", engine.RaftDir, engine.StreamGroup+"*")}
+	if d.metaLost {
+		patterns = append(patterns, filepath.Join("*", engine.RaftDir, engine.MetaGroup))
+	}
+	for _, pattern := range patterns {
 		found, err := blocks.Glob(store, pattern)
 		if err != nil {
 			return "", err
@@ -252,6 +259,7 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 	if len(moved) == 0 {
 		return "", fmt.Errorf("there is no copy of the log in %s", store)
 	}
+	d.dropped = true
 	// What it tells of the copy that has gone is not true of the next one, which begins empty.
 	if err := os.Rename(filepath.Join(d.host, broker.StoreDir, blocks.CheckedFile), filepath.Join(keep, blocks.CheckedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "this node's copy is in " + keep, err

@@ -29,6 +29,8 @@ const (
 	foundMirror   = "mirror_damaged"
 	foundBehind   = "mirror_behind"
 	foundDiverged = "replica_diverged"
+	foundMeta     = "meta_lost"
+	foundCopy     = "copy_out"
 	foundLeftover = "leftover_files"
 	foundEngine   = "engine_unknown"
 	foundRestore  = "half_restored"
@@ -57,6 +59,11 @@ func (d *doctor) examine() error {
 		return err
 	}
 	d.lookForLeftovers()
+	if d.clustered() {
+		if err := d.lookAtMeta(); err != nil {
+			return err
+		}
+	}
 	if d.lookAtPlace() {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"durablestream"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
 
@@ -95,7 +96,8 @@ func (d *doctor) askNodes(log *durablestream.DurableStream, s seen) (c copies, e
 	var asking sync.WaitGroup
 	var mu sync.Mutex // guards c
 	for _, r := range st.Replicas {
-		if r.Name == c.own {
+		// The others call a node that has not run since they started by its id.
+		if r.Name == c.own || strings.Contains(r.Name, engine.NodeID(c.own)) {
 			continue
 		}
 		asking.Go(func() {
@@ -112,8 +114,12 @@ func (d *doctor) askNodes(log *durablestream.DurableStream, s seen) (c copies, e
 	if d.running == 0 {
 		digest, err := own()
 		asking.Wait()
-		c.catching[c.own], c.digest[c.own] = true, digest
-		return c, err
+		if c.catching[c.own] = true; err != nil {
+			c.silent[c.own] = err
+		} else {
+			c.digest[c.own] = digest
+		}
+		return c, nil
 	}
 	c.get(ctx, &mu, c.own, own)
 	asking.Wait()

@@ -32,6 +32,8 @@ type seen struct {
 	// store holds: the one or the other is not this log's.
 	foreign  error
 	conflict conflict // all of that
+	// unreadable is why a node's copy cannot be read at all; nothing else is known then.
+	unreadable error
 }
 
 // read reads the store and the mirror.
@@ -55,8 +57,13 @@ func (d *doctor) read() (s seen, err error) {
 	s.last, _ = blocks.LastWritten(s.blocks)
 	s.last = max(s.last, blocks.ReadChecked(filepath.Join(d.host, broker.StoreDir, blocks.CheckedFile), s.blocks).Last) // as a host does
 	own := s.last
-	s.last = max(s.last, lines.Last)
+	if !d.clustered() { // a node's blocks may lack what is in its raft log alone
+		s.last = max(s.last, lines.Last)
+	}
 	if s.report, err = blocks.Check(s.blocks, s.first, s.last); err != nil {
+		if d.clustered() {
+			s.unreadable, err = err, nil
+		}
 		return s, err
 	}
 	if _, s.foreign, err = d.compare(s, true); err != nil {
@@ -101,6 +108,10 @@ func (d *doctor) lookAtFiles() error {
 	}
 	if err != nil {
 		return err
+	}
+	if s.unreadable != nil {
+		d.add(d.replaceCopy(finding{Name: foundStore, Sure: true, What: fmt.Sprintf("this node's copy of the log cannot be read: %v", s.unreadable)}))
+		return nil //nolint:nilerr // which is a finding
 	}
 	d.checked(fmt.Sprintf("store: %s, position %d", count(s.report.Records, "message"), s.report.Last))
 	d.checked(fmt.Sprintf("mirror: position %d", s.mirror.Last))
@@ -200,6 +211,15 @@ func (d *doctor) halfRestored(s seen) bool {
 	return true
 }
 
+// replaceCopy lets the others replace what is wrong with this node's copy of the log.
+func (d *doctor) replaceCopy(f finding) finding {
+	f.Repair = "takes this node's copy of the log away; when the node is started again, it copies the log from the others" + d.ends()
+	f.Keeps = "the copy as it is, in durable_stream/" + broker.DamagedDir
+	f.Limits = "only while a majority of the nodes holds the log whole without this one: the repair asks them first"
+	f.fix = (*doctor).dropReplica
+	return f
+}
+
 // storeFinding says what is damaged and what can be done.
 func (d *doctor) storeFinding(s seen) finding {
 	f := finding{Name: foundStore, Sure: true}
@@ -216,11 +236,7 @@ func (d *doctor) storeFinding(s seen) finding {
 	}
 	f.What = fmt.Sprintf("the store cannot read %s: %s", count(total, "position"), strings.Join(words, "; "))
 	if d.clustered() {
-		f.Repair = "takes this node's copy of the log away; when the node is started again, it copies the log from the others" + d.ends()
-		f.Keeps = "the copy as it is, in durable_stream/" + broker.DamagedDir
-		f.Limits = "only while a majority of the nodes holds the log whole without this one: the repair asks them first"
-		f.fix = (*doctor).dropReplica
-		return f
+		return d.replaceCopy(f)
 	}
 	events, voids := 0, 0
 	for _, m := range s.mirror.Messages {

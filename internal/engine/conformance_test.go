@@ -96,9 +96,18 @@ func testSource(t *testing.T) {
 		"consumerDir":                                  {"filestore.go", engine.ConsumerDir},
 		"defaultMetaGroupName":                         {"jetstream_cluster.go", engine.MetaGroup},
 		"defaultStoreDirName":                          {"jetstream_cluster.go", engine.RaftDir},
+		"peerStateFile":                                {"raft.go", engine.PeersFile},
+		"termVoteFile":                                 {"raft.go", engine.TermFile},
+		"snapshotsDir":                                 {"raft.go", engine.SnapshotsDir},
+		"snapFileT":                                    {"raft.go", engine.SnapshotName},
+		"sysHashLen":                                   {"events.go", engine.NodeIDSize},
 	} {
 		require.Equal(t, fmt.Sprint(number(c.want)), src.constant(c.file, name), name)
 	}
+	require.Regexp(t, `assignStreamOp entryOp = iota
+	assignConsumerOp
+	removeStreamOp
+(	\w+\n|	//.*\n){8,}	updateStreamOp\n`, src.text("jetstream_cluster.go"), "OpAssignStream, OpRemoveStream, OpUpdateStream; a rebuilt meta group in package broker shows the rest")
 	require.Equal(t, 10*engine.Heartbeat, engine.LostQuorum)
 	require.Contains(t, src.text("raft.go"), "lostQuorumIntervalDefault       = hbIntervalDefault * 10")
 	require.Contains(t, src.text("jetstream_cluster.go"), fmt.Sprintf("time.AfterFunc(%d*time.Second, js.checkForOrphans)", engine.OrphanAfter/time.Second))

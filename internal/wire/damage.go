@@ -76,6 +76,14 @@ func MarkDamaged(cfg jetstream.StreamConfig, node string, damaged []Range) jetst
 	return cfg
 }
 
+// Unmark takes the marks of all nodes off a Log's metadata.
+func Unmark(metadata map[string]string) {
+	maps.DeleteFunc(metadata, func(k, _ string) bool {
+		rest, ok := strings.CutPrefix(k, metaDamaged)
+		return ok && (rest == "" || rest[0] == '.')
+	})
+}
+
 // Damaged is what the marks say, by node.
 func Damaged(cfg jetstream.StreamConfig) map[string][]Range {
 	var out map[string][]Range
