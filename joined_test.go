@@ -56,6 +56,7 @@ func TestMovedWhileJoined(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
 	dir, away := filepath.Join(top, "p", ".opencode"), filepath.Join(top, "renamed", ".opencode")
+	require.NoError(t, os.Mkdir(filepath.Dir(dir), 0o700))
 	host := start(t, dir, "")
 	d := openIn(t, dir)              // which may take over
 	only := openIn(t, dir, joinOnly) // which may not
