@@ -38,6 +38,7 @@ var imports = map[string]struct {
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "opencode", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
+	"internal/console":  {},
 	"internal/sickdisk": {},
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream/bench"
+	"durablestream/internal/console"
 )
 
 func benchCommand(o *options) *cobra.Command {
@@ -54,9 +55,9 @@ func runBench(cmd *cobra.Command, o *options, length time.Duration) (err error) 
 		return fmt.Errorf("cannot make a directory to measure in: %w", err)
 	}
 	doing := func(string) {}
-	if words := cmd.ErrOrStderr(); isTerminal(words) {
-		doing = func(what string) { fmt.Fprintf(words, "\r\x1b[Kmeasuring: %s", what) }
-		defer fmt.Fprint(words, "\r\x1b[K")
+	if words := cmd.ErrOrStderr(); console.IsTerminal(words) {
+		doing = func(what string) { console.Redraw(words, "measuring: "+what) }
+		defer console.Redraw(words, "")
 	}
 	began := time.Now()
 	r, err := bench.Short(ctx, dir, length, doing)

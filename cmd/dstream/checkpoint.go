@@ -10,13 +10,13 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/mirror"
 	"durablestream/projection"
 )
@@ -205,10 +205,7 @@ func listCheckpoints(out io.Writer, list []projection.Checkpoint, now time.Time)
 // writing round: control and format characters, and odd line ends.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n':
-			return r
-		case unicode.IsControl(r), unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
+		if r != '\n' && console.Hidden(r) {
 			return ' '
 		}
 		return r

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"durablestream/internal/console"
 	"durablestream/internal/paths"
 )
 
@@ -33,6 +34,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	stdout, out := console.Of(stdout)
+	defer out()
+	stderr, words := console.Of(stderr)
+	defer words()
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(stdin)

@@ -4,16 +4,18 @@ import (
 	"io"
 
 	"github.com/schollz/progressbar/v3"
+
+	"durablestream/internal/console"
 )
 
 // bar is a progress bar that is only there for a person.
 type bar struct{ b *progressbar.ProgressBar }
 
 func progress(w io.Writer, total int64, what string) *bar {
-	if !isTerminal(w) {
+	if !console.IsTerminal(w) {
 		return &bar{}
 	}
-	return &bar{progressbar.NewOptions64(total, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what),
+	return &bar{progressbar.NewOptions64(total, progressbar.OptionSetWriter(console.Under(w)), progressbar.OptionSetDescription(what),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionClearOnFinish())}
 }
 

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/internal/console"
 	"durablestream/internal/roles"
 )
 
@@ -127,7 +127,7 @@ See events live:
 `, self()+dirFlag(o), self()+dirFlag(o))
 	}
 	fmt.Fprint(words, "Ctrl-C stops it.\n\n")
-	if isTerminal(words) {
+	if console.IsTerminal(words) {
 		liveLine(cmd.Context(), words, d)
 	}
 	select {
@@ -211,7 +211,7 @@ func liveLine(ctx context.Context, w io.Writer, d *durablestream.DurableStream) 
 				rate = 0
 			}
 			last = lines
-			fmt.Fprintf(w, "\r\033[K%s", oneLine(fmt.Sprintf("%s · %.0f/s", line, rate), width(w)))
+			console.Redraw(w, oneLine(fmt.Sprintf("%s · %.0f/s", line, rate), console.Width(w)))
 		}
 		select {
 		case <-ctx.Done():
@@ -253,14 +253,4 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 		text += " · DISK FULL, appends refused"
 	}
 	return text, s.MirrorLines, nil
-}
-
-// width is how much fits on one line of a terminal.
-func width(w io.Writer) int {
-	if f, ok := w.(*os.File); ok {
-		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 1 {
-			return n - 1
-		}
-	}
-	return 79
 }

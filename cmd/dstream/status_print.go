@@ -9,6 +9,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/console"
 )
 
 // sheet prints lines of a name and what is said of it, one below the other.
@@ -25,8 +26,8 @@ const nameWidth = 11
 // that grep finds it.
 func newSheet(out io.Writer) *sheet {
 	s := &sheet{out: out}
-	if isTerminal(out) {
-		s.width = width(out)
+	if console.IsTerminal(out) {
+		s.width = console.Width(out)
 	}
 	return s
 }
