@@ -19,6 +19,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/address"
+	"durablestream/internal/paths"
 )
 
 // Version is this program's.
@@ -125,7 +126,8 @@ type DurableStream struct {
 // Open joins the host of the log, or becomes it. It waits, as long as the context
 // lasts, for a host that is starting; its error then says which process holds the
 // log. A mirror that does not fit the log is an error of package mirror, and
-// nothing has been changed.
+// nothing has been changed. Where Dir itself is a symbolic link, or holds one in the place
+// of a directory or a file of the log, nothing is read or written through it.
 //
 // When the host goes, by whatever signal, a process that may host takes over, and
 // the others follow it: calls that are under way wait, and go on.
@@ -149,6 +151,9 @@ func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 
 // joinOrHost tries in turn to join and to host, until one of them works.
 func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
+	if err := paths.NoLogLink(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("durablestream: %w", err)
+	}
 	h := newHosting(cfg)
 	if err := address.CheckOwner(h.log.dir); err != nil {
 		return nil, fmt.Errorf("durablestream: %w", err)

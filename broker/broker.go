@@ -124,6 +124,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		err = cfg.expected() // again: until there was the lock, anything could happen
 	}
 	if err == nil {
+		err = CheckLinks(cfg.Dir)
+	}
+	if err == nil {
 		err = cfg.claim()
 	}
 	if err == nil {
@@ -189,11 +192,17 @@ func (c Config) prepareDir() error {
 	return address.Tighten(c.Dir)
 }
 
+// ignoreFile keeps a host directory out of version control.
+const ignoreFile = ".gitignore"
+
 func makeDir(dir string) error {
 	if err := paths.MakeDir(dir); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	ignore := filepath.Join(dir, ".gitignore")
+	if err := noLinks(dir, ignoreFile); err != nil {
+		return err
+	}
+	ignore := filepath.Join(dir, ignoreFile)
 	if _, err := os.Stat(ignore); errors.Is(err, fs.ErrNotExist) {
 		if err := os.WriteFile(ignore, []byte("*\n"), 0o600); err != nil {
 			return fmt.Errorf("broker: the host directory must be writable: %w", err)
@@ -205,6 +214,9 @@ func makeDir(dir string) error {
 // takeLock takes the lock, and that of the store's directory itself: a lock file
 // that somebody removed would let a second host have another one.
 func (b *Broker) takeLock() error {
+	if err := noLinks(b.cfg.Dir, LockFile, repairFile, StoreDir); err != nil {
+		return err
+	}
 	store := filepath.Join(b.cfg.Dir, StoreDir)
 	if b.cfg.Expect == "" {
 		if err := os.MkdirAll(store, 0o700); err != nil {

@@ -42,6 +42,9 @@ func Repair(dir string) (release func() error, err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
+	if err := noLinks(dir, repairFile); err != nil {
+		return nil, err
+	}
 	lock := flock.New(filepath.Join(dir, repairFile), flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	if err != nil {

@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,7 +17,8 @@ import (
 const ignoreLine = "/durable_stream*.jsonl"
 
 // ignore sees to it that git leaves the files alone, where a work tree has them. A
-// .gitignore that speaks of durable_stream in whatever way is left as it is.
+// .gitignore that speaks of durable_stream in whatever way is left as it is. One that is a
+// link is read, and not written through.
 func ignore(dir string) error {
 	if !tracked(dir) {
 		return nil
@@ -33,6 +35,9 @@ func ignore(dir string) error {
 		return err
 	case bytes.Contains(have, []byte("durable_stream")):
 		return nil
+	}
+	if err := paths.NoLink(path); err != nil {
+		return fmt.Errorf("%w; or add the line %s to what it leads to", err, ignoreLine)
 	}
 	if n := len(have); n > 0 && have[n-1] != '\n' {
 		have = append(have, '\n')

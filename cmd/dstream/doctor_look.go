@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
 	"durablestream/internal/fence"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -43,10 +45,16 @@ const (
 // examine looks at everything. Its error means that it could not.
 func (d *doctor) examine() error {
 	d.found.Dir = d.dir
+	if err := paths.NoLogLink(d.dir); err != nil {
+		return err
+	}
 	if answers, err := d.answers(); !answers {
 		return err
 	}
 	if err := demandLog(d.dir); err != nil {
+		return err
+	}
+	if err := broker.CheckLinks(d.host); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := d.readManaged(); err != nil {

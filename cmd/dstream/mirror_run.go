@@ -75,8 +75,10 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 		return err
 	}
 	var typo *paths.ParentError
-	if err := paths.MakeDir(absolute(r.o.dir)); errors.As(err, &typo) {
+	if err := errors.Join(paths.NoLogLink(absolute(r.o.dir)), paths.MakeDir(absolute(r.o.dir))); errors.As(err, &typo) {
 		return usage(err)
+	} else if err != nil {
+		return err
 	}
 	watched, err := watchMirror(r.monitor, r.o.config(cmd).Logger)
 	if err != nil {

@@ -82,6 +82,9 @@ func install(o *options, force bool) (installed, error) {
 	if err := o.asOwner(); err != nil {
 		return installed{}, err
 	}
+	if err := paths.NoLogLink(absolute(o.dir)); err != nil {
+		return installed{}, err
+	}
 	done := installed{Plugin: filepath.Join(o.dir, "plugin", plugin.Name), Changed: []string{}}
 	js, err := pluginFile(done.Plugin)
 	if err != nil {

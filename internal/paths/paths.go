@@ -22,16 +22,19 @@ func (e *ParentError) Error() string {
 }
 
 // MakeDir makes a directory with mode 0700 where there is none. It returns a
-// *ParentError where the directory above it does not exist.
+// *ParentError where the directory above it does not exist, and a *LinkError where a link
+// is in its place.
 func MakeDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		info, serr := os.Stat(dir)
-		if serr == nil && info.IsDir() {
+		if link := NoLink(dir); link != nil {
+			return link
+		}
+		if isDir(dir) {
 			return nil
 		}
-		return errors.Join(err, serr)
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return &ParentError{dir, missing(filepath.Dir(dir))}
 	}

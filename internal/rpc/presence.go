@@ -103,6 +103,9 @@ func (p Presence) hold(ctx context.Context, instance string, now event.Sequence)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		t.Began = 0
 	}
+	if err := paths.NoLink(p.path(instance)); err != nil {
+		return nil, 0, fmt.Errorf("rpc: %w", err)
+	}
 	lock := flock.New(p.path(instance), flock.SetPermissions(0o600))
 	soon, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // somebody may be looking
 	defer cancel()

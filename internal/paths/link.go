@@ -1,0 +1,82 @@
+package paths
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// LinkError is a symbolic link where a log has a directory or a file of its own. It is
+// not followed: a repository, an archive or a copy can bring a link that leads to any
+// place that this user may write to, or into another project's log.
+type LinkError struct {
+	Path, To string
+	// Log: Path is the log's directory, which may be named by its target instead.
+	Log bool
+}
+
+func (e *LinkError) Error() string {
+	const why = "%s is a symbolic link to %s, and nothing is read or written through it, since a clone or a copy can bring a link that leads anywhere: "
+	if e.Log {
+		return fmt.Sprintf(why+"if the log is to be there, name that directory itself (--dir %s, or DSTREAM_DIR)", e.Path, e.To, e.To)
+	}
+	return fmt.Sprintf(why+"put the file or directory itself there, or remove the link", e.Path, e.To)
+}
+
+// NoLink returns a *LinkError where path is a symbolic link. A path that does not exist
+// is none.
+func NoLink(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return err
+	}
+	return linkError(path)
+}
+
+func linkError(path string) error {
+	to, err := os.Readlink(path)
+	if err != nil {
+		return err
+	}
+	return &LinkError{Path: path, To: within(filepath.Dir(path), to)}
+}
+
+// NoLogLink is NoLink for the directory of a log.
+func NoLogLink(dir string) error {
+	err := NoLink(dir)
+	var link *LinkError
+	if errors.As(err, &link) {
+		link.Log = true
+	}
+	return err
+}
+
+// NoLinksBelow returns a *LinkError for the first symbolic link in dir that allowed, which
+// is given the link and its target relative to dir, does not permit. A target outside of
+// dir is never permitted.
+func NoLinksBelow(dir string, allowed func(link, to string) bool) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed since its directory was listed
+		}
+		if err != nil || e.Type()&fs.ModeSymlink == 0 {
+			return err
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return err
+		}
+		link, err := filepath.Rel(dir, path)
+		inside := filepath.Join(filepath.Dir(link), to)
+		if err == nil && !filepath.IsAbs(to) && inside != ".." && !strings.HasPrefix(inside, "../") && allowed(link, inside) {
+			return nil
+		}
+		return linkError(path)
+	})
+}
