@@ -80,6 +80,8 @@ const (
 	// maxBatch is how many messages our own broker takes in one atomic batch
 	// (the engine's default is 1,000).
 	maxBatch = 10_000
+	// mostRequests is how many requests wait for the engine.
+	mostRequests = 1_000_000
 )
 
 // The names inside Config.Dir.
@@ -150,6 +152,10 @@ func (c Config) options(token string) (*server.Options, error) {
 		SyncAlways:         true,
 		JetStreamMaxMemory: 1 << 30, // for consumers' state only
 		JetStreamMaxStore:  1 << 50, // the disk's limit is watched by disk.go
+		// The engine drops all requests that wait, without an answer, when there are so many;
+		// its default is 10,000.
+		JetStreamRequestQueueLimit: mostRequests,
+		JetStreamInfoQueueLimit:    mostRequests,
 		JetStreamLimits: server.JSLimitOpts{
 			DefaultMaxConsumers:       -1, // readers; the engine's default is 1,000
 			MaxBatchSize:              maxBatch,

@@ -83,11 +83,11 @@ func startFinder(b *Broker) (*finder, error) {
 		return nil, nil
 	}
 	f := &finder{b: b, blocks: b.blocksDir(), dir: filepath.Join(pathOf(b.store), IndexDir), failed: map[uint32]time.Time{},
-		asking: make(chan *nats.Msg, 1024)}
+		asking: make(chan *nats.Msg, findWaiting)}
 	f.full.Store(&chain{})
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.round(false)
-	if _, err := b.admin.ChanQueueSubscribe(wire.FindSubject, wire.FindGroup, f.asking); err != nil {
+	if _, err := b.admin.QueueSubscribe(wire.FindSubject, wire.FindGroup, intake(f.asking, findRetry)); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	f.done.Go(f.run)

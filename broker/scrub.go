@@ -97,7 +97,7 @@ func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
 		return nil, b.answerUnchecked(subject)
 	}
 	s := &scrub{
-		b: b, known: b.known, asking: make(chan *nats.Msg, 256), quit: make(chan struct{}), done: make(chan struct{}),
+		b: b, known: b.known, asking: make(chan *nats.Msg, checkWaiting), quit: make(chan struct{}), done: make(chan struct{}),
 		dir: b.blocksDir(), kept: time.Now(), high: b.high,
 	}
 	s.state.Store(&Damage{Found: b.found})
@@ -107,7 +107,7 @@ func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
 			b.cfg.Logger.Warn("cannot mark the Log as damaged", "err", err)
 		}
 	}
-	if _, err := b.admin.ChanSubscribe(subject, s.asking); err != nil {
+	if _, err := b.admin.Subscribe(subject, intake(s.asking, checkRetry)); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	go s.run()

@@ -69,6 +69,9 @@ type Client struct {
 
 	joins   *joins
 	settled *settled
+	api     line
+	finds   line
+	checks  sync.Map // a node → *sharing[[]wire.Range]: how its files are asked for
 
 	// What is known of damage, as of the last answer about the Log.
 	begins  atomic.Uint64 // the first Sequence that the Log can hold
@@ -101,7 +104,7 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{cfg: cfg, nc: nc, js: js, rights: rights, conn: watchConn(nc), barrier: newBarriers(), joins: newJoins(), settled: newSettled()}
+	c := &Client{cfg: cfg, nc: nc, js: js, rights: rights, conn: watchConn(nc), barrier: newBarriers(), joins: newJoins(), settled: newSettled(), api: make(line, apiAtOnce), finds: make(line, findAtOnce)}
 	info, err := c.info(ctx)
 	if err == nil {
 		err = wire.CheckLog(info.Config, 1)
@@ -252,9 +255,7 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 		patience = time.Time{}
 	}
 	for {
-		attempt, cancel := c.attempt(ctx)
-		err := f(attempt)
-		cancel()
+		err := c.once(ctx, f)
 		switch {
 		case err == nil:
 			return nil
@@ -277,6 +278,18 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 			return c.inVain(ctx.Err(), err)
 		}
 	}
+}
+
+// once makes one attempt of f, when it has a place in the line.
+func (c *Client) once(ctx context.Context, f func(context.Context) error) error {
+	ctx, leave, err := c.api.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := c.attempt(ctx)
+	defer cancel()
+	return f(ctx)
 }
 
 // inVain is the error of a call whose context ended before an answer came: what was

@@ -271,17 +271,37 @@ func (c *Client) verify(ctx context.Context, nodes []string, after, until event.
 // it is taken for one of a version that does not answer.
 const ownHostTries = 7
 
+// checked asks a host, after a look at its files, what of its copy is damaged. Those of
+// this client who ask at the same time share the answer.
 func (c *Client) checked(ctx context.Context, node string) (found []wire.Range, err error) {
 	subject := wire.CheckSubject(node)
 	if c.rights.limited && !c.rights.may.MayPublish(subject) {
 		return nil, nil // keys of an older version
 	}
+	shared, _ := c.checks.LoadOrStore(node, newSharing[[]wire.Range]())
+	for again := true; again; {
+		found, err, again = shared.(*sharing[[]wire.Range]).pass(ctx, func(ctx context.Context) ([]wire.Range, error) {
+			return c.askChecked(ctx, subject)
+		})
+	}
+	return found, err
+}
+
+func (c *Client) askChecked(ctx context.Context, subject string) (found []wire.Range, err error) {
 	var wait backoff
 	for nobody := 0; ; {
 		attempt, cancel := c.attempt(ctx)
 		m, err := c.nc.RequestWithContext(attempt, subject, nil)
 		cancel()
+		busy, retry := false, time.Duration(0)
+		if err == nil {
+			retry, busy = wire.Busy(m)
+		}
 		switch {
+		case busy:
+			if err := pauseFor(ctx, retry); err != nil {
+				return nil, fmt.Errorf("the host is too busy to say whether what was read is whole: %w", err)
+			}
 		case err == nil:
 			if err = json.Unmarshal(m.Data, &found); err != nil {
 				err = fmt.Errorf("the host does not say what of its store is damaged: %w", err)

@@ -48,6 +48,9 @@ func (cfg FeedConfig) Scattered() FeedConfig {
 	return cfg
 }
 
+// FindAtOnce is how many questions a client asks a host at a time.
+const FindAtOnce = findAtOnce
+
 // DenseFrom is how much such a feed must find before it reads everything.
 const DenseFrom = denseFrom
 

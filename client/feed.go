@@ -381,9 +381,11 @@ func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error)
 	// is waited for, within bounds, when ctx ends meanwhile.
 	ctx, release := outlive(ctx, dropTimeout)
 	defer release()
-	ctx, cancel := f.c.attempt(ctx)
-	defer cancel()
-	cons, err := f.c.js.CreateConsumer(ctx, wire.LogName, cfg)
+	var cons jetstream.Consumer
+	err := f.c.once(ctx, func(ctx context.Context) (err error) {
+		cons, err = f.c.js.CreateConsumer(ctx, wire.LogName, cfg)
+		return err
+	})
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == engine.CodeMaxConsumers {
 		return nil, 0, fmt.Errorf("%w (%s)", ErrTooManyReaders, api.Description)

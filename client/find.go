@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -133,14 +134,40 @@ func (f *feed) question(after event.Sequence) wire.Find {
 	}
 }
 
-// ask asks one question. Where nobody answers there is no host of ours, or one of an
-// older version.
+// ask asks one question, again where the host is busy. Where nobody answers there is no
+// host of ours, or one of an older version.
 func (c *Client) ask(ctx context.Context, q wire.Find) (wire.Found, error) {
-	attempt, cancel := c.attempt(ctx)
-	defer cancel()
-	m, err := c.nc.RequestWithContext(attempt, wire.FindSubject, q.Encode())
+	ctx, leave, err := c.finds.enter(ctx)
 	if err != nil {
 		return wire.Found{}, err
 	}
-	return wire.DecodeFound(m)
+	defer leave()
+	for {
+		attempt, cancel := c.attempt(ctx)
+		m, err := c.nc.RequestWithContext(attempt, wire.FindSubject, q.Encode())
+		cancel()
+		if err != nil {
+			return wire.Found{}, err
+		}
+		retry, busy := wire.Busy(m)
+		if !busy {
+			return wire.DecodeFound(m)
+		}
+		if err := pauseFor(ctx, retry); err != nil {
+			return wire.Found{}, err
+		}
+	}
+}
+
+// pauseFor waits as long as a busy host asks for, and up to as long again, so that not all
+// come back at once.
+func pauseFor(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d + rand.N(d))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }

@@ -122,12 +122,13 @@ func (c *Client) settle(ctx context.Context, seq event.Sequence) (bool, error) {
 	if s.has(seq) || time.Since(s.open) < settledAgain {
 		return s.has(seq), nil
 	}
-	ctx, cancel := c.attempt(ctx)
-	defer cancel()
-	_, open, err := c.askEnd(ctx)
-	if open {
-		s.open = time.Now()
-	}
+	err := c.once(ctx, func(ctx context.Context) error {
+		_, open, err := c.askEnd(ctx)
+		if open {
+			s.open = time.Now()
+		}
+		return err
+	})
 	return s.has(seq), err
 }
 

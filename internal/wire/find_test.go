@@ -1,7 +1,9 @@
 package wire_test
 
 import (
+	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -44,4 +46,22 @@ func TestFound(t *testing.T) {
 	got, err := wire.DecodeFind(q.Encode())
 	require.NoError(t, err)
 	require.Equal(t, q, got)
+}
+
+func TestBusy(t *testing.T) {
+	m := wire.EncodeBusy(250 * time.Millisecond)
+	retry, busy := wire.Busy(m)
+	require.True(t, busy)
+	require.Equal(t, 250*time.Millisecond, retry)
+	_, err := wire.DecodeFound(m) // as a program of an older version reads it
+	require.Error(t, err)
+	require.False(t, json.Valid(m.Data))
+	_, busy = wire.Busy(wire.EncodeFound(wire.Found{Through: 3}, nil))
+	require.False(t, busy)
+	for _, odd := range []string{"", "x", "-1", "0", "99999999999999999999"} {
+		m.Header["Ds-Busy"] = []string{odd}
+		retry, busy = wire.Busy(m)
+		require.True(t, busy, odd)
+		require.Equal(t, 10*time.Second, retry, odd)
+	}
 }

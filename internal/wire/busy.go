@@ -1,0 +1,35 @@
+package wire
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// headerBusy is a host's answer to a question for which it has no room: ask again after so
+// many milliseconds. A program that does not know it takes the answer for one that it
+// cannot read.
+const headerBusy = "Ds-Busy"
+
+// EncodeBusy composes that answer. retry is at least a millisecond.
+func EncodeBusy(retry time.Duration) *nats.Msg {
+	ms := strconv.FormatInt(max(1, retry.Milliseconds()), 10)
+	return &nats.Msg{Header: nats.Header{headerBusy: []string{ms}}, Data: []byte("busy, retry after " + ms + " ms")}
+}
+
+// busyMost bounds what a host may ask for.
+const busyMost = 10 * time.Second
+
+// Busy reports whether an answer is one of EncodeBusy, and after what time to ask again.
+func Busy(m *nats.Msg) (retry time.Duration, busy bool) {
+	v := m.Header[headerBusy]
+	if len(v) == 0 {
+		return 0, false
+	}
+	ms, err := strconv.ParseInt(v[0], 10, 64)
+	if err != nil || ms <= 0 || ms > busyMost.Milliseconds() {
+		return busyMost, true
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
