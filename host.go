@@ -262,18 +262,22 @@ type HostStatus struct {
 	DiskFull   bool   `json:"disk_full"`   // appends are refused
 	// DiskLacks says of a full disk what it lacks, see broker.Lack; "": it is not full, or
 	// the host is of an older version and means space.
-	DiskLacks      broker.Lack    `json:"disk_lacks,omitempty"`
-	DiskInodes     int64          `json:"disk_inodes"`       // free; -1: the file system has no limit, or it is not known
-	DiskInodeFloor int64          `json:"disk_inodes_floor"` // under which appends are refused
-	DiskReadOnly   bool           `json:"disk_read_only"`    // appends are refused, and the disk is not full
-	Stuck          string         `json:"stuck,omitempty"`   // why the engine takes no appends
-	MirrorSeq      event.Sequence `json:"mirror_seq"`        // the last Sequence the mirror has dealt with
-	MirrorLines    uint64         `json:"mirror_lines"`
-	MirrorOff      bool           `json:"mirror_off,omitempty"`
-	MirrorError    string         `json:"mirror_error,omitempty"`
-	SweepError     string         `json:"sweeper_error,omitempty"`
-	SweeperOff     bool           `json:"sweeper_off,omitempty"`
-	SetAside       uint64         `json:"set_aside,omitempty"`
+	DiskLacks      broker.Lack `json:"disk_lacks,omitempty"`
+	DiskInodes     int64       `json:"disk_inodes"`       // free; -1: the file system has no limit, or it is not known
+	DiskInodeFloor int64       `json:"disk_inodes_floor"` // under which appends are refused
+	DiskReadOnly   bool        `json:"disk_read_only"`    // appends are refused, and the disk is not full
+	// CopyError is what the engine says is wrong with this node's copy of the log, and CopyOut
+	// that it has not opened it at all.
+	CopyError   string         `json:"copy_error,omitempty"`
+	CopyOut     bool           `json:"copy_out,omitempty"`
+	Stuck       string         `json:"stuck,omitempty"` // why the engine takes no appends
+	MirrorSeq   event.Sequence `json:"mirror_seq"`      // the last Sequence the mirror has dealt with
+	MirrorLines uint64         `json:"mirror_lines"`
+	MirrorOff   bool           `json:"mirror_off,omitempty"`
+	MirrorError string         `json:"mirror_error,omitempty"`
+	SweepError  string         `json:"sweeper_error,omitempty"`
+	SweeperOff  bool           `json:"sweeper_off,omitempty"`
+	SetAside    uint64         `json:"set_aside,omitempty"`
 	// Damaged is what this host has found to be damaged in its store, and Checked since
 	// when, in Unix ms, it has read all of it; 0: it has not yet.
 	Damaged []blocks.Damage `json:"damaged,omitempty"`
@@ -297,6 +301,8 @@ func (h *host) status() HostStatus {
 		DiskFloor:  disk.Floor,
 		DiskFull:   disk.Full && disk.Lack != broker.LackWriting,
 		Stuck:      h.broker.Stuck(),
+		CopyError:  h.broker.Copy().Why,
+		CopyOut:    h.broker.Copy().Out,
 		SyncAlways: true,
 		Indexed:    h.broker.Indexed(),
 		MirrorOff:  h.cfg.NoMirror,

@@ -68,6 +68,7 @@ type Broker struct {
 	since     time.Time
 	disk      *diskWatch
 	scrub     *scrub
+	copy      *copyWatch // nil on a lone host
 	finder    *finder
 	known     map[uint32]*scrubbed // blocks, as checkStore left them
 	found     []blocks.Damage      // by checkStore
@@ -168,6 +169,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	b.disk = watchDisk(b)
+	if cfg.Cluster != nil {
+		b.copy = watchCopy(b)
+	}
 	if b.scrub, err = startScrub(ctx, b); err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
@@ -352,6 +356,9 @@ func (b *Broker) Stop(context.Context) error {
 		}
 		if b.scrub != nil {
 			b.scrub.stop()
+		}
+		if b.copy != nil {
+			b.copy.stop()
 		}
 		if b.disk != nil {
 			b.disk.stop()

@@ -60,6 +60,9 @@ func (b *Broker) checkStore() error {
 	last, current := blocks.LastWritten(dir)
 	last = max(last, kept)
 	if b.known, _, err = readBlocks(files, known, !current); err != nil {
+		if b.cfg.Cluster != nil {
+			return &UnreadableCopyError{b.cfg.Dir, err}
+		}
 		return fmt.Errorf("broker: %w", err)
 	}
 	rep := blocks.Join(inOrder(files, b.known), blocks.Begins(dir), last)

@@ -43,6 +43,7 @@ type scrub struct {
 	state  atomic.Pointer[Damage]
 	marks  []wire.Range // that this process has written
 	told   string
+	failed string    // why the last look failed
 	marked time.Time // when the mark was last looked at
 	kept   time.Time // when what is known was last written to CheckedFile
 	fresh  bool      // a file was read since
@@ -163,7 +164,10 @@ func (s *scrub) look(ctx context.Context, asked bool) (err error) {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		s.b.cfg.Logger.Warn("cannot check the store for damage", "err", err)
+		if words := err.Error(); words != s.failed { // the engine may not have opened the Log for long, which its own watch tells
+			s.failed = words
+			s.b.cfg.Logger.Warn("cannot check the store for damage", "err", err)
+		}
 		return err
 	case len(found.Damage) > 0 && !s.b.present():
 		s.cutOff = s.b.evictedError() // no repair brings back what somebody has taken away
@@ -172,6 +176,7 @@ func (s *scrub) look(ctx context.Context, asked bool) (err error) {
 	if s.b.cfg.Cluster == nil && found.Last < s.high {
 		s.cutOff = &DamagedError{s.b.cfg.Dir, found.Damage}
 	}
+	s.failed = ""
 	s.high = max(s.high, found.Last)
 	s.tell(ctx, found)
 	s.keepKnown()

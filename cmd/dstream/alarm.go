@@ -20,6 +20,7 @@ const (
 	alarmUnreadable = "log_unreadable"    // the Log does not answer
 	alarmMissing    = "missing_positions" // damage
 	alarmDamaged    = "store_damaged"     // a host has found damage in its store
+	alarmCopy       = "copy_unhealthy"    // the engine does not use a node's copy of the Log
 	alarmMirror     = "mirror_stopped"
 	alarmMismatch   = "mirror_mismatch" // the mirror's files do not fit the Log
 	alarmSweeper    = "sweeper_stopped"
@@ -61,6 +62,9 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 		alarms = append(alarms, alarm{Name: alarmDamaged, Message: fmt.Sprintf(
 			"the store is damaged: %s cannot be read, %s; 'dstream doctor' repairs it", count(damagedCount(h), "position"), h.Damaged[0])})
 	}
+	if h.CopyError != "" {
+		alarms = append(alarms, alarm{Name: alarmCopy, Message: copyWords(h)})
+	}
 	if h.DiskFull {
 		alarms = append(alarms, alarm{Name: alarmDisk, Message: fullWords(h)})
 	}
@@ -71,6 +75,15 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 		alarms = append(alarms, alarm{Name: alarmStuck, Message: stuckWords(h)})
 	}
 	return alarms
+}
+
+// copyWords are about a node's copy of the log that its engine does not use.
+func copyWords(h durablestream.HostStatus) string {
+	if !h.CopyOut {
+		return fmt.Sprintf("the engine does not keep up this node's copy of the log (%s): look at the node's disk; 'dstream doctor' on it compares the copy with those of the others", h.CopyError)
+	}
+	return fmt.Sprintf("the engine has not opened this node's copy of the log (%s): the files are left as they are, the other nodes go on, and this one copies nothing from them; "+
+		"'dstream doctor --fix' on it moves the copy aside, and the node copies the log anew when it is started again", h.CopyError)
 }
 
 // stuckWords are about an engine that takes no appends.

@@ -32,7 +32,7 @@ const (
 	foundBehind   = "mirror_behind"
 	foundDiverged = "replica_diverged"
 	foundMeta     = "meta_lost"
-	foundCopy     = "copy_out"
+	foundCopy     = "copy_unhealthy"
 	foundLeftover = "leftover_files"
 	foundEngine   = "engine_unknown"
 	foundRestore  = "half_restored"
@@ -197,6 +197,13 @@ func (d *doctor) askHost() {
 		return
 	}
 	d.stillBehind(ctx, log, h)
+	if h.CopyError != "" {
+		f := finding{Name: foundCopy, Sure: h.CopyOut, What: copyWords(h)}
+		if h.CopyOut {
+			f = d.replaceCopy(f)
+		}
+		d.add(f)
+	}
 	if h.DiskFull {
 		d.add(finding{Name: foundDisk, Sure: true, What: fullWords(h) + "; the host goes on by itself then"})
 		return

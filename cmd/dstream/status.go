@@ -215,8 +215,17 @@ func (a *statusAnswer) askRunning(ctx context.Context, d *durablestream.DurableS
 	}
 	a.log(state)
 	a.hosts(state, hosts)
-	a.Alarms = append(a.Alarms, replicaAlarms(a.gone, looks...)...)
+	for _, x := range replicaAlarms(a.gone, looks...) {
+		if x.Name != alarmBehind || !a.copyUnhealthy(x.Node) {
+			a.Alarms = append(a.Alarms, x)
+		}
+	}
 	return state, nil
+}
+
+// copyUnhealthy reports a node that does not catch up by itself, and has said so.
+func (a *statusAnswer) copyUnhealthy(node string) bool {
+	return slices.ContainsFunc(a.Alarms, func(x alarm) bool { return x.Name == alarmCopy && x.Node == node })
 }
 
 // lookAgain is how long a replica that is behind has to catch up.

@@ -41,7 +41,9 @@ func sameMirrors(t *testing.T, s *System) bool {
 	all := map[string]bool{}
 	for _, node := range s.Nodes {
 		b, err := os.ReadFile(durablestream.MirrorPath(node.Dir))
-		require.NoError(t, err)
+		if err != nil {
+			return false // it has not begun yet
+		}
 		all[string(b)] = true
 	}
 	return len(all) == 1
