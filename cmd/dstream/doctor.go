@@ -98,7 +98,8 @@ type doctor struct {
 	dir, host  string // the log's directory, and the host's in it
 	managed    *broker.Managed
 	held       bool // somebody hosts
-	running    int  // the process that hosts; 0: none, or it is not known
+	running    int  // the process that hosts, if it is proven to be one of this machine, else 0
+	reached    bool // the host answers, wherever it runs
 	ended      bool // it was ended for a repair that is under way
 	diverged   bool // this node's copy of the log is not as the others are,
 	agrees     bool // or is as those of a majority
@@ -129,6 +130,17 @@ func (d *doctor) readManaged() error {
 
 // clustered: the store is a node's.
 func (d *doctor) clustered() bool { return d.managed != nil && d.managed.Cluster != "" }
+
+// hosts reports that there is a host that can be asked or ended.
+func (d *doctor) hosts() bool { return d.running != 0 || d.reached }
+
+// who names the host.
+func (d *doctor) who() string {
+	if d.running != 0 {
+		return fmt.Sprintf("the host, process %d", d.running)
+	}
+	return "the host, which runs in another container"
+}
 
 func (d *doctor) say(format string, args ...any) {
 	if !d.o.json {

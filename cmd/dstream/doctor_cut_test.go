@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -146,11 +147,17 @@ func TestDoctorHostStillEnds(t *testing.T) {
 	t.Parallel()
 	dir := ended(t, 3)
 	host := filepath.Join(dir, durablestream.HostDir)
-	release, err := broker.Hold(host)
+	if _, err := exec.LookPath("flock"); err != nil || runtime.GOOS != "linux" {
+		t.Skip("flock(1) of util-linux is not there, or /proc is not")
+	}
+	told := filepath.Join(t.TempDir(), "told")
+	child := exec.Command("flock", "--no-fork", filepath.Join(host, broker.StoreDir), "sh", "-c", `trap 'echo >"$0"' TERM; echo; while :; do sleep 0.02; done`, told)
+	out, err := child.StdoutPipe()
 	require.NoError(t, err)
-	defer release()
-	child := exec.Command("sleep", "60")
 	require.NoError(t, child.Start())
+	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
+	_, err = out.Read(make([]byte, 1)) // it has the lock
+	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	cmd := &cobra.Command{}
@@ -158,7 +165,7 @@ func TestDoctorHostStillEnds(t *testing.T) {
 	d := &doctor{o: &options{dir: dir, json: true}, cmd: cmd, dir: dir, host: host, running: child.Process.Pid}
 	d.add(finding{Name: foundMirror, fix: (*doctor).rewriteMirror})
 	require.NoError(t, d.repair(true))
-	require.Error(t, child.Wait(), "it was told to end")
+	require.Eventually(t, func() bool { return exists(told) }, 10*time.Second, time.Millisecond, "it was told to end")
 	f := d.found.Findings[0]
 	require.Contains(t, f.Outcome, "nothing of the log was changed: the host, process ")
 	require.Contains(t, f.Outcome, "was told to end (SIGTERM) and has not ended yet")

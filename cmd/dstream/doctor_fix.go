@@ -16,6 +16,7 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/internal/address"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
 	"durablestream/internal/wire"
@@ -24,6 +25,9 @@ import (
 
 // hostEnds is how long a host has to end: it writes its mirror first.
 const hostEnds = 90 * time.Second
+
+// holderEnds is how long a host that cannot be told has: it may be ending just now.
+const holderEnds = 3 * time.Second
 
 func stamp() string { return time.Now().UTC().Format("20060102T150405") }
 
@@ -39,23 +43,23 @@ func (d *doctor) stopHost() (release func() error, err error) {
 			err = errors.Join(err, repair())
 		}
 	}()
-	told := 0
-	if d.running != 0 {
-		d.say("ending the host, process %d", d.running)
-		if err := syscall.Kill(d.running, syscall.SIGTERM); err != nil {
-			return nil, fmt.Errorf("cannot end the host, process %d: %w; end it and run doctor again", d.running, err)
+	told, patience := "", hostEnds
+	var cannot error
+	if d.held || d.hosts() {
+		d.say("ending %s", d.who())
+		if told, cannot = d.tellToEnd(); cannot != nil {
+			patience = holderEnds
 		}
-		told = d.running
 	}
-	ctx, cancel := context.WithTimeout(d.cmd.Context(), hostEnds)
+	ctx, cancel := context.WithTimeout(d.cmd.Context(), patience)
 	defer cancel()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
 		hold, err := broker.Hold(d.host)
 		if err == nil {
-			d.ended = d.ended || d.running != 0
-			d.running = 0
+			d.ended = d.ended || d.hosts()
+			d.running, d.reached, d.held = 0, false, false
 			return func() error { return errors.Join(hold(), repair()) }, nil
 		}
 		var locked *broker.LockedError
@@ -64,8 +68,11 @@ func (d *doctor) stopHost() (release func() error, err error) {
 		}
 		select {
 		case <-ctx.Done():
-			if told != 0 {
+			switch {
+			case told != "":
 				return nil, &notEndedError{told, err}
+			case cannot != nil:
+				return nil, fmt.Errorf("%w; %w", cannot, err)
 			}
 			return nil, fmt.Errorf("whoever holds the lock does not end: %w", err)
 		case <-again.C:
@@ -73,21 +80,40 @@ func (d *doctor) stopHost() (release func() error, err error) {
 	}
 }
 
+// tellToEnd has the host end, and says how it was told. It is asked itself, which also
+// reaches it in another container. One that does not answer, or is of an earlier version,
+// gets a signal, but only where it is proven to be the process that holds the lock: a
+// process id in a file may be that of anybody here.
+func (d *doctor) tellToEnd() (told string, err error) {
+	err = address.End(d.host)
+	if err == nil {
+		return d.who() + ", was asked to end", nil
+	}
+	pid := address.Holder(d.host, d.running)
+	if pid == 0 {
+		return "", fmt.Errorf("the host cannot be asked to end (%w), and no process of this machine is proven to hold the lock: end it where it runs, and run doctor again", err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return "", fmt.Errorf("cannot end the host, process %d: %w; end it and run doctor again", pid, err)
+	}
+	return fmt.Sprintf("the host, process %d, was told to end (SIGTERM)", pid), nil
+}
+
 // notEndedError is a host that was told to end, and still hosts.
 type notEndedError struct {
-	pid int
-	err error
+	told string
+	err  error
 }
 
 func (e *notEndedError) Error() string {
-	return fmt.Sprintf("the host, process %d, was told to end (SIGTERM) and has not ended yet, though it may soon; see whether it has, run doctor again, and start the host again: %v", e.pid, e.err)
+	return fmt.Sprintf("%s and has not ended yet, though it may soon; see whether it has, run doctor again, and start the host again: %v", e.told, e.err)
 }
 
 func (e *notEndedError) Unwrap() error { return e.err }
 
 // mendStore brings back what a lone host's store has lost.
 func (d *doctor) mendStore() (outcome string, err error) {
-	if d.running != 0 { // it goes on if there is no use in ending it
+	if d.hosts() { // it goes on if there is no use in ending it
 		s, err := d.read()
 		if err != nil {
 			return "", err

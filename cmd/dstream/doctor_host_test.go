@@ -52,7 +52,7 @@ func TestDoctorLockHeldElsewhere(t *testing.T) {
 	_, out, found := doctorSays(t, dir)
 	require.Equal(t, foundLock, found[0].Name)
 	require.False(t, found[0].Sure)
-	require.Contains(t, out, "names the process "+strconv.Itoa(cmd.Process.Pid)+", which is not on this machine")
+	require.Contains(t, out, "names the process "+strconv.Itoa(cmd.Process.Pid)+", which is not proven to hold it on this machine")
 	require.Contains(t, out, "has not written its own address yet")
 	require.Contains(t, out, "or the host is in another container")
 	require.Contains(t, out, "(not sure)")

@@ -134,19 +134,29 @@ func (d *doctor) lookAtHost() error {
 	case !errors.As(err, &locked):
 		return err
 	}
-	d.running, d.held = a.PID, true
+	d.running, d.held = locked.PID, true
+	if d.running != 0 && address.Stopped(d.running) {
+		pid := d.running
+		d.add(finding{Name: foundStopped, Sure: true, What: (&durablestream.StoppedError{PID: pid}).Error(),
+			Repair: fmt.Sprintf("lets the process %d go on (SIGCONT)", pid),
+			fix: func(d *doctor) (string, error) {
+				if address.Holder(d.host, pid) == 0 {
+					return "", fmt.Errorf("the process %d does not hold the lock any more", pid)
+				}
+				return "it goes on", syscall.Kill(pid, syscall.SIGCONT)
+			}})
+		return nil
+	}
+	_, why := address.Find(path)
+	d.reached = why == nil
 	switch {
+	case d.hosts():
 	case !there || a.PID == 0:
 		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and nobody tells who hosts: a host that is just starting or stopping; else look with 'fuser -v %s' who holds it", locked.Path, locked.Path)})
-	case errors.Is(syscall.Kill(a.PID, 0), syscall.ESRCH):
-		d.running = 0
-		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and the address beside it names the process %d, which is not on this machine. Either that was a host that was killed, "+
+	default:
+		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and the address beside it names the process %d, which is not proven to hold it on this machine, and nobody answers there (%v). Either that was a host that was killed, "+
 			"and another process, perhaps of this machine, holds the lock now and has not written its own address yet (a host that is just starting, a node that waits for a majority of its cluster): look with 'fuser -v %s' who; "+
-			"or the host is in another container or on another machine that mounts the same directory, or its mount is dead: run doctor there", locked.Path, a.PID, locked.Path)})
-	case address.Stopped(a.PID):
-		d.add(finding{Name: foundStopped, Sure: true, What: (&durablestream.StoppedError{PID: a.PID}).Error(),
-			Repair: fmt.Sprintf("lets the process %d go on (SIGCONT)", a.PID),
-			fix:    func(*doctor) (string, error) { return "it goes on", syscall.Kill(a.PID, syscall.SIGCONT) }})
+			"or the host is in another container or on another machine that mounts the same directory, or its mount is dead: run doctor there", locked.Path, a.PID, why, locked.Path)})
 	}
 	return nil
 }
@@ -157,7 +167,7 @@ func (d *doctor) lookForLeftovers() {
 		return // they may be somebody's
 	}
 	var left []string
-	for _, pattern := range []string{"address.*.tmp", "managed.*.tmp", "store/jetstream/*/streams/" + wire.LogName + "/msgs/*.repaired",
+	for _, pattern := range []string{"address.*.tmp", "managed.*.tmp", "home.*.tmp", "join.*.*", "end.*.*", "store/jetstream/*/streams/" + wire.LogName + "/msgs/*.repaired",
 		"store/" + fence.KeptFile + ".tmp", "store/jetstream/*/streams/" + wire.LogName + "/meta.*.tmp"} {
 		m, _ := blocks.Glob(d.host, pattern) // the patterns are right
 		left = append(left, m...)
@@ -176,7 +186,7 @@ func (d *doctor) lookForLeftovers() {
 
 // askHost asks a host that runs what only it knows.
 func (d *doctor) askHost() {
-	if d.running == 0 || address.Stopped(d.running) {
+	if !d.hosts() || address.Stopped(d.running) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(d.cmd.Context(), openWait)
@@ -186,7 +196,7 @@ func (d *doctor) askHost() {
 	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper = true, true, true
 	log, err := durablestream.Open(ctx, cfg)
 	if err != nil {
-		d.add(finding{Name: foundHost, What: fmt.Sprintf("the host, process %d, does not let this command in: %v", d.running, err)})
+		d.add(finding{Name: foundHost, What: fmt.Sprintf("%s, does not let this command in: %v", d.who(), err)})
 		return
 	}
 	defer log.Close() //nolint:errcheck // it was only looked at
@@ -217,7 +227,7 @@ func (d *doctor) askHost() {
 			h.Stuck = "it answers nothing"
 		}
 		d.add(finding{Name: foundWedged, Sure: true, What: stuckWords(h),
-			Repair: fmt.Sprintf("ends the process %d in an orderly way; another that stands by takes over, or start it again", d.running),
+			Repair: fmt.Sprintf("ends %s, in an orderly way; another that stands by takes over, or start it again", d.who()),
 			fix: func(d *doctor) (string, error) {
 				release, err := d.stopHost()
 				if err != nil {

@@ -67,7 +67,7 @@ func (d *doctor) compareNodes(s seen) {
 
 // cluster opens the cluster's log, through this node or the servers that were given.
 func (d *doctor) cluster() (*durablestream.DurableStream, error) {
-	if d.running == 0 && len(d.o.servers) == 0 {
+	if !d.hosts() && len(d.o.servers) == 0 {
 		return nil, errors.New("this node does not run: give --server of another one")
 	}
 	ctx, cancel := context.WithTimeout(d.cmd.Context(), openWait)
@@ -111,7 +111,7 @@ func (d *doctor) askNodes(log *durablestream.DurableStream, s seen) (c copies, e
 		})
 	}
 	own := func() (blocks.Digest, error) { return blocks.DigestOf(s.blocks, c.asked) }
-	if d.running == 0 {
+	if !d.hosts() {
 		digest, err := own()
 		asking.Wait()
 		if c.catching[c.own] = true; err != nil {

@@ -100,7 +100,7 @@ func (d *doctor) lookAtFiles() error {
 		return nil
 	}
 	s, err := d.read()
-	if err == nil && len(s.report.Damage) > 0 && d.running != 0 { // the engine may have been exchanging a file
+	if err == nil && len(s.report.Damage) > 0 && d.hosts() { // the engine may have been exchanging a file
 		if err := pause(d.cmd.Context(), time.Second); err != nil {
 			return err
 		}
@@ -192,10 +192,10 @@ func (d *doctor) mirrorEnds(s seen, torn error, behind uint64) {
 }
 
 func (d *doctor) ends() string {
-	if d.running == 0 {
+	if !d.hosts() {
 		return ""
 	}
-	return fmt.Sprintf("; ends the process %d for that, which hosts", d.running)
+	return fmt.Sprintf("; ends %s, for that", d.who())
 }
 
 func (d *doctor) halfRestored(s seen) bool {

@@ -125,7 +125,7 @@ func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 // nobody can take over, so there is no use in asking.
 func (a *statusAnswer) stopped() bool {
 	host, err := address.Read(broker.AddressPath(filepath.Join(a.Dir, durablestream.HostDir)))
-	if err != nil || !address.Stopped(host.PID) {
+	if err != nil || !address.Stopped(address.Holder(filepath.Join(a.Dir, durablestream.HostDir), host.PID)) {
 		return false
 	}
 	a.Running, a.Stopped = true, true
