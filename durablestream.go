@@ -93,6 +93,9 @@ type Config struct {
 	StreamID string
 	// CorrelationID is given to events that have none. Default: a new UUIDv7.
 	CorrelationID string
+	// Worktree names the git work tree that this process works in, for the metadata of
+	// its events: see event.MetadataWorktree. Default: none.
+	Worktree string
 	// Logger hears of what goes wrong in the background. Default: discarded.
 	Logger *slog.Logger
 
@@ -222,6 +225,7 @@ func attach(ctx context.Context, cfg Config, t client.Target, h *hosting) (*Dura
 	c, err := client.New(ctx, nc, client.Config{
 		CorrelationID: cfg.CorrelationID,
 		StreamID:      cfg.StreamID,
+		Worktree:      cfg.Worktree,
 		Restoring:     cfg.Restoring,
 		Logger:        cfg.Logger,
 		Why:           h.why,

@@ -70,6 +70,7 @@ func (c *Client) prepare(e event.Event) (event.Recorded, error) {
 	if e.Metadata != nil {
 		e.Metadata = event.Compact(e.Metadata)
 	}
+	e.Metadata = event.WithWorktree(e.Metadata, c.cfg.Worktree)
 	e.Extra = slices.Clone(e.Extra)
 	for i := range e.Extra {
 		e.Extra[i].Value = event.Compact(e.Extra[i].Value)

@@ -31,6 +31,10 @@ type Config struct {
 	// StreamID is given to events that have none. Default: none, and an event
 	// without a stream is refused.
 	StreamID string
+	// Worktree is the name of the git work tree that this client works for, if it is a
+	// linked one: events whose metadata has no such key get it (event.MetadataWorktree).
+	// Default: none.
+	Worktree string
 	// Restoring opens a Log whose restore has not ended. Default: such a one is
 	// refused with wire.ErrRestoring.
 	Restoring bool

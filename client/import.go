@@ -44,6 +44,29 @@ const (
 // one sees the other and looks again at what is there. progress, if not nil, is
 // called after each batch with the number of events dealt with.
 func (c *Client) Import(ctx context.Context, name string, events []event.Event, progress func(done int)) (ImportReport, error) {
+	return c.importAll(ctx, name, len(events), func(i int) (event.Recorded, error) { return c.importable(events[i]) }, progress)
+}
+
+// ImportLog is Import for the events of another Log. What has decided or ended nothing
+// there, since no guard stands before it, decides and ends nothing here. What is open
+// there is open here, and may be decided, claimed and ended as if it had been asked here;
+// leases are void.
+func (c *Client) ImportLog(ctx context.Context, name string, events []event.Recorded, progress func(done int)) (ImportReport, error) {
+	return c.importAll(ctx, name, len(events), func(i int) (event.Recorded, error) {
+		r, err := c.importable(events[i].Event)
+		if events[i].Guard == "" && !begins(r.Event) {
+			r.Guard = ""
+		}
+		return r, err
+	}, progress)
+}
+
+// begins reports that an event makes a question or an intent.
+func begins(e event.Event) bool {
+	return e.Type == event.CheckpointRequested || e.Type == event.AgentSpawned
+}
+
+func (c *Client) importAll(ctx context.Context, name string, n int, get func(int) (event.Recorded, error), progress func(done int)) (ImportReport, error) {
 	if progress == nil {
 		progress = func(int) {}
 	}
@@ -51,8 +74,8 @@ func (c *Client) Import(ctx context.Context, name string, events []event.Event, 
 	if err := c.mayStore(im.guard); err != nil {
 		return im.report, fmt.Errorf("client: %w", err)
 	}
-	for i, e := range events {
-		r, err := c.importable(e)
+	for i := range n {
+		r, err := get(i)
 		if err != nil {
 			im.report.Refused = append(im.report.Refused, Refusal{i, err})
 			continue
@@ -254,7 +277,7 @@ func (im *importer) gather() int {
 		needed := 1
 		state, ok := im.guards[r.Guard]
 		subject, _ := concerns(r.Event)
-		begins := r.Type == event.CheckpointRequested || r.Type == event.AgentSpawned
+		begins := begins(r.Event)
 		if r.Guard != "" && (ok && (state.done || begins) || !begins && !im.imported[subject]) {
 			r.Guard = "" // decided already, or not to be decided by an import: kept as an event, without effect
 		}

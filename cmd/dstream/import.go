@@ -29,8 +29,8 @@ type importAnswer struct {
 func importCommand(o *options) *cobra.Command {
 	var adopt, expire bool
 	cmd := &cobra.Command{
-		Use:   "import FILE… | import --adopt [FILE] | import --expire",
-		Short: "Bring in files of the original TypeScript module",
+		Use:   "import FILE… | import DIR | import --adopt [FILE] | import --expire",
+		Short: "Bring in files of the original TypeScript module, or another log",
 		Long: `Reads files of the original module, each with its rotated siblings
 (durable_stream_2026-01-02.jsonl, durable_stream_1735689600000.jsonl), and stores
 what the log does not have yet, with ids and timestamps kept, marked as imported.
@@ -39,6 +39,11 @@ ones are imported, and the exit status is then 1.
 
 What was pending in the files stays pending, however old, until somebody decides it
 or --expire ends what is overdue.
+
+DIR is the directory of another log, such as the one that a git work tree has for
+itself. All its events are stored with ids and timestamps kept; what is open there is
+open here, and what is decided stays decided. Nobody may have that log meanwhile. It is
+then kept in DIR under another name, and its work tree uses the shared log from then on.
 
 --adopt is for a file of the original that lies where the mirror goes: it is
 imported and then kept under another name.`,
@@ -52,7 +57,11 @@ imported and then kept under another name.`,
 			if adopt && len(args) == 0 {
 				args = []string{durablestream.MirrorPath(o.dir)}
 			}
-			if len(args) > 0 {
+			if len(args) == 1 && !adopt && isDirectory(args[0]) {
+				if err := importLog(cmd, o, args[0]); err != nil || !expire {
+					return err
+				}
+			} else if len(args) > 0 {
 				if err := importFiles(cmd, o, args, adopt); err != nil || !expire {
 					return err
 				}
@@ -176,13 +185,18 @@ func (a *importAnswer) tell(cmd *cobra.Command, o *options) error {
 		}
 		fmt.Fprintln(cmd.ErrOrStderr())
 		if a.Kept != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "the original file is kept as %s\n", a.Kept)
+			fmt.Fprintf(cmd.ErrOrStderr(), "what was imported is kept as %s\n", a.Kept)
 		}
 	}
 	if len(a.Damaged) > 0 {
 		return fmt.Errorf("%s not imported; all others were", count(len(a.Damaged), "line"))
 	}
 	return nil
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func samePath(a, b string) bool {

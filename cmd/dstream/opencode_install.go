@@ -46,6 +46,9 @@ written to .opencode/durable-stream.json, which the plugin reads; it is for this
 changed is left as it is, and the difference is told; --force replaces it and keeps a copy.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("dir") && os.Getenv("DSTREAM_DIR") == "" {
+				o.dir = pluginDir()
+			}
 			done, err := install(o, force)
 			if err != nil {
 				return err

@@ -50,6 +50,8 @@ func (o *options) config(cmd *cobra.Command) durablestream.Config {
 		TLS:     o.tls,
 		Logger:  slog.New(log),
 
+		Worktree: worktreeName(),
+
 		ServerMonitor:          o.monitors,
 		AcceptWeakerDurability: o.acceptWeaker,
 		NoCreate:               !slices.Contains(creators, cmd.Name()),
@@ -58,45 +60,6 @@ func (o *options) config(cmd *cobra.Command) durablestream.Config {
 
 // fromEnv is a flag's default from the environment.
 func fromEnv(name, otherwise string) string { return cmp.Or(os.Getenv(name), otherwise) }
-
-// projectDir is where the log is unless somebody says otherwise: in the nearest .opencode
-// that has one, from here up to the root of the git work tree, else at that root, where
-// OpenCode is too. Outside of a work tree it is in .opencode, here. What git takes for no
-// repository is no work tree.
-func projectDir() string {
-	const here = ".opencode"
-	at, err := os.Getwd()
-	if err == nil {
-		at, err = filepath.EvalSymlinks(at) // as ".." goes, and as git does
-	}
-	if err != nil {
-		return here
-	}
-	repo, ok := paths.FindRepository(at)
-	if !ok {
-		return here
-	}
-	for dir := here; ; dir, at = filepath.Join("..", dir), filepath.Dir(at) {
-		if at == repo.Root || logExists(dir) {
-			return dir
-		}
-	}
-}
-
-// passedBy is the nearest log above that lies beside a .git which is no repository: an
-// earlier version used it from here. "": there is none.
-func passedBy() string {
-	at, err := os.Getwd()
-	if err != nil {
-		return ""
-	}
-	for up := filepath.Dir(at); up != at; at, up = up, filepath.Dir(up) {
-		if dir := filepath.Join(up, ".opencode"); exists(filepath.Join(up, ".git")) && logExists(dir) {
-			return dir
-		}
-	}
-	return ""
-}
 
 func serversFromEnv() []string {
 	if s := os.Getenv("DSTREAM_SERVER"); s != "" {

@@ -29,10 +29,11 @@ import (
 // statusAnswer is what `status --json` prints. docs/operations.md explains it
 // field by field; scripts rely on the names.
 type statusAnswer struct {
-	Dir     string   `json:"dir,omitempty"`
-	Servers []string `json:"servers,omitempty"`
-	Running bool     `json:"running"`           // somebody hosted before this command
-	Stopped bool     `json:"stopped,omitempty"` // by a signal: nothing else is known then
+	Dir      string          `json:"dir,omitempty"`
+	Worktree *worktreeAnswer `json:"worktree,omitempty"` // the log is that of a linked git work tree alone
+	Servers  []string        `json:"servers,omitempty"`
+	Running  bool            `json:"running"`           // somebody hosted before this command
+	Stopped  bool            `json:"stopped,omitempty"` // by a signal: nothing else is known then
 	// Unreadable: the Log does not answer, and only what hosts say of themselves is known.
 	Unreadable bool         `json:"unreadable,omitempty"`
 	Role       client.Role  `json:"role,omitempty"` // of the key that asked; absent without roles
@@ -52,6 +53,12 @@ type statusAnswer struct {
 	Mirror   string             `json:"mirror,omitempty"`
 	Alarms   []alarm            `json:"alarms"`
 	SetAside []projection.Aside `json:"set_aside,omitempty"` // what no projection can read
+}
+
+// worktreeAnswer says that a linked work tree has a log of its own.
+type worktreeAnswer struct {
+	Name   string `json:"name"`
+	Shared string `json:"shared"` // the directory of the log that it would use without
 }
 
 // nodeAnswer is a node of a cluster: what the Log's leader says of its replica, and
@@ -100,6 +107,9 @@ func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 		}
 		if a.Dir, err = filepath.Abs(o.dir); err != nil {
 			return a, err
+		}
+		if shared, name := sharedLog(o.dir); shared != "" {
+			a.Worktree = &worktreeAnswer{name, shared}
 		}
 		if a.stopped() {
 			return a, nil

@@ -147,6 +147,15 @@ func (r Repository) Main() string {
 	return root
 }
 
+// Worktree is git's name of a linked work tree: that of its directory in .git/worktrees,
+// which stays when the work tree is moved. It is "" where Main is.
+func (r Repository) Worktree() string {
+	if r.Main() == "" {
+		return ""
+	}
+	return filepath.Base(r.gitDir)
+}
+
 // same reports that two paths lead to one file.
 func same(a, b string) bool {
 	x, err := os.Stat(a)
