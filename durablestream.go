@@ -64,6 +64,12 @@ type Config struct {
 	// NoTakeOver keeps this process from taking over from a host that has gone; it
 	// hosts only if nobody does when it opens. It is for commands that only look.
 	NoTakeOver bool
+	// ReadCopy reads a log whose directory cannot be written, and that nobody hosts, from a
+	// temporary copy, in which appends are refused: see DurableStream.Copied. The copy takes
+	// as much space as the newest block of the log, and all of it where its files could be
+	// written and only their directories cannot. Default: Open returns a
+	// *broker.UnwritableError.
+	ReadCopy bool
 	// NoMirror leaves the JSONL file alone while hosting: for commands that look
 	// at it or replace it.
 	NoMirror bool
@@ -101,6 +107,7 @@ type Config struct {
 
 	takingOver bool   // from a host that was there a moment ago
 	expect     string // the identity of the log to host; "": any, and one is made where there is none
+	copied     string // stands for the host's directory; "": that itself
 }
 
 // Serve is what a host of more than one machine needs.
@@ -175,6 +182,10 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 		}
 		if !cfg.JoinOnly {
 			err := h.host(ctx, cfg)
+			var unwritable *broker.UnwritableError
+			if cfg.ReadCopy && errors.As(err, &unwritable) {
+				err = h.hostCopy(ctx, cfg, unwritable)
+			}
 			var locked *broker.LockedError
 			if err == nil {
 				d, err := attach(ctx, cfg, target, h)
@@ -243,6 +254,10 @@ func attach(ctx context.Context, cfg Config, t client.Target, h *hosting) (*Dura
 
 // Hosting reports whether the broker runs in this process at the moment.
 func (d *DurableStream) Hosting() bool { return d.hosting.now() != nil }
+
+// Copied is why this is a temporary copy of the log, and not the log itself; nil: it is
+// the log. See Config.ReadCopy.
+func (d *DurableStream) Copied() *broker.UnwritableError { return d.hosting.copied() }
 
 // Hosted is closed when this process begins to host.
 func (d *DurableStream) Hosted() <-chan struct{} { return d.hosting.begun }

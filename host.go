@@ -55,10 +55,10 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := paths.NotAsRoot(cfg.Dir); err != nil {
+	if err := paths.NotAsRoot(cfg.Dir); err != nil && cfg.copied == "" {
 		return nil, err
 	}
-	if !cfg.NoCreate && !cfg.takingOver { // who takes over had a directory a moment ago
+	if !cfg.NoCreate && cfg.copied == "" && !cfg.takingOver { // who takes over had a directory a moment ago
 		if err := paths.MakeDir(cfg.Dir); err != nil {
 			return nil, err
 		}
@@ -119,6 +119,10 @@ func (c Config) broker() (broker.Config, error) {
 		Waiting:         c.Serve.Waiting,
 		Expect:          c.expect,
 		End:             endProcess,
+	}
+	if c.copied != "" {
+		b.Dir, b.ReadOnly = c.copied, true
+		return b, nil
 	}
 	if c.Serve.KeyFile == "" {
 		return b, nil

@@ -14,6 +14,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/internal/address"
+	"durablestream/internal/readcopy"
 )
 
 // hosting is a process's readiness to host: the host, while this process is the
@@ -38,6 +39,8 @@ type hosting struct {
 	current *host      // nil while this process does not host
 	failed  error      // why it could not host when it last tried
 	ended   bool
+	copy    *readcopy.Copy // that current hosts; nil: the log itself
+	copyOf  *broker.UnwritableError
 
 	quit context.CancelFunc // ends standBy; nil if it never began
 	done chan struct{}
@@ -222,7 +225,7 @@ func (h *hosting) end() error {
 	}
 	h.log.close()
 	if now := h.now(); now != nil {
-		return now.stop()
+		return errors.Join(now.stop(), h.removeCopy())
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ var imports = map[string]struct {
 
 	"internal/console":  {},
 	"internal/sickdisk": {},
+	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index"}, nats: true},
 }
 
 func TestImportTable(t *testing.T) {

@@ -103,6 +103,12 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	b, err := boot(ctx, cfg)
+	return b, cannotHost(cfg.Dir, err)
+}
+
+// boot is Start for a Config with its defaults.
+func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	secret := rand.Text()
 	opts, err := cfg.options(secret)
 	if err != nil {
@@ -124,7 +130,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err == nil {
 		err = cfg.expected() // again: until there was the lock, anything could happen
 	}
-	if err == nil {
+	if err == nil && !cfg.ReadOnly { // the links of a copy are its maker's
 		err = CheckLinks(cfg.Dir)
 	}
 	if err == nil {
@@ -168,7 +174,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
-	b.disk = watchDisk(b)
+	if b.disk, err = watchDisk(b); err != nil {
+		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
+	}
 	if cfg.Cluster != nil {
 		b.copy = watchCopy(b)
 	}

@@ -46,6 +46,9 @@ type Config struct {
 	// Restoring lets a Log start whose restore was interrupted. Default false:
 	// such a Log is refused, since it is not whole.
 	Restoring bool
+	// ReadOnly refuses all appends, as on a disk that is read-only. It is for a temporary
+	// copy of a store that cannot be written. Default: false.
+	ReadOnly bool
 	// Waiting hears what a node of a cluster waits for, once per change. It must not
 	// block. Default: Logger, as a warning.
 	Waiting func(words string)

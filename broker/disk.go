@@ -76,9 +76,25 @@ const (
 	probeAgain = time.Second
 )
 
-func watchDisk(b *Broker) *diskWatch {
+func watchDisk(b *Broker) (*diskWatch, error) {
+	if b.cfg.ReadOnly {
+		return refuseForGood(b)
+	}
 	return startWatch(b, b.cfg.DiskFloor, func() (room, error) { return roomOf(b.streamDir()) },
-		func(sync bool) error { return probe(b.streamDir(), sync) })
+		func(sync bool) error { return probe(b.streamDir(), sync) }), nil
+}
+
+// refuseForGood watches nothing, and refuses appends as to a disk that is read-only: what
+// was appended to a copy would be lost with it.
+func refuseForGood(b *Broker) (*diskWatch, error) {
+	w := &diskWatch{b: b, quit: make(chan struct{}), done: make(chan struct{})}
+	close(w.done)
+	now := DiskState{Free: -1, Floor: b.cfg.DiskFloor, Inodes: -1, Full: true, Lack: LackWriting}
+	w.state.Store(&now)
+	if err := w.refuse(now); err != nil {
+		return nil, fmt.Errorf("broker: cannot refuse appends to a copy: %w", err)
+	}
+	return w, nil
 }
 
 func startWatch(b *Broker, floor int64, see func() (room, error), probe func(sync bool) error) *diskWatch {
@@ -339,7 +355,10 @@ func (b *Broker) staged() string {
 	return filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir, b.cfg.account(), "streams", wire.LogName, "batches")
 }
 
-func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, "batches") }
+func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, AsideDir) }
+
+// AsideDir is inside Config.Dir while the engine restarts.
+const AsideDir = "batches"
 
 // moveAll moves what is in one directory into another. A crash in between leaves
 // some here and some there: Start moves all back.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -173,12 +175,88 @@ func (b *Broker) streamDir() string {
 	return dir
 }
 
+// UnwritableError is a log in whose directory no host can run, because it, or its disk,
+// cannot be written.
+type UnwritableError struct {
+	Dir string // of the host
+	Err error  // of the attempt to write there
+}
+
+func (e *UnwritableError) Error() string {
+	return fmt.Sprintf("%s; commands that read, such as query, resume and status, still do", e.Brief())
+}
+
+// Brief is Error without what still works.
+func (e *UnwritableError) Brief() string {
+	why := e.Err
+	var path *os.PathError
+	if errors.As(why, &path) {
+		why = path.Err // the path is a trial's
+	}
+	return fmt.Sprintf("the log in %s cannot be written (%v): no host can run there, and nothing can be appended", e.Dir, why)
+}
+
+// Unwrap gives the error of the attempt.
+func (e *UnwritableError) Unwrap() error { return e.Err }
+
+// Unwritable returns an *UnwritableError where a host directory with a store cannot be
+// written, which it tries.
+func Unwritable(dir string) error {
+	store := filepath.Join(dir, StoreDir)
+	if _, err := os.Stat(store); err != nil {
+		return nil //nolint:nilerr // there is nothing that could be read either
+	}
+	dirs, _ := blocks.Find(store) // none: the engine has not begun
+	for _, msgs := range dirs {
+		dirs = append(dirs, filepath.Dir(msgs))
+	}
+	for _, d := range append(dirs, dir, store) {
+		f, err := os.CreateTemp(d, ProbeFile+".*")
+		if err == nil {
+			_ = os.Remove(f.Name()) // or the next start does
+			err = f.Close()
+		}
+		if errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission) {
+			return &UnwritableError{dir, err}
+		}
+	}
+	return nil
+}
+
+// cannotHost puts the reason into an error of Start where it is the directory: the engine
+// says something else, or nothing.
+func cannotHost(dir string, err error) error {
+	if err == nil || explained(err) {
+		return err
+	}
+	if unwritable := Unwritable(dir); unwritable != nil {
+		return fmt.Errorf("broker: %w", unwritable)
+	}
+	return err
+}
+
+// explained reports an error that says what is wrong, whether or not the directory can be
+// written.
+func explained(err error) bool {
+	var locked *LockedError
+	var damaged *DamagedError
+	var managed *ManagedError
+	var missing *MissingLogError
+	var link *paths.LinkError
+	return errors.As(err, &locked) || errors.As(err, &damaged) || errors.As(err, &managed) || errors.As(err, &missing) || errors.As(err, &link) ||
+		errors.Is(err, ErrRestoring)
+}
+
 // removeProbes removes what a crash has left of a probe. One that cannot be removed is
 // empty, and harms nobody.
 func (b *Broker) removeProbes() {
 	store := pathOf(b.store)
-	left, _ := blocks.Glob(store, "jetstream/*/streams/"+wire.LogName+"/"+ProbeFile) // the pattern is right
-	for _, path := range append(left, filepath.Join(store, ProbeFile)) {
+	left, _ := blocks.Glob(store, "jetstream/*/streams/"+wire.LogName+"/"+ProbeFile+"*") // the patterns are right
+	for _, pattern := range []string{ProbeFile + "*", blocks.DataDir + "/" + ProbeFile + "*"} {
+		more, _ := blocks.Glob(store, pattern)
+		left = append(left, more...)
+	}
+	for _, path := range left {
 		_ = os.Remove(path)
 	}
 }

@@ -49,17 +49,29 @@ func decided(err error) error {
 	return err
 }
 
-// toRead opens the log for a command that only reads. A mirror that keeps this
-// process from hosting must not keep a person from reading what waits.
-func (o *options) toRead(cmd *cobra.Command) (*durablestream.DurableStream, error) {
-	d, err := o.open(cmd)
+// toRead opens the log for a command that only reads. Neither a mirror that keeps this
+// process from hosting nor a disk that cannot be written must keep a person from reading
+// what waits.
+func (o *options) toRead(cmd *cobra.Command, change ...func(*durablestream.Config)) (*durablestream.DurableStream, error) {
+	d, err := o.open(cmd, append(change, readCopy)...)
 	var ahead *mirror.AheadError
-	if err == nil || !mirror.IsProblem(err) || errors.As(err, &ahead) { // a log that lost its end brings too little
-		return d, err
+	if mirror.IsProblem(err) && !errors.As(err, &ahead) { // a log that lost its end brings too little
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", printable(err.Error()))
+		d, err = o.open(cmd, readCopy, onlyLook)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", printable(err.Error()))
-	return o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true })
+	if err == nil && d.Copied() != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", printable(temporaryWords(d.Copied())))
+	}
+	return d, err
 }
+
+// onlyLook is for commands that must not start the mirror or decide anything.
+func onlyLook(cfg *durablestream.Config) {
+	cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true
+}
+
+// readCopy is for commands that only read: they go on where the log cannot be written.
+func readCopy(cfg *durablestream.Config) { cfg.ReadCopy = true }
 
 // readLog opens the log for a command that only reads.
 func readLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error) (err error) {

@@ -121,6 +121,13 @@ func (d *doctor) lookAtHost() error {
 		err = nil
 	}
 	var locked *broker.LockedError
+	var unwritable *broker.UnwritableError
+	if !errors.As(err, &locked) && errors.As(broker.Unwritable(d.host), &unwritable) {
+		d.add(finding{Name: foundReadOnly, Sure: true, What: unwritable.Brief() + "; before anything can be repaired, mount its disk to be written, or give its owner the right to write"})
+		if err != nil { // it has no lock file, and takes none
+			return nil //nolint:nilerr // so nobody hosts
+		}
+	}
 	switch {
 	case err == nil:
 		if err := release(); err != nil {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"durablestream"
 	"durablestream/mirror"
 )
 
@@ -37,7 +36,7 @@ type verifyAnswer struct {
 }
 
 func verify(cmd *cobra.Command, o *options) (err error) {
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true })
+	d, err := o.toRead(cmd, onlyLook)
 	if err != nil {
 		return err
 	}

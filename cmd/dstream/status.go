@@ -121,7 +121,7 @@ func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 		}
 	}()
 	// A look must not start the mirror where nobody hosts.
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true })
+	d, err := o.open(cmd, readCopy, onlyLook)
 	if err != nil {
 		return a, err
 	}
@@ -169,7 +169,11 @@ func (a *statusAnswer) ask(ctx context.Context, d *durablestream.DurableStream) 
 		if err != nil {
 			return err
 		}
-		a.Alarms = append(a.Alarms, hostAlarms(h)...)
+		if why := d.Copied(); why != nil {
+			a.Alarms = append(a.Alarms, alarm{Name: alarmReadOnly, Message: temporaryWords(why)})
+		} else {
+			a.Alarms = append(a.Alarms, hostAlarms(h)...)
+		}
 		if err := mirror.Check(ctx, mirror.Config{Client: d.Client, Dir: a.Dir}); err != nil {
 			a.Alarms = append(a.Alarms, alarm{Name: alarmMismatch, Message: "no host can start: " + err.Error()})
 		}

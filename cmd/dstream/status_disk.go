@@ -52,3 +52,8 @@ func fullWords(h durablestream.HostStatus) string {
 
 const readOnlyWords = "the disk of the log is read-only, or its directory cannot be written: appends are refused, and reads go on; " +
 	"a disk turns read-only by itself when it fails, and the kernel's log says so (dmesg); once it can be written, the host goes on by itself"
+
+// temporaryWords are about a log that cannot be written, and is read all the same.
+func temporaryWords(why *broker.UnwritableError) string {
+	return why.Brief() + "; this command reads a temporary copy"
+}

@@ -78,14 +78,15 @@ func List(dir string) ([]File, error) {
 		if !ok || err != nil {
 			continue
 		}
-		info, err := e.Info()
+		path := filepath.Join(dir, e.Name())
+		info, err := os.Stat(path) // in a copy that is read it is a link
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{uint32(n), filepath.Join(dir, e.Name()), info.Size()})
+		files = append(files, File{uint32(n), path, info.Size()})
 	}
 	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Index, b.Index) })
 	return files, nil

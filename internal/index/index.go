@@ -39,13 +39,15 @@ import (
 
 const (
 	magic   = "DSINDEX2"
-	suffix  = ".idx"
 	timeNil = math.MinInt64
 )
 
+// Suffix ends the names of index files, which do not change.
+const Suffix = ".idx"
+
 // Path is where the index of a block is, in the directory of indexes.
 func Path(dir string, block uint32) string {
-	return filepath.Join(dir, strconv.FormatUint(uint64(block), 10)+suffix)
+	return filepath.Join(dir, strconv.FormatUint(uint64(block), 10)+Suffix)
 }
 
 // Source is a block as it was indexed.

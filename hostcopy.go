@@ -1,0 +1,79 @@
+package durablestream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"durablestream/broker"
+	"durablestream/internal/readcopy"
+	"durablestream/internal/roles"
+)
+
+// hostCopy hosts a temporary copy of a log that cannot be written, for this process alone.
+// It returns why, joined with what went wrong.
+func (h *hosting) hostCopy(ctx context.Context, cfg Config, why *broker.UnwritableError) error {
+	var node broker.Managed
+	b, err := os.ReadFile(filepath.Join(why.Dir, broker.ManagedFile))
+	if err == nil && json.Unmarshal(b, &node) == nil && node.Cluster != "" {
+		return fmt.Errorf("%w; not so here: this is the node %s of the cluster %s, whose own files may lack the newest events: ask another node (--server)", why, node.Node, node.Cluster)
+	}
+	if err := broker.CheckLinks(why.Dir); err != nil {
+		return err
+	}
+	c, err := readcopy.Make(why.Dir, broker.StoreDir, broker.AsideDir)
+	if err == nil {
+		err = withoutKeys(c.Dir)
+	}
+	if err == nil {
+		cfg.copied = c.Dir
+		cfg.NoMirror, cfg.NoSweeper, cfg.NoCreate, cfg.Listen = true, true, true, ""
+		err = h.host(ctx, cfg)
+	}
+	if err == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.copy, h.copyOf = c, why
+		return nil
+	}
+	err = fmt.Errorf("%w; but not here: %w", why, err)
+	if c != nil {
+		err = errors.Join(err, c.Remove())
+	}
+	return err
+}
+
+// withoutKeys puts a log that is hosted with keys where a host without keys finds it.
+// Whoever can copy it can read it.
+func withoutKeys(dir string) error {
+	accounts := filepath.Join(dir, broker.StoreDir, server.JetStreamStoreDir)
+	kept := filepath.Join(accounts, roles.LogAccount)
+	if _, err := os.Stat(kept); err != nil {
+		return nil //nolint:nilerr // there were no keys
+	}
+	open := filepath.Join(accounts, server.DEFAULT_GLOBAL_ACCOUNT)
+	if err := os.RemoveAll(open); err != nil { // it holds nothing where there are keys
+		return err
+	}
+	return os.Rename(kept, open)
+}
+
+// copied is why this process hosts a copy.
+func (h *hosting) copied() *broker.UnwritableError {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.copyOf
+}
+
+// removeCopy takes away what hostCopy has made.
+func (h *hosting) removeCopy() error {
+	if h.copied() == nil {
+		return nil
+	}
+	return h.copy.Remove()
+}
