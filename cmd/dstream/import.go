@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -84,6 +85,15 @@ func importFiles(cmd *cobra.Command, o *options, paths []string, adopt bool) err
 	if adopt && !samePath(paths[0], durablestream.MirrorPath(o.dir)) {
 		return usage(fmt.Errorf("--adopt is for the file that lies where the mirror goes, %s; to import %s, leave --adopt out", durablestream.MirrorPath(o.dir), paths[0]))
 	}
+	if adopt {
+		var err error
+		if a.Kept, err = adopted(paths[0]); err != nil {
+			return err
+		}
+		if a.Kept != "" {
+			paths = []string{a.Kept}
+		}
+	}
 	events, where, err := a.read(paths)
 	if adopt && errors.Is(err, legacy.ErrMirrorLine) {
 		return fmt.Errorf("%s is the mirror of this log: if a file of the original lay there, it was adopted already", paths[0])
@@ -95,8 +105,10 @@ func importFiles(cmd *cobra.Command, o *options, paths []string, adopt bool) err
 		return err
 	}
 	if adopt {
-		if a.Kept, err = keep(paths[0]); err != nil {
-			return err
+		if a.Kept == "" {
+			if a.Kept, err = keep(paths[0]); err != nil {
+				return err
+			}
 		}
 		// Open once more as a host does, so that the mirror is written now.
 		d, err := o.open(cmd)
@@ -205,20 +217,62 @@ func samePath(a, b string) bool {
 	return err1 == nil && err2 == nil && x == y
 }
 
+// An adoption imports the file, gives it another name, and lets the mirror take its
+// place. A crash leaves the file under its name, under both names, under the other alone,
+// or with a mirror, perhaps a torn one, in its place. Each is a state in which the command
+// can be repeated.
+
+// adopted gives the name under which the file of an adoption that came as far as to rename
+// it is kept; "" where there is still a file to adopt.
+func adopted(path string) (string, error) {
+	last := ""
+	for n := 1; ; n++ {
+		if _, err := os.Lstat(keptName(path, n)); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return "", err
+		}
+		last = keptName(path, n)
+	}
+	if last == "" {
+		return "", nil
+	}
+	head, err := headOf(path)
+	const ours = `{"seq":` // of each line of the mirror; a power cut may leave zeros
+	if err != nil || len(head) > 0 && head[0] != 0 && head != ours[:min(len(head), len(ours))] {
+		return "", err
+	}
+	return last, nil
+}
+
+// headOf gives the first bytes of a file; none where it is not there.
+func headOf(path string) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, 7)
+	n, err := io.ReadFull(f, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return string(head[:n]), err
+}
+
 // keep renames an adopted file to a name that nothing else uses.
 func keep(path string) (string, error) {
-	base := path[:len(path)-len(filepath.Ext(path))]
 	for n := 1; ; n++ {
-		name := base + ".original.jsonl"
-		if n > 1 {
-			name = fmt.Sprintf("%s.original-%d.jsonl", base, n)
-		}
+		name := keptName(path, n)
 		// Link fails where the name is taken, which rename would overwrite.
 		err := os.Link(path, name)
-		if errors.Is(err, fs.ErrExist) {
+		if errors.Is(err, fs.ErrExist) && !isSameFile(path, name) { // else an adoption ended here
 			continue
 		}
-		if err == nil {
+		if err == nil || errors.Is(err, fs.ErrExist) {
 			err = os.Remove(path)
 		}
 		if err != nil {
@@ -226,4 +280,19 @@ func keep(path string) (string, error) {
 		}
 		return name, nil
 	}
+}
+
+// keptName is the n-th name for a file that was adopted.
+func keptName(path string, n int) string {
+	base := path[:len(path)-len(filepath.Ext(path))]
+	if n == 1 {
+		return base + ".original.jsonl"
+	}
+	return fmt.Sprintf("%s.original-%d.jsonl", base, n)
+}
+
+func isSameFile(a, b string) bool {
+	x, err1 := os.Lstat(a)
+	y, err2 := os.Lstat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
