@@ -170,7 +170,7 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 	}
 	target := client.Target{AddressFile: h.addressFile(), Local: h.dial, Joining: h.joining}
 	wait := 5 * time.Millisecond
-	told := false
+	begun, told := time.Now(), false
 	for {
 		_, why := address.Read(target.AddressFile)
 		if why == nil {
@@ -209,6 +209,10 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 				cfg.Logger.Error("waiting for the log", "err", stopped)
 			}
 		}
+		if !told && time.Since(begun) > tellAfter {
+			told = true
+			cfg.Logger.Warn("waiting for the log", "err", why)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, ctx.Err())
@@ -217,6 +221,9 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 		}
 	}
 }
+
+// tellAfter is how long Open waits in silence.
+const tellAfter = 5 * time.Second
 
 func ignoreNone(err error) error {
 	if errors.Is(err, address.ErrNone) {

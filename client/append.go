@@ -320,6 +320,7 @@ const lookSingles = 16
 // failed takes in a failed try. It returns nil when there is to be another.
 func (s *sending) failed(ctx context.Context, err error) error {
 	before := s.last
+	err = lostConnection(ctx, err)
 	s.last = err
 	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
 		// Never left this process, or nobody was there to take it.

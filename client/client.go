@@ -259,7 +259,7 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 		patience = time.Time{}
 	}
 	for {
-		err := c.once(ctx, f)
+		err := lostConnection(ctx, c.once(ctx, f))
 		switch {
 		case err == nil:
 			return nil
@@ -282,6 +282,17 @@ func (c *Client) retry(ctx context.Context, f func(context.Context) error) error
 			return c.inVain(ctx.Err(), err)
 		}
 	}
+}
+
+var errLostConnection = errors.New("the connection was lost before an answer came")
+
+// lostConnection says what the end of an attempt means whose caller still waits: see
+// attempt.
+func lostConnection(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		return errLostConnection
+	}
+	return err
 }
 
 // once makes one attempt of f, when it has a place in the line.

@@ -47,6 +47,9 @@ unless --skip-bad leaves it out.`,
 			return exactArgs(1, "one TYPE, or --jsonl FILE")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.timeout <= 0 {
+				return usage(&event.InvalidError{Field: "timeout", Value: f.timeout.String(), Rule: "must be more than 0"})
+			}
 			if f.jsonl != "" {
 				return appendFile(cmd, o, f)
 			}
@@ -64,7 +67,7 @@ unless --skip-bad leaves it out.`,
 	fs.Int64Var(&f.e.Timestamp, "timestamp", 0, "Unix ms (default: now)")
 	fs.StringVar(&f.jsonl, "jsonl", "", "a file with one event a line, or -")
 	fs.BoolVar(&f.skipBad, "skip-bad", false, "with --jsonl: leave bad lines out instead of appending nothing")
-	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try")
+	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try, to find the host included; with --jsonl for each batch")
 	return cmd
 }
 
@@ -86,14 +89,13 @@ func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err e
 	if err := checkEvent(e); err != nil {
 		return usage(err)
 	}
+	defer o.within(cmd, f.timeout)()
 	d, err := o.open(cmd)
 	if err != nil {
 		return err
 	}
 	defer closing(d, &err)
-	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
-	defer cancel()
-	r, err := d.Append(ctx, e)
+	r, err := d.Append(cmd.Context(), e)
 	if err != nil {
 		return decided(err)
 	}
@@ -147,16 +149,20 @@ func appendFile(cmd *cobra.Command, o *options, f appendFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	whole := cmd.Context()
+	defer o.within(cmd, f.timeout)() // of opening and the first events
 	d, err := o.open(cmd)
 	if err != nil {
 		return err
 	}
 	defer closing(d, &err)
+	ctx := cmd.Context()
 	out := bufio.NewWriter(cmd.OutOrStdout())
 	stored := 0
 	for len(events) > 0 {
 		n := chunk(events)
-		rs, err := appendChunk(cmd.Context(), d, events[:n], f.timeout)
+		rs, err := appendChunk(ctx, d, events[:n], f.timeout)
+		ctx = whole
 		for _, r := range rs {
 			err = errors.Join(err, printEvent(out, r))
 		}

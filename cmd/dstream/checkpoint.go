@@ -311,12 +311,10 @@ decision as JSON. Exit status: 0 approved; 3 rejected, expired or cancelled; 1 w
 			if timeout < 0 {
 				return usage(&event.InvalidError{Field: "timeout", Value: timeout.String(), Rule: "must be 0 (never) or more"})
 			}
-			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				if timeout > 0 {
-					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeout(ctx, timeout)
-					defer cancel()
-				}
+			defer o.within(cmd, timeout)()
+			opened := false
+			err := withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+				opened = true
 				cp, err := d.WaitCheckpoint(ctx, args[0])
 				if errors.Is(err, context.DeadlineExceeded) {
 					return fmt.Errorf("checkpoint %s was not decided within %v: it still waits", args[0], timeout)
@@ -332,9 +330,13 @@ decision as JSON. Exit status: 0 approved; 3 rejected, expired or cancelled; 1 w
 				}
 				return nil
 			})
+			if err != nil && !opened && errors.Is(cmd.Context().Err(), context.DeadlineExceeded) {
+				err = fmt.Errorf("checkpoint %s was not decided within %v: the log was not open by then: %w", args[0], timeout, err)
+			}
+			return err
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this time; 0 is never")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this time, to find the host included; 0 is never")
 	return cmd
 }
 

@@ -35,6 +35,8 @@ type options struct {
 
 	monitors     []string
 	acceptWeaker bool
+
+	timed bool // the command's context has the end that --timeout gives it
 }
 
 // config translates the flags.
@@ -72,8 +74,21 @@ func serversFromEnv() []string {
 // there is none.
 var creators = []string{"serve", "append", "import", "restore", "request", "create", "rpc"}
 
-// openWait is how long a command waits for a host that is starting or stuck.
+// openWait is how long a command without --timeout waits for a host that is starting or
+// stuck.
 const openWait = 10 * time.Second
+
+// within bounds what is left of a command by its --timeout, of which opening the log is a
+// part; 0 is no bound.
+func (o *options) within(cmd *cobra.Command, timeout time.Duration) context.CancelFunc {
+	o.timed = true
+	if timeout == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	cmd.SetContext(ctx)
+	return cancel
+}
 
 // open opens the log, waiting a bounded time.
 func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)) (*durablestream.DurableStream, error) {
@@ -87,7 +102,7 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 		}
 	}
 	ctx := cmd.Context()
-	if cfg.Serve.Cluster == nil { // a node waits for the others, and says so
+	if cfg.Serve.Cluster == nil && !o.timed { // a node waits for the others, and says so
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, openWait)
 		defer cancel()
