@@ -36,7 +36,7 @@ away. Interrupt it (Ctrl-C, SIGTERM) to stop: what the log holds is written firs
 	}
 	cmd.Flags().BoolVar(&r.sweep, "sweeper", false, "also decide what time decides")
 	cmd.Flags().Int64Var(&r.maxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
-	monitorFlag(cmd.Flags(), &r.monitor)
+	r.monitor.register(cmd.Flags())
 	return cmd
 }
 
@@ -45,7 +45,7 @@ type mirrorRun struct {
 	o        *options
 	sweep    bool
 	maxBytes int64
-	monitor  string
+	monitor  monitorFlags
 	watched  *watched
 	words    io.Writer
 	said     string

@@ -30,24 +30,25 @@ type watched struct {
 }
 
 // watchMirror is watch for `mirror run`.
-func watchMirror(listen string, logger *slog.Logger) (*watched, error) {
+func watchMirror(flags monitorFlags, logger *slog.Logger) (*watched, error) {
 	w := &watched{alone: &atomic.Pointer[mirror.Progress]{}}
-	return w, w.listen(listen, logger)
+	return w, w.listen(flags, logger)
 }
 
 // watch starts the monitor; with an empty address there is none.
-func watch(listen string, serve durablestream.Serve, logger *slog.Logger) (*watched, error) {
+func watch(flags monitorFlags, serve durablestream.Serve, logger *slog.Logger) (*watched, error) {
 	w := &watched{serve: serve}
-	return w, w.listen(listen, logger)
+	return w, w.listen(flags, logger)
 }
 
-func (w *watched) listen(address string, logger *slog.Logger) (err error) {
-	if address == "" {
+func (w *watched) listen(flags monitorFlags, logger *slog.Logger) (err error) {
+	if flags.listen == "" {
 		return nil
 	}
 	keysAndTLS := w.serve.KeyFile != "" && w.serve.TLS.Cert != ""
 	w.server, err = monitor.Start(monitor.Config{
-		Listen: address,
+		Listen: flags.listen,
+		Names:  append(slices.Clone(flags.names), w.serve.Name),
 		Open:   w.serve.Insecure || keysAndTLS,
 		Cert:   w.serve.TLS.Cert,
 		Key:    w.serve.TLS.Key,
@@ -166,6 +167,13 @@ func (w *watched) words() string {
 	return fmt.Sprintf("  monitor %s/healthz and /metrics\n", w.server.URL())
 }
 
-func monitorFlag(fs *pflag.FlagSet, v *string) {
-	fs.StringVar(v, "monitor", "", "HOST:PORT to answer /healthz and /metrics at, such as "+defaultMonitor+" (default: nowhere)")
+// monitorFlags say where the monitor listens, and how others call it.
+type monitorFlags struct {
+	listen string
+	names  []string
+}
+
+func (m *monitorFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&m.listen, "monitor", "", "HOST:PORT to answer /healthz and /metrics at, such as "+defaultMonitor+" (default: nowhere)")
+	fs.StringSliceVar(&m.names, "monitor-name", nil, "a name by which others call the monitor, beside localhost, the HOST of --monitor, this machine's name, --name and those in --tls-cert (repeatable)")
 }

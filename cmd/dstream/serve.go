@@ -20,7 +20,7 @@ import (
 
 func serveCommand(o *options) *cobra.Command {
 	var cfg durablestream.Config
-	var monitor string
+	var monitor monitorFlags
 	var node clusterFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -43,14 +43,14 @@ gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
 	fs.BoolVar(&cfg.NoMirror, "no-mirror", false, "leave the JSONL file to 'dstream mirror run'")
 	fs.BoolVar(&cfg.NoSweeper, "no-sweeper", false, "leave what time decides to another process")
-	monitorFlag(fs, &monitor)
+	monitor.register(fs)
 	node.register(fs)
 	fs.StringVar(&cfg.Serve.KeyFile, "keys", "", "list of the keys that may connect, made with dstream keys (default: whoever can read --dir may do everything)")
 	fs.BoolVar(&cfg.Serve.Insecure, "insecure", false, "listen on an address that is no loopback without keys and TLS: whoever reaches it may do everything")
 	return cmd
 }
 
-func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor string) (err error) {
+func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor monitorFlags) (err error) {
 	if cmd.Flags().Changed("server") {
 		return usage(errors.New("serve hosts the log of --dir: it takes no --server"))
 	}

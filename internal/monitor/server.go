@@ -24,6 +24,9 @@ type Config struct {
 	// Open allows an address that others can reach. What is told there names no
 	// event, but anybody may read it.
 	Open bool
+	// Names are those by which others call this process, beside localhost, the host of
+	// Listen, this machine's name and those in Cert.
+	Names []string
 	// Cert and Key are PEM files; with them the server speaks https. Default: http.
 	Cert, Key string
 	// Look gives the Snapshot of this moment, within its context. Required.
@@ -63,6 +66,7 @@ func Start(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{scheme: "http", done: make(chan struct{})}
+	own := ownNames(cfg)
 	var tlsConfig *tls.Config
 	if cfg.Cert != "" || cfg.Key != "" {
 		pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
@@ -71,6 +75,7 @@ func Start(cfg Config) (*Server, error) {
 		}
 		tlsConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 		s.scheme = "https"
+		own.names = append(own.names, pair.Leaf.DNSNames...)
 	}
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
@@ -83,7 +88,7 @@ func Start(cfg Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.http = &http.Server{
-		Handler:           handler(ctx, cfg.Look),
+		Handler:           own.only(handler(ctx, cfg.Look)),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
