@@ -2,10 +2,12 @@ package durablestream_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +34,18 @@ func added(t *testing.T, d *durablestream.DurableStream, what string) event.Reco
 	r, err := add(t, d, what)
 	require.NoError(t, err)
 	return r
+}
+
+// findsOther appends until it is told that another log is in the place of its own, and
+// demands that it never works.
+func findsOther(t *testing.T, d *durablestream.DurableStream) (err error) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		_, err = add(t, d, "nowhere")
+		return err == nil || errors.Is(err, client.ErrOtherLog)
+	}, 20*time.Second, time.Millisecond)
+	require.Error(t, err)
+	return err
 }
 
 func joinOnly(c *durablestream.Config) { c.JoinOnly = true }
@@ -112,8 +126,7 @@ func TestReplacedWhileJoined(t *testing.T) {
 
 	other := openIn(t, dir)
 	added(t, other, "other")
-	_, err = add(t, d, "nowhere")
-	require.ErrorIs(t, err, client.ErrOtherLog)
+	findsOther(t, d)
 	require.Len(t, collect(t, other, event.Filter{}), 1)
 	require.NoError(t, other.Close())
 	_, err = add(t, d, "nowhere")
@@ -189,9 +202,7 @@ func TestCopyIsALogOfItsOwn(t *testing.T) {
 	require.NoError(t, os.Rename(moved, dir))
 	c = openIn(t, dir)
 	require.Equal(t, identity, c.Identity())
-	_, err := add(t, d, "nowhere")
-	require.ErrorIs(t, err, client.ErrOtherLog)
-	require.ErrorContains(t, err, filepath.Join(top, "away"))
+	require.ErrorContains(t, findsOther(t, d), filepath.Join(top, "away"))
 }
 
 // A host of the copy that is just starting has the copy's lock, and the address beside it
@@ -213,4 +224,35 @@ func TestCopiedAddressUnderALock(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(other, durablestream.HostDir, "join.*"))
 	require.NoError(t, err)
 	require.Empty(t, left, "what it was asked by is taken away")
+}
+
+// A host of the version before proves nothing. It is joined, since its lock and its owner
+// are right, which is said once; and it, too, is not followed into another log.
+func TestHostOfTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	host := filepath.Join(dir, durablestream.HostDir)
+	before := func() *broker.Broker { // which leaves an address, and keeps none
+		b, err := broker.Start(t.Context(), broker.Config{Dir: host})
+		require.NoError(t, err)
+		a := b.Address()
+		a.Prove = ""
+		require.NoError(t, address.Write(broker.AddressPath(host), a))
+		return b
+	}
+	b := before()
+	said := &brokertest.Words{}
+	d := openIn(t, dir, joinOnly, func(c *durablestream.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
+	added(t, d, "one")
+	require.NoError(t, b.Stop(t.Context()))
+	b = before()
+	added(t, d, "two")
+	require.Equal(t, 1, strings.Count(said.String(), "is of an earlier version"), "%s", said)
+	require.NoError(t, b.Stop(t.Context()))
+
+	require.NoError(t, os.RemoveAll(host))
+	b = before()
+	defer func() { require.NoError(t, b.Stop(context.Background())) }()
+	findsOther(t, d)
+	require.Empty(t, collect(t, openIn(t, dir, joinOnly), event.Filter{}))
 }

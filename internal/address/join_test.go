@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/require"
@@ -220,4 +221,28 @@ func TestHolder(t *testing.T) {
 	require.Zero(t, address.Holder(h.dir, os.Getppid()))
 	require.Zero(t, address.Holder(h.dir, 0))
 	require.Zero(t, address.Holder(filepath.Dir(h.dir), os.Getpid()))
+}
+
+// Many who ask at once are all answered, and what one left behind who was killed goes.
+func TestManyAsk(t *testing.T) {
+	t.Parallel()
+	h := hostIn(t, "")
+	left := filepath.Join(h.dir, "join.A.B")
+	require.NoError(t, os.WriteFile(left, nil, 0o600))
+	old := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(left, old, old))
+	young := filepath.Join(h.dir, "join.C.D")
+	require.NoError(t, os.WriteFile(young, nil, 0o600))
+	errs := make(chan error, 300)
+	for range cap(errs) {
+		go func() {
+			_, err := address.Find(h.path)
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		require.NoError(t, <-errs)
+	}
+	require.NoFileExists(t, left)
+	require.FileExists(t, young)
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +24,11 @@ type Prover struct {
 	slots    chan struct{}
 	stopping context.Context // ends the questions that are under way
 	stop     context.CancelFunc
+
+	mu      sync.Mutex // guards next
+	next    *listing   // that has not begun; nil: none
+	looking sync.Mutex // held during a look, guards cleaned
+	cleaned time.Time
 }
 
 const (
@@ -97,31 +101,66 @@ func (p *Prover) answer(conn net.Conn) {
 	}
 }
 
-// find looks for the file of a question, and takes away those that were left behind.
+// listing is one look at the directory, which all share who asked before it began.
+type listing struct {
+	names []string
+	done  chan struct{}
+}
+
+// find looks for the file of a question.
 func (p *Prover) find(q question) (secret string) {
+	prefix := q.Ask + "." + q.ID + "."
+	for _, name := range p.list() {
+		if key, ok := strings.CutPrefix(name, prefix); ok {
+			return key
+		}
+	}
+	return ""
+}
+
+// list gives the names in the directory, as of a moment after the call. Many who ask at
+// once, as after a take-over, share one look.
+func (p *Prover) list() []string {
+	p.mu.Lock()
+	l := p.next
+	first := l == nil
+	if first {
+		l = &listing{done: make(chan struct{})}
+		p.next = l
+	}
+	p.mu.Unlock()
+	if !first {
+		<-l.done
+		return l.names
+	}
+	p.looking.Lock()
+	defer p.looking.Unlock()
+	p.mu.Lock()
+	p.next = nil // who comes now needs a later look
+	p.mu.Unlock()
+	defer close(l.done)
 	dir, err := os.Open(p.dir)
 	if err != nil {
-		return ""
+		return nil
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return ""
+	l.names, _ = dir.Readdirnames(-1) // without the one that is looked for, there is no answer
+	if time.Since(p.cleaned) > staleAsk {
+		p.clean(l.names)
+		p.cleaned = time.Now()
 	}
+	return l.names
+}
+
+// clean takes away what somebody left behind who was killed while asking.
+func (p *Prover) clean(names []string) {
 	for _, name := range names {
-		ask, rest, _ := strings.Cut(name, ".")
-		id, key, ok := strings.Cut(rest, ".")
-		if !ok || ask != askJoin && ask != askEnd {
+		if ask, _, _ := strings.Cut(name, "."); ask != askJoin && ask != askEnd || strings.Count(name, ".") != 2 {
 			continue
 		}
-		if ask == q.Ask && id == q.ID {
-			secret = key
-			continue
-		}
-		path := p.dir + "/" + filepath.Base(name)
+		path := p.dir + "/" + name // not cleaned: ".." is the parent of an open directory
 		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == 0 && time.Since(info.ModTime()) > staleAsk {
-			_ = os.Remove(path) // or at the next question
+			_ = os.Remove(path) // or the next time
 		}
 	}
-	return secret
 }
