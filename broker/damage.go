@@ -30,9 +30,11 @@ func (e *DamagedError) Error() string {
 	for _, d := range e.Found {
 		words = append(words, d.String())
 	}
-	return fmt.Sprintf("broker: the store in %s is damaged at its end, and to host it would lose what is there: %s; "+
-		"'dstream doctor --fix' repairs it", e.Dir, strings.Join(words, "; "))
+	return fmt.Sprintf("broker: the store in %s is damaged at its end, and to host it would lose what is there: %s", e.Dir, strings.Join(words, "; ")) + e.Advice()
 }
+
+// Advice is the end of Error, which the doctor leaves out.
+func (e *DamagedError) Advice() string { return "; 'dstream doctor --fix' repairs it" }
 
 // checkStore looks at the store before the engine does, which cuts off a block at the
 // first record whose length it cannot believe, with all that is whole behind it: at

@@ -30,8 +30,11 @@ func (e *NotOpenError) Error() string {
 		why = "it gives no reason"
 	}
 	return fmt.Sprintf("broker: the Log lies in %s, and the engine does not open it (%s): nothing of it was changed, and no other Log is created in its place; "+
-		"give the host space, inodes and the rights to its own files, then start it again, or look with 'dstream doctor'", filepath.Join(e.Dir, StoreDir), why)
+		"give the host space, inodes and the rights to its own files, then start it again", filepath.Join(e.Dir, StoreDir), why) + e.Advice()
 }
+
+// Advice is the end of Error, which the doctor leaves out.
+func (e *NotOpenError) Advice() string { return ", or look with 'dstream doctor'" }
 
 // placed is what a broker knows of the place of its Log: see package fence.
 type placed struct {

@@ -247,16 +247,24 @@ func explained(err error) bool {
 		errors.Is(err, ErrRestoring)
 }
 
-// removeProbes removes what a crash has left of a probe. One that cannot be removed is
-// empty, and harms nobody.
-func (b *Broker) removeProbes() {
-	store := pathOf(b.store)
-	left, _ := blocks.Glob(store, "jetstream/*/streams/"+wire.LogName+"/"+ProbeFile+"*") // the patterns are right
-	for _, pattern := range []string{ProbeFile + "*", blocks.DataDir + "/" + ProbeFile + "*"} {
-		more, _ := blocks.Glob(store, pattern)
-		left = append(left, more...)
+// Probes are the patterns, in a host directory, of what a crash leaves of a probe: empty
+// files.
+func Probes() []string {
+	stream := filepath.Join(StoreDir, engine.StoreDir, "*", engine.StreamsDir, wire.LogName)
+	var out []string
+	for _, dir := range []string{"", StoreDir, stream, filepath.Join(stream, engine.MessagesDir)} {
+		out = append(out, filepath.Join(dir, ProbeFile+"*"))
 	}
-	for _, path := range left {
-		_ = os.Remove(path)
+	return out
+}
+
+// removeProbes removes what a crash has left of a probe. One that cannot be removed harms
+// nobody.
+func (b *Broker) removeProbes() {
+	for _, pattern := range Probes() {
+		left, _ := blocks.Glob(b.cfg.Dir, pattern) // the patterns are right
+		for _, path := range left {
+			_ = os.Remove(path)
+		}
 	}
 }

@@ -27,8 +27,12 @@ func (e *DamageError) Error() string {
 	if e.Node != "" {
 		whose = "the copy of the log on the node " + e.Node + " is damaged"
 	}
-	return fmt.Sprintf("%s: position %s cannot be read; 'dstream doctor' says what is wrong and repairs it",
-		whose, wire.Range{From: e.From, To: e.To})
+	return fmt.Sprintf("%s: position %s cannot be read", whose, wire.Range{From: e.From, To: e.To}) + e.Advice()
+}
+
+// Advice is the end of Error, which the doctor leaves out.
+func (e *DamageError) Advice() string {
+	return "; 'dstream doctor' says what is wrong and repairs it"
 }
 
 const (

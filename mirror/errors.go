@@ -50,8 +50,12 @@ type AheadError struct {
 }
 
 func (e *AheadError) Error() string {
-	return fmt.Sprintf("the mirror is ahead of the Log: %s ends at seq %d, the Log at %d, so the Log's store was lost or rolled back; "+
-		"'dstream doctor' says what is left; where that is nothing, dstream restore makes the log again from the mirror", e.File, e.FileSeq, e.LogSeq)
+	return fmt.Sprintf("the mirror is ahead of the Log: %s ends at seq %d, the Log at %d, so the Log's store was lost or rolled back", e.File, e.FileSeq, e.LogSeq) + e.Advice()
+}
+
+// Advice is the end of Error, which the doctor leaves out.
+func (e *AheadError) Advice() string {
+	return "; 'dstream doctor' says what is left; where that is nothing, dstream restore makes the log again from the mirror"
 }
 
 // BehindError is a mirror that ends before its Log does.
@@ -105,7 +109,12 @@ func (e *GapError) Error() string {
 	if e.Next == 0 {
 		s = fmt.Sprintf("the Log is damaged: it holds nothing after seq %d, and says that it does", e.After)
 	}
-	return s + "; 'dstream doctor' says what is wrong with the store, and repairs it from this mirror"
+	return s + e.Advice()
+}
+
+// Advice is the end of Error, which the doctor leaves out.
+func (e *GapError) Advice() string {
+	return "; 'dstream doctor' says what is wrong with the store, and repairs it from this mirror"
 }
 
 // gapOf makes a GapError of a reader's DamageError; other errors stay what they are.

@@ -172,11 +172,11 @@ func (d *doctor) repair(yes bool) error {
 		var running *notEndedError
 		switch {
 		case errors.As(err, &running) && !f.Changed:
-			f.Outcome = "not repaired, and nothing of the log was changed: " + err.Error()
+			f.Outcome = "not repaired, and nothing of the log was changed: " + inDoctor(err)
 		case err != nil && f.Changed:
-			f.Outcome = fmt.Sprintf("not all of it was repaired: %s; but %s", outcome, err)
+			f.Outcome = fmt.Sprintf("not all of it was repaired: %s; but %s", outcome, inDoctor(err))
 		case err != nil:
-			f.Outcome = "not repaired, and nothing was changed: " + err.Error()
+			f.Outcome = "not repaired, and nothing was changed: " + inDoctor(err)
 		}
 		if d.ended {
 			f.Outcome += ". The host was ended for that: start it again"

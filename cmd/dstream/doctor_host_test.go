@@ -144,7 +144,7 @@ func TestDoctorStoreGone(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir)))
 	_, out, found := doctorSays(t, dir)
 	require.Equal(t, []string{foundStore}, names(found))
-	require.Contains(t, out, "dstream restore makes the log again from the mirror")
+	require.Contains(t, out, "makes the log again from the mirror")
 }
 
 func TestDoctorLeftovers(t *testing.T) {

@@ -203,7 +203,7 @@ func (d *doctor) askHost() {
 	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper = true, true, true
 	log, err := durablestream.Open(ctx, cfg)
 	if err != nil {
-		d.add(finding{Name: foundHost, What: fmt.Sprintf("%s, does not let this command in: %v", d.who(), err)})
+		d.add(finding{Name: foundHost, What: fmt.Sprintf("%s, does not let this command in: %s", d.who(), inDoctor(err))})
 		return
 	}
 	defer log.Close() //nolint:errcheck // it was only looked at
@@ -233,7 +233,7 @@ func (d *doctor) askHost() {
 		if h.Stuck == "" {
 			h.Stuck = "it answers nothing"
 		}
-		d.add(finding{Name: foundWedged, Sure: true, What: stuckWords(h),
+		d.add(finding{Name: foundWedged, Sure: true, What: strings.Replace(stuckWords(h), (&broker.NotOpenError{}).Advice(), "", 1),
 			Repair: fmt.Sprintf("ends %s, in an orderly way; another that stands by takes over, or start it again", d.who()),
 			fix: func(d *doctor) (string, error) {
 				release, err := d.stopHost()

@@ -120,7 +120,7 @@ func (d *doctor) lookAtFiles() error {
 	}
 	if s.blocks == "" {
 		if s.mirror.Last > 0 && !d.clustered() { // a node copies the log from the others
-			d.add(finding{Name: foundStore, Sure: true, What: (&mirror.AheadError{File: filepath.Join(d.dir, durablestream.MirrorFile), FileSeq: s.mirror.Last}).Error()})
+			d.add(d.goneFinding(s))
 		}
 		return nil
 	}
@@ -156,7 +156,7 @@ func (d *doctor) lookAtFiles() error {
 
 // mirrorFinding is about a mirror that is not what was written.
 func (d *doctor) mirrorFinding(s seen, problem error) {
-	f := finding{Name: foundMirror, Sure: true, What: problem.Error()}
+	f := finding{Name: foundMirror, Sure: true, What: inDoctor(problem)}
 	var original *mirror.OriginalError
 	if s.report.Records > 0 && !errors.As(problem, &original) {
 		f.Repair = "moves the mirror's files away and writes them anew from the log, which is whole" + d.ends()

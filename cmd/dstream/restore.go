@@ -36,12 +36,29 @@ who open it.`,
 	return cmd
 }
 
-func restore(cmd *cobra.Command, o *options, from []string, replicas int) (err error) {
-	d, err := o.open(cmd, func(cfg *durablestream.Config) {
-		cfg.NoMirror, cfg.NoSweeper, cfg.Restoring, cfg.Replicas = true, true, true, replicas
-	})
+func restore(cmd *cobra.Command, o *options, from []string, replicas int) error {
+	report, err := restoreFrom(cmd, o, from, func(cfg *durablestream.Config) { cfg.Replicas = replicas })
 	if err != nil {
 		return err
+	}
+	if o.json {
+		return printJSON(cmd.OutOrStdout(), report)
+	}
+	if report.Torn {
+		fmt.Fprintln(cmd.ErrOrStderr(), "dstream: the last line of the files was cut off, and is not restored")
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "restored %s, position %d\n", count(report.Lines, "event"), report.Last)
+	return nil
+}
+
+// restoreFrom fills an empty log.
+func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*durablestream.Config)) (report mirror.RestoreReport, err error) {
+	d, err := o.open(cmd, func(cfg *durablestream.Config) {
+		cfg.NoMirror, cfg.NoSweeper, cfg.Restoring = true, true, true
+		change(cfg)
+	})
+	if err != nil {
+		return report, err
 	}
 	defer closing(d, &err)
 	cfg := mirror.RestoreConfig{Client: d.Client, Conn: d.Conn(), From: from}
@@ -55,19 +72,9 @@ func restore(cmd *cobra.Command, o *options, from []string, replicas int) (err e
 		}
 		b.set(int64(done))
 	}
-	report, err := mirror.Restore(cmd.Context(), cfg)
+	report, err = mirror.Restore(cmd.Context(), cfg)
 	if b != nil {
 		b.finish()
 	}
-	if err != nil {
-		return err
-	}
-	if o.json {
-		return printJSON(cmd.OutOrStdout(), report)
-	}
-	if report.Torn {
-		fmt.Fprintln(cmd.ErrOrStderr(), "dstream: the last line of the files was cut off, and is not restored")
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "restored %s, position %d\n", count(report.Lines, "event"), report.Last)
-	return nil
+	return report, err
 }

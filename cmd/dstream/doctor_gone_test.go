@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream"
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/mirror"
+)
+
+// Of a log whose store is gone the doctor does not advise to call the doctor: it makes the
+// log again from the mirror.
+func TestDoctorMissingStore(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	for range 3 {
+		status, _, words := dstream(t, "--dir", dir, "append", "task.created", "--stream", "s", "--actor", "a")
+		require.Zero(t, status, words)
+	}
+	status, _, words := dstream(t, "--dir", dir, "checkpoint", "request", "--stream", "s", "--actor", "a", "--decision-point", "ship it?", "--option", "yes")
+	require.Zero(t, status, words)
+	_, before, _ := dstream(t, "--dir", dir, "query")
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir, broker.StoreDir)))
+
+	status, out, found := doctorSays(t, dir)
+	require.Equal(t, exitFailed, status)
+	require.Equal(t, []string{foundStore}, names(found))
+	require.Contains(t, out, "the log is gone")
+	require.Contains(t, out, "--fix: makes the log again")
+	require.NotContains(t, out, "dstream doctor")
+	require.NoDirExists(t, filepath.Join(dir, durablestream.HostDir, broker.StoreDir), "a look changes nothing")
+
+	status, out, _ = dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
+	require.Zero(t, status, out)
+	require.Contains(t, out, "the log and the mirror are equal")
+	_, after, _ := dstream(t, "--dir", dir, "query")
+	require.Equal(t, before, after)
+	wellAgain(t, dir)
+}
+
+// Where the mirror is damaged too, nothing is made of it, and that is said.
+func TestDoctorMissingStoreDamagedMirror(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	for range 3 {
+		status, _, words := dstream(t, "--dir", dir, "append", "task.created", "--stream", "s", "--actor", "a")
+		require.Zero(t, status, words)
+	}
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir, broker.StoreDir)))
+	changeLine(t, dir, 2)
+	status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, out, "line 2")
+	require.Contains(t, out, "back from a copy")
+	require.NotContains(t, out, "dstream doctor")
+	require.NoDirExists(t, filepath.Join(dir, durablestream.HostDir, broker.StoreDir))
+}
+
+// An error that advises to call the doctor loses that advice in the doctor's own words.
+func TestDoctorDoesNotAdviseItself(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		&mirror.AheadError{File: "f", FileSeq: 2, LogSeq: 1}, &mirror.GapError{After: 1}, &mirror.GapError{After: 1, Next: 3},
+		&client.DamageError{From: 1, To: 2}, &broker.DamagedError{Dir: "d"}, &broker.NotOpenError{Dir: "d"},
+	} {
+		require.Contains(t, err.Error(), "dstream doctor")
+		text := inDoctor(fmt.Errorf("it failed: %w", err))
+		require.True(t, strings.HasPrefix(text, "it failed: "), text)
+		require.NotContains(t, text, "dstream doctor")
+	}
+	require.Equal(t, "other", inDoctor(errors.New("other")))
+}
