@@ -63,8 +63,8 @@ soak: ## SOAK of 500 appends/s with readers that come and go
 SOAK ?= 20m
 
 LONG ?= 1m
-faults: ## LONG of faults on one host and on three nodes each, SEED=… repeats a run
-	DSTREAM_FAULTS=$(LONG) SEED=$(SEED) $(GO) test -count=1 -timeout 3h -v -run 'TestFaults|TestControl' ./internal/faults
+faults: ## LONG of faults on one host and on three nodes each, SEED=… repeats a run, KINDS='…|…' picks faults
+	DSTREAM_FAULTS=$(LONG) SEED=$(SEED) DSTREAM_FAULT_KINDS='$(value KINDS)' $(GO) test -count=1 -timeout 3h -v -run 'TestFaults|TestControl' ./internal/faults
 
 races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on three nodes
 	DSTREAM_RACE_ROUNDS=200 $(GO) test -count=1 -timeout 40m -run '^TestOneOf' -v .

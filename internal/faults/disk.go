@@ -13,7 +13,10 @@ import (
 
 // disk is a file system in an image file, whose power can be cut and which can be
 // filled.
-type disk struct{ dir, image string }
+type disk struct {
+	dir, image string
+	mounts     int // on dir, one over the other
+}
 
 // MakeDisks puts count file systems of so many bytes under dir and gives where they
 // are mounted; the system's faults then include power cuts. What keeps them from
@@ -55,7 +58,7 @@ func (d *disk) make(size int64) error {
 	if err := os.Truncate(d.image, size); err != nil {
 		return err
 	}
-	if out, err := exec.Command("mkfs.ext4", "-q", "-F", d.image).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-N", "2048", d.image).CombinedOutput(); err != nil {
 		return fmt.Errorf("needs mkfs.ext4: %w: %s", err, out)
 	}
 	return d.mount()
@@ -65,10 +68,21 @@ func (d *disk) mount() error {
 	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot mount an image here: %w: %s", err, out)
 	}
+	d.mounts++
 	return nil
 }
 
+// unmount takes all mounts away, the dead ones too.
 func (d *disk) unmount() error {
+	for ; d.mounts > 0; d.mounts-- {
+		if err := d.unmountOne(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *disk) unmountOne() error {
 	// A process that was killed a moment ago may hold it yet, and nothing tells when
 	// the last file in it is let go.
 	patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -90,23 +104,13 @@ func (d *disk) unmount() error {
 
 // remount gives the power back.
 //
-// The file system that was shut down lives on while any other mount namespace holds a copy
-// of the mount: one that a process made meanwhile, even of another program. A new mount of
-// the same image would be that dead file system again, on which everything fails with an
-// input/output error. A copy of the image is another device.
+// The file system that was shut down lives on as long as a process has a file of it open,
+// as joined clients have the host's directory, or another mount namespace holds a copy of the
+// mount. A new mount of the same image would be that dead file system again, on which
+// everything fails with an input/output error. A copy of the image is another device. It is
+// mounted over the dead one: at no time is the directory gone, which clients would take for
+// one that was moved.
 func (d *disk) remount() error {
-	if err := d.unmount(); err != nil {
-		return err
-	}
-	if err := d.mount(); err != nil {
-		return err
-	}
-	if d.writable() == nil {
-		return nil
-	}
-	if err := d.unmount(); err != nil {
-		return err
-	}
 	fresh := d.image + ".fresh"
 	if out, err := exec.Command("cp", "--sparse=always", d.image, fresh).CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot copy the image %s: %w: %s", d.image, err, out)

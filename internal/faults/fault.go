@@ -12,6 +12,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/address"
+	"durablestream/internal/sickdisk"
 )
 
 // Fault is something that happens to a system, and what undoes it.
@@ -21,6 +22,8 @@ type Fault struct {
 	Hold time.Duration
 	// Do makes the fault; what it returns undoes it.
 	Do func(ctx context.Context, s *System, r *rand.Rand) (undo func() error, err error)
+	// Batches lets a client append large batches under it, of which nobody may see a part.
+	Batches bool
 }
 
 // Faults are those that can be made to a system on this machine, and the reasons
@@ -28,31 +31,32 @@ type Fault struct {
 func (s *System) Faults() (out []Fault, skipped map[string]string) {
 	skipped = map[string]string{}
 	out = []Fault{
-		{"kill one", 0, killOne},
-		{"kill the leader", 0, killLeader},
-		{"kill all", 0, killAll},
-		{"kill all, torn mirror", 0, tornMirror},
-		{"stop one", 8 * time.Second, stopOne},
-		{"orderly stop of the leader", 0, endLeader},
+		{Name: "kill one", Do: killOne},
+		{Name: "kill the leader", Do: killLeader},
+		{Name: "kill all", Do: killAll},
+		{Name: "kill all, torn mirror", Do: tornMirror},
+		{Name: "stop one", Hold: 8 * time.Second, Do: stopOne},
+		{Name: "orderly stop of the leader", Do: endLeader},
 	}
 	if s.Clustered {
 		out = append(out,
-			Fault{"partition of one", 15 * time.Second, isolateOne},
-			Fault{"partition of the leader", 15 * time.Second, isolateLeader},
-			Fault{"one-way partition", 15 * time.Second, isolateOneWay},
-			Fault{"two partitions", 6 * time.Second, splitAll},
+			Fault{Name: "partition of one", Hold: 15 * time.Second, Do: isolateOne},
+			Fault{Name: "partition of the leader", Hold: 15 * time.Second, Do: isolateLeader},
+			Fault{Name: "one-way partition", Hold: 15 * time.Second, Do: isolateOneWay},
+			Fault{Name: "two partitions", Hold: 6 * time.Second, Do: splitAll},
 		)
 	}
+	out = append(out, Fault{Name: "1,100 subscribers", Do: manySubscribers})
+	out = append(out, s.clockFaults()...)
 	if len(s.disks) == 0 {
-		skipped["power cut"] = s.noDisks
-		skipped["full disk"] = s.noDisks
+		for _, f := range append(s.sickFaults(), Fault{Name: "power cut"}, Fault{Name: "quota"}) {
+			skipped[f.Name] = s.noDisks
+		}
 		return out, skipped
 	}
-	out = append(out, Fault{"power cut of one", 0, cutOne}, Fault{"power cut of all", 0, cutAll})
-	if !s.Clustered {
-		out = append(out, Fault{"full disk", 3 * time.Second, fillDisk})
-	}
-	return out, skipped
+	skipped["quota"] = quotas(s.disks[0])
+	out = append(out, Fault{Name: "power cut of one", Do: cutOne}, Fault{Name: "power cut of all", Do: cutAll})
+	return append(out, s.sickFaults()...), skipped
 }
 
 func pick(s *System, r *rand.Rand) *Node { return s.Nodes[r.IntN(len(s.Nodes))] }
@@ -264,5 +268,5 @@ func (s *System) cut(disks ...int) (func() error, error) {
 }
 
 func fillDisk(_ context.Context, s *System, r *rand.Rand) (func() error, error) {
-	return s.disks[0].fill(r.Int64N(8 << 20))
+	return sickdisk.FillBytes(s.disks[0].dir, r.Int64N(8<<20))
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -24,11 +25,23 @@ func length(t *testing.T) time.Duration {
 	return d
 }
 
+// kinds are the faults that DSTREAM_FAULT_KINDS picks, a regular expression; nil: all.
+func kinds(t *testing.T) *regexp.Regexp {
+	t.Helper()
+	s := os.Getenv("DSTREAM_FAULT_KINDS")
+	if s == "" {
+		return nil
+	}
+	re, err := regexp.Compile(s)
+	require.NoError(t, err)
+	return re
+}
+
 // systems are what every run is made against.
 var systems = map[string]func(t *testing.T, bin string) *System{
 	"one host": func(t *testing.T, bin string) *System {
 		dir := t.TempDir()
-		disks, why := MakeDisks(dir, 1, 512<<20)
+		disks, why := MakeDisks(dir, 1, 2<<30)
 		t.Cleanup(func() { require.NoError(t, Unmount(disks)) })
 		home := dir
 		if why == nil {
@@ -58,7 +71,7 @@ var systems = map[string]func(t *testing.T, bin string) *System{
 
 func threeDirs(t *testing.T) (dirs [3]string, disks []*disk, why error) {
 	dir := t.TempDir()
-	disks, why = MakeDisks(dir, 3, 512<<20)
+	disks, why = MakeDisks(dir, 3, 2<<30)
 	t.Cleanup(func() { require.NoError(t, Unmount(disks)) })
 	for i := range dirs {
 		dirs[i] = filepath.Join(dir, fmt.Sprintf("n%d", i+1))
@@ -86,7 +99,7 @@ func TestFaults(t *testing.T) {
 			}
 			t.Logf("SEED=%d", seed)
 			rep, err := Run(t.Context(), Config{
-				System: systems[name](t, bin), Seed: seed, Length: length(t), Clients: 6, Pace: 2 * time.Millisecond, Say: t.Logf,
+				System: systems[name](t, bin), Seed: seed, Length: length(t), Clients: 6, Pace: 2 * time.Millisecond, Kinds: kinds(t), Say: t.Logf,
 			})
 			if err != nil && rep != nil && rep.Verdict != nil {
 				t.Log("found so far:", rep.Problems)

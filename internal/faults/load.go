@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ type Load struct {
 	First int
 	// Pace is how long a client rests between two operations, on average.
 	Pace time.Duration
+	// Lease is how long claims last, which no run may outlast. Default: an hour.
+	Lease time.Duration
 	// BlindRetry sends a publish that was not answered again under a new id: the
 	// control, which must be seen to store twice.
 	BlindRetry bool
@@ -247,7 +250,7 @@ func (a *agent) decide(ctx context.Context, id string) {
 	})
 }
 
-// claim claims an intent for an hour, so that one claim of all stands.
+// claim claims an intent for longer than the run, so that one claim of all stands.
 func (a *agent) claim(ctx context.Context, id string) {
 	_, err := a.c.CreateIntent(ctx, client.IntentSpec{ID: id, StreamID: "s-" + id, Actor: "agent/creator"})
 	var exists *client.ConflictError
@@ -257,7 +260,7 @@ func (a *agent) claim(ctx context.Context, id string) {
 	a.n++
 	holder := fmt.Sprintf("worker-%d-%d", a.i, a.n)
 	a.do(Op{Kind: Claim, Key: id, IDs: []string{holder}}, func(op *Op) error {
-		lease, err := a.c.ClaimIntent(ctx, id, holder, time.Hour)
+		lease, err := a.c.ClaimIntent(ctx, id, holder, cmp.Or(a.Lease, time.Hour))
 		op.Seqs = []event.Sequence{lease.Token}
 		var held *client.HeldError
 		if errors.As(err, &held) {

@@ -84,6 +84,19 @@ func (r *reader) check(ctx context.Context, v *Verdict, log []Stored) {
 	}
 }
 
+// streams counts the events of a type that the reader saw, by stream.
+func (r *reader) streams(typ string) map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := map[string]int{}
+	for _, e := range r.seen {
+		if e.Type == typ {
+			seen[e.StreamID]++
+		}
+	}
+	return seen
+}
+
 func (r *reader) count() (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

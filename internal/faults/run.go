@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -27,6 +29,8 @@ type Config struct {
 	// Clients and Pace are of the load.
 	Clients int
 	Pace    time.Duration
+	// Kinds, if not nil, are the only faults that are made.
+	Kinds *regexp.Regexp
 	// Say, if not nil, hears what happens.
 	Say func(format string, args ...any)
 }
@@ -39,6 +43,7 @@ type Report struct {
 	Faults   map[string]int // how often each was made
 	Skipped  map[string]string
 	Events   int   // in the Log at the end
+	Batches  int   // large ones, under faults of disks
 	Copies   []int // messages in each node's copy of the Log, on disk
 	Position event.Sequence
 }
@@ -73,6 +78,9 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 	}
 	history := NewHistory()
 	load := &Load{Open: s.Client, Seed: cfg.Seed, Clients: cfg.Clients, Pace: cfg.Pace, History: history}
+	if s.clock != nil {
+		load.Lease = 100 * 365 * 24 * time.Hour
+	}
 	if err := load.Enter(ctx); err != nil {
 		return rep, err
 	}
@@ -91,7 +99,11 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 	}
 	var all []Fault
 	all, rep.Skipped = s.Faults()
+	if cfg.Kinds != nil {
+		all = slices.DeleteFunc(all, func(f Fault) bool { return !cfg.Kinds.MatchString(f.Name) })
+	}
 	random := rand.New(rand.NewPCG(cfg.Seed, 1<<32))
+	b := newBatcher(s, history, readers, cfg.Seed)
 	order := random.Perm(len(all)) // each is made before any is made again
 	for end := time.Now().Add(cfg.Length); time.Now().Before(end); load.NextEpoch() {
 		if len(order) == 0 {
@@ -99,7 +111,7 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 		}
 		f := all[order[0]]
 		order = order[1:]
-		if err := s.once(ctx, f, random, history.Now, say); err != nil {
+		if err := s.once(ctx, f, b, random, say); err != nil {
 			return rep, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		rep.Faults[f.Name]++
@@ -112,8 +124,15 @@ func Run(ctx context.Context, cfg Config) (rep *Report, err error) {
 	}
 	stop()
 	<-loaded
-	if err := rep.check(ctx, s, history, readers); err != nil || !s.Clustered {
+	if err := rep.check(ctx, s, history, readers); err != nil {
 		return rep, err
+	}
+	rep.Batches = len(b.sizes)
+	for _, part := range b.parts {
+		rep.problem(&rep.Torn, "during a fault %s", part)
+	}
+	if !s.Clustered {
+		return rep, nil
 	}
 	endReaders()
 	return rep, rep.replicas(ctx, s)
@@ -147,19 +166,36 @@ func (r *Report) replicas(ctx context.Context, s *System) error {
 }
 
 // once makes one fault, lets it last, undoes it, and lets the system rest.
-func (s *System) once(ctx context.Context, f Fault, r *rand.Rand, now func() time.Duration, say func(string, ...any)) error {
+func (s *System) once(ctx context.Context, f Fault, b *batcher, r *rand.Rand, say func(string, ...any)) error {
+	now := b.history.Now
 	hold := 50 * time.Millisecond
 	if f.Hold > 0 {
 		hold += time.Duration(r.Int64N(int64(f.Hold)))
 	}
+	end := func() {}
+	if f.Batches {
+		var err error
+		if end, err = b.under(ctx); err != nil {
+			return err
+		}
+	}
 	begun := now()
 	undo, err := f.Do(ctx, s, r)
 	if err != nil {
+		if undo != nil {
+			err = errors.Join(err, undo())
+		}
+		end()
 		return err
 	}
 	pause(ctx, hold)
+	if f.Batches {
+		b.look(ctx)
+	}
 	mending := now()
-	if err := undo(); err != nil {
+	err = undo()
+	end()
+	if err != nil {
 		return err
 	}
 	say("%v to %v: %s, mended at %v", begun.Round(time.Millisecond), mending.Round(time.Millisecond), f.Name, now().Round(time.Millisecond))
@@ -345,6 +381,7 @@ func Table(names []string, reports []*Report) string {
 	row("operations", func(r *Report) any { return r.Operations })
 	row("acknowledged", func(r *Report) any { return r.Acknowledged })
 	row("outcome unknown", func(r *Report) any { return r.Unknown })
+	row("large batches under faults", func(r *Report) any { return r.Batches })
 	row("events in the log", func(r *Report) any { return r.Events })
 	row("messages on each disk", func(r *Report) any { return r.Copies })
 	row("lost", func(r *Report) any { return r.Lost })

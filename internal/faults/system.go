@@ -30,8 +30,9 @@ type System struct {
 	bin     string
 	network wires // of a cluster
 	servers []string
-	disks   []*disk // whose power can be cut
-	noDisks string  // why there are none
+	disks   []*disk     // whose power can be cut
+	noDisks string      // why there are none
+	clock   *falseClock // that the nodes and this process have; nil: the true one
 }
 
 // wires are what nodes talk over.
@@ -61,6 +62,9 @@ type Node struct {
 // Build builds the program into dir and gives its path.
 func Build(ctx context.Context, dir string, flags ...string) (string, error) {
 	bin := filepath.Join(dir, "dstream")
+	if overlay := os.Getenv(overlayEnv); overlay != "" {
+		flags = append(flags, "-overlay", overlay)
+	}
 	args := append(append([]string{"build"}, flags...), "-o", bin, "durablestream/cmd/dstream")
 	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	if err != nil {
