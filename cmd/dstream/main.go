@@ -112,10 +112,13 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 		case (o.tls.Cert == "") != (o.tls.Key == ""):
 			return usage(errors.New("--tls-cert and --tls-key go together: a certificate, and its own key"))
 		}
+		o.findWorkTree()
 		return nil
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&o.dir, "dir", fromEnv("DSTREAM_DIR", projectDir()), "directory of the log and its mirror: .opencode here, or at the root of the main git work tree ($DSTREAM_DIR)")
+	f.BoolVar(&o.shared, "shared", false, "where --dir is that of a linked work tree without a log of its own: the log that the work trees share")
+	_ = f.MarkHidden("shared") // it is for plugins, which know the project and not the log
 	f.StringSliceVar(&o.servers, "server", serversFromEnv(), "NATS server that holds the log, instead of a host in --dir (repeatable, $DSTREAM_SERVER)")
 	f.StringVar(&o.nkey, "nkey", fromEnv("DSTREAM_NKEY", ""), "file with the seed of the key to connect with ($DSTREAM_NKEY)")
 	f.StringVar(&o.tls.CA, "tls-ca", fromEnv("DSTREAM_TLS_CA", ""), "PEM file of the authorities to trust ($DSTREAM_TLS_CA)")

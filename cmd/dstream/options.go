@@ -26,12 +26,15 @@ import (
 
 // options are the flags that every command takes.
 type options struct {
-	dir     string
-	servers []string
-	nkey    string
-	tls     client.TLSFiles
-	json    bool
-	verbose bool
+	dir string
+	// worktree is git's name of the linked work tree that the command is given in.
+	worktree string
+	shared   bool // dir is only where a work tree would have a log of its own
+	servers  []string
+	nkey     string
+	tls      client.TLSFiles
+	json     bool
+	verbose  bool
 
 	monitors     []string
 	acceptWeaker bool
@@ -52,7 +55,7 @@ func (o *options) config(cmd *cobra.Command) durablestream.Config {
 		TLS:     o.tls,
 		Logger:  slog.New(log),
 
-		Worktree: worktreeName(),
+		Worktree: o.worktree,
 
 		ServerMonitor:          o.monitors,
 		AcceptWeakerDurability: o.acceptWeaker,

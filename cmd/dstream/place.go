@@ -72,13 +72,25 @@ func pluginDir() string {
 	return dir
 }
 
-// worktreeName names the linked work tree that a command is given in; "" elsewhere.
-func worktreeName() string {
+// findWorkTree finds out which linked work tree the command is for: the one that it is
+// given in, or, for a plugin, the one that its --dir is in. In the log of another project
+// its name says nothing.
+func (o *options) findWorkTree() {
 	repo, _, ok := workTree()
-	if !ok {
-		return ""
+	if o.shared {
+		repo, ok = paths.FindRepository(filepath.Dir(absolute(o.dir)))
 	}
-	return repo.Worktree()
+	main := repo.Main()
+	if !ok || main == "" {
+		return
+	}
+	if o.shared && !storeExists(o.dir) {
+		o.dir = filepath.Join(main, logHere)
+	}
+	project, err := filepath.EvalSymlinks(filepath.Dir(absolute(o.dir)))
+	if err == nil && (o.shared || isBelow(project, main) || isBelow(project, repo.Root)) {
+		o.worktree = repo.Worktree() // else the log is not that of this repository
+	}
 }
 
 // sharedLog is where the log of a linked work tree would be that has one of its own: dir

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // ParentError is a directory that was not made, since the one above it is missing: the
@@ -34,7 +35,7 @@ func MakeDir(dir string) error {
 		if isDir(dir) {
 			return nil
 		}
-		return err
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR} // a file is there
 	case errors.Is(err, fs.ErrNotExist):
 		return &ParentError{dir, missing(filepath.Dir(dir))}
 	}

@@ -11,7 +11,7 @@ let model;
 before(async () => (model = await Model.start()));
 after(() => model.stop());
 
-const open = async (project) => JSON.parse(await project.dstream("checkpoint", "list", "--json"));
+const open = async (project) => JSON.parse(await project.dstream("checkpoint", "list", "--json") || "[]");
 const text = (log, session) => log.filter((e) => e.type === "execution.text_snapshot" && e.stream_id === session && e.actor !== "user").at(-1)?.payload;
 
 /** Four sessions: one streams a text, one runs a tool, one waits for a permission, one asks a human. */

@@ -98,7 +98,7 @@ export class Project {
   dstream(...args) {
     return new Promise((resolve, reject) => {
       execFile(dstreamBin, args, { cwd: this.dir, env: this.env, maxBuffer: 1 << 30, timeout: 60_000 }, (error, stdout, stderr) =>
-        error ? reject(Object.assign(new Error(`dstream ${args.join(" ")}: ${stderr || error.message}`), { status: error.code })) : resolve(stdout));
+        error && !/there is no log in/.test(stderr) ? reject(Object.assign(new Error(`dstream ${args.join(" ")}: ${stderr || error.message}`), { status: error.code })) : resolve(stdout));
     });
   }
 

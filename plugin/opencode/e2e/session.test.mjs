@@ -52,7 +52,7 @@ async function check(session, t) {
 const types = (log, type) => log.filter((e) => e.type === type);
 const finish = (log, tool) => types(log, "execution.tool_finish").filter((e) => e.payload.tool === tool);
 /** The open question of a session, in the log. */
-const pending = (session) => until(async () => JSON.parse(await project.dstream("checkpoint", "list", "--json")).find?.((it) => it.stream_id === session), "a checkpoint of the session");
+const pending = (session) => until(async () => JSON.parse(await project.dstream("checkpoint", "list", "--json") || "[]").find?.((it) => it.stream_id === session), "a checkpoint of the session");
 
 test("writes, edits, reads, a shell and todos", async (t) => {
   const file = join(project.dir, "hello.txt");

@@ -309,7 +309,7 @@ function logDir(config) {
 }
 function programArgs(config) {
   const dir = logDir(config);
-  const args = [];
+  const args = config.shared ? ["--shared"] : [];
   if (dir) args.push("--dir", dir);
   for (const server2 of config.servers ?? []) args.push("--server", server2);
   if (config.nkey) args.push("--nkey", config.nkey);
@@ -943,6 +943,7 @@ function configure(context, options = {}) {
   return {
     ...given,
     dir: path(given.dir ?? home),
+    shared: given.dir === void 0,
     tools: given.tools ?? true,
     ...given.bin ? { bin: path(given.bin) } : {},
     ...given.nkey ? { nkey: path(given.nkey) } : {}

@@ -5,7 +5,10 @@ import type { DurableStreamConfig } from "../../sdk/src/index.ts";
 import type { PluginContext } from "./host.ts";
 
 export interface PluginConfig extends DurableStreamConfig {
-  /** The directory of the log and its JSONL file. Default: .opencode at the root of the project. */
+  /**
+   * The directory of the log and its JSONL file. Default: .opencode at the root of the project, or
+   * that of the main work tree where the project is a linked git work tree.
+   */
   dir: string;
   /** Whether the model gets the tools. Default true. */
   tools: boolean;
@@ -33,6 +36,7 @@ export function configure(context: PluginContext, options: Record<string, unknow
   return {
     ...given,
     dir: path(given.dir ?? home),
+    shared: given.dir === undefined,
     tools: given.tools ?? true,
     ...(given.bin ? { bin: path(given.bin) } : {}),
     ...(given.nkey ? { nkey: path(given.nkey) } : {}),

@@ -48,7 +48,7 @@ export function logDir(config: DurableStreamConfig): string | undefined {
 /** The command line of the child. */
 export function programArgs(config: DurableStreamConfig): string[] {
   const dir = logDir(config);
-  const args: string[] = [];
+  const args: string[] = config.shared ? ["--shared"] : [];
   if (dir) args.push("--dir", dir);
   for (const server of config.servers ?? []) args.push("--server", server);
   if (config.nkey) args.push("--nkey", config.nkey);

@@ -165,6 +165,11 @@ export interface SessionEnd {
 export interface DurableStreamConfig {
   /** The directory of the log and its JSONL file. Default ".opencode". */
   dir?: string;
+  /**
+   * Where dir is that of a linked git work tree which has no log of its own: use the log of
+   * the main work tree, which the work trees share. Default false.
+   */
+  shared?: boolean;
   /** The original's way to name it: the path of durable_stream.jsonl in that directory. */
   storePath?: string;
   /** The program. Default: $DSTREAM_BIN, else "dstream" on the PATH. */
