@@ -66,6 +66,7 @@ type Broker struct {
 	js        jetstream.JetStream
 	token     string
 	since     time.Time
+	partial   atomic.Bool // a batch is kept aside: see giveStaged
 	disk      *diskWatch
 	scrub     *scrub
 	copy      *copyWatch // nil on a lone host
@@ -147,7 +148,7 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 		err = b.settleStore()
 	}
 	if err == nil {
-		err = moveAll(b.aside(), b.staged()) // after a crash in restartEngine
+		err = b.giveStaged()
 	}
 	if err == nil {
 		err = b.checkMeta()

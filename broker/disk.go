@@ -49,6 +49,7 @@ type diskWatch struct {
 	probed           time.Time // when the last file of a block's size was made, or not
 	reply            atomic.Pointer[[]byte]
 	answers          *nats.Subscription // ends with the admin connection
+	behind           error              // of refuseBehindPart
 	quit             chan struct{}
 	done             chan struct{}
 }
@@ -80,8 +81,9 @@ func watchDisk(b *Broker) (*diskWatch, error) {
 	if b.cfg.ReadOnly {
 		return refuseForGood(b)
 	}
-	return startWatch(b, b.cfg.DiskFloor, func() (room, error) { return roomOf(b.streamDir()) },
-		func(sync bool) error { return probe(b.streamDir(), sync) }), nil
+	w := startWatch(b, b.cfg.DiskFloor, func() (room, error) { return roomOf(b.streamDir()) },
+		func(sync bool) error { return probe(b.streamDir(), sync) })
+	return w, w.behind
 }
 
 // refuseForGood watches nothing, and refuses appends as to a disk that is read-only: what
@@ -108,6 +110,7 @@ func startWatch(b *Broker, floor int64, see func() (room, error), probe func(syn
 		close(w.done)
 		return w
 	}
+	w.behind = w.refuseBehindPart()
 	w.look()
 	go w.run()
 	return w
@@ -168,6 +171,10 @@ func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
 	case was.Full:
 		if w.hasRoom(was, now, r, probeAgain) {
 			w.mend()
+			if w.b.partial.Load() { // it is tried again
+				now.Lack = was.Lack
+				return
+			}
 			now.Full = w.refuse(*now) != nil
 			return
 		}
@@ -196,7 +203,7 @@ func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
 // each again. Where it cannot, now says why.
 func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room, again time.Duration) bool {
 	now.Lack, now.Blocked = was.Lack, was.Blocked
-	if r.free < roomSize {
+	if r.free < roomSize+w.b.stagedSize() {
 		now.Lack = LackSpace
 		return false
 	}
@@ -314,7 +321,7 @@ func (b *Broker) Stuck() string {
 
 // mend restarts JetStream inside the server if the stream is stuck.
 func (w *diskWatch) mend() {
-	if w.healthy() {
+	if w.healthy() && !w.b.partial.Load() {
 		return
 	}
 	w.b.cfg.Logger.Warn("the stream is stuck after a full disk: restarting JetStream in this process")
@@ -344,7 +351,9 @@ func (w *diskWatch) restartEngine() {
 	}
 	err = errors.Join(err, moveAll(w.b.aside(), w.b.staged()))
 	if err == nil {
-		err = acc.EnableJetStream(nil, nil)
+		if err = acc.EnableJetStream(nil, nil); err == nil {
+			w.b.partial.Store(false)
+		}
 	}
 	w.b.enabled(err, w.state.Load().Full)
 }

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+
 	"github.com/nats-io/nats-server/v2/server"
 
 	"durablestream/internal/wire"
@@ -49,4 +51,20 @@ func (b *Broker) Refuse(on bool) error {
 		now.Lack = LackSpace
 	}
 	return b.disk.refuse(now)
+}
+
+// LimitStore lets the engine store so many bytes more until it is restarted: a batch that exceeds that is stored in part.
+func (b *Broker) LimitStore(more int64) error {
+	_, err := b.js.Stream(context.Background(), wire.LogName)
+	if err != nil {
+		return err
+	}
+	acc, err := b.logAccount()
+	if err != nil {
+		return err
+	}
+	return acc.UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": {
+		MaxMemory: -1, MaxStore: int64(acc.JetStreamUsage().Store) + more, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1,
+		MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1,
+	}})
 }
