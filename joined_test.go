@@ -205,6 +205,49 @@ func TestCopyIsALogOfItsOwn(t *testing.T) {
 	require.ErrorContains(t, findsOther(t, d), filepath.Join(top, "away"))
 }
 
+// A copy of hard links (cp -al) shares files with the original, and so would their engines:
+// each has files of its own once it is hosted, whichever comes first.
+func TestHardLinkedCopy(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	dir, linked := filepath.Join(top, "p"), filepath.Join(top, "linked")
+	d := openIn(t, dir)
+	added(t, d, "one")
+	require.NoError(t, d.Close())
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		to := filepath.Join(linked, strings.TrimPrefix(path, dir))
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return os.Mkdir(to, 0o700)
+		case e.Type() == os.ModeSymlink:
+			where, err := os.Readlink(path)
+			require.NoError(t, err)
+			return os.Symlink(where, to)
+		}
+		return os.Link(path, to)
+	}))
+	c := openIn(t, linked)
+	require.True(t, c.Hosting())
+	require.NotEqual(t, d.Identity(), c.Identity())
+	added(t, c, "in the copy")
+	d = openIn(t, dir)
+	require.True(t, d.Hosting(), "they have locks of their own")
+	added(t, d, "in the original")
+	for _, log := range []*durablestream.DurableStream{c, d} {
+		require.Len(t, collect(t, log, event.Filter{}), 2)
+		require.NoError(t, log.Close())
+		again := openIn(t, log.Dir())
+		require.Len(t, collect(t, again, event.Filter{}), 2)
+		require.Eventually(t, func() bool { s, err := again.HostStatus(t.Context()); return err == nil && s.MirrorSeq == 2 }, 20*time.Second, time.Millisecond)
+		verifyClean(t, again)
+	}
+	lines, err := os.ReadFile(durablestream.MirrorPath(dir))
+	require.NoError(t, err)
+	require.NotContains(t, string(lines), "in the copy")
+}
+
 // A host of the copy that is just starting has the copy's lock, and the address beside it
 // is still the original's: nobody goes there by it.
 func TestCopiedAddressUnderALock(t *testing.T) {

@@ -134,6 +134,9 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if err == nil && !cfg.ReadOnly { // the links of a copy are its maker's
 		err = CheckLinks(cfg.Dir)
 	}
+	if err == nil && !cfg.ReadOnly {
+		err = b.ownFiles()
+	}
 	if err == nil {
 		err = cfg.claim()
 	}
@@ -235,6 +238,9 @@ func (b *Broker) takeLock() error {
 		if err := os.MkdirAll(store, 0o700); err != nil {
 			return fmt.Errorf("broker: cannot make the store: %w", err)
 		}
+	}
+	if err := b.ownLockFile(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("broker: %w", err)
 	}
 	for _, lock := range []*flock.Flock{
 		flock.New(filepath.Join(b.cfg.Dir, LockFile), flock.SetPermissions(0o600)),

@@ -103,7 +103,7 @@ func (b *Broker) settleIdentity(ctx context.Context) error {
 	if is := b.Log(); b.cfg.Expect != "" && is != b.cfg.Expect {
 		return &MissingLogError{b.cfg.Dir, true}
 	}
-	if b.cfg.Cluster != nil {
+	if b.cfg.Cluster != nil || b.cfg.ReadOnly {
 		return nil
 	}
 	if err := b.settleHome(ctx); err != nil { // as on a disk that is full: it is tried again at the next start

@@ -207,6 +207,10 @@ func takeLock(ctx context.Context, dir string) (*flock.Flock, error) {
 	ok, err := lock.TryLockContext(brief, 5*time.Millisecond)
 	switch {
 	case ok:
+		// A hard link (cp -al) would bring this log's lines into another one's file.
+		if _, err := paths.Own(filepath.Join(dir, ActiveName)); err != nil {
+			return nil, errors.Join(err, lock.Unlock())
+		}
 		return lock, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
