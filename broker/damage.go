@@ -47,7 +47,7 @@ func (e *DamagedError) Advice() string { return "; 'dstream doctor --fix' repair
 // It leaves what it learnt to the scrub.
 func (b *Broker) checkStore() error {
 	dir := b.blocksDir()
-	if CheckEngine() != nil { // startScrub tells it
+	if !engineKnown() { // startScrub tells it
 		return nil
 	}
 	if cfg, _, err := blocks.Stream(dir); err == nil && !isLog(cfg) { // openLog refuses it

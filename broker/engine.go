@@ -15,6 +15,9 @@ import (
 // indexes it: it could report healthy files as damaged. Everything else works.
 func CheckEngine() error { return engine.Check(cmp.Or(engine.Pretend, server.VERSION)) }
 
+// engineKnown reports that CheckEngine returns no error.
+func engineKnown() bool { return CheckEngine() == nil }
+
 // answerUnchecked answers readers that ask what a check of the store has found: nothing is
 // checked, and they need not wait.
 func (b *Broker) answerUnchecked(subject string) error {

@@ -79,7 +79,7 @@ const (
 // startFinder goes on with the indexes that are there. With an engine that is not known it
 // returns nil, and readers search with the engine.
 func startFinder(b *Broker) (*finder, error) {
-	if CheckEngine() != nil {
+	if !engineKnown() {
 		return nil, nil
 	}
 	f := &finder{b: b, blocks: b.blocksDir(), dir: filepath.Join(pathOf(b.store), IndexDir), failed: map[uint32]time.Time{},

@@ -20,7 +20,7 @@ import (
 // A version enters this list when the conformance test has passed with it.
 var known = []string{"2.15.2", "2.15.3"}
 
-// Pretend, if not empty, stands for the version of the nats-server in this program. Tests
+// Pretend stands, if it is not empty, for the version of the nats-server in this program. Tests
 // build a program with it:
 //
 //	go build -ldflags '-X durablestream/internal/engine.Pretend=2.99.0'

@@ -86,7 +86,7 @@ func TestFaultsRenamedDirectory(t *testing.T) {
 			require.Zero(t, code)
 			d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: host.Dir}) // it would host, too
 			require.NoError(t, err)
-			defer d.Close() //nolint:errcheck // its log has gone
+			defer d.Close() // its log has gone
 			back := away(t, project)
 			// Both notice by themselves, and end.
 			require.Eventually(t, func() bool { return !host.Running() && !joined.Running() }, time.Minute, 20*time.Millisecond, "%s", s.Words())
