@@ -60,6 +60,9 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	}
 	if !cfg.NoCreate && cfg.copied == "" && !cfg.takingOver { // who takes over had a directory a moment ago
 		if err := paths.MakeDir(cfg.Dir); err != nil {
+			if short := broker.Shortage(bcfg.Dir); short != nil {
+				return nil, short
+			}
 			return nil, err
 		}
 	}

@@ -127,7 +127,10 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := b.takeLock(); err != nil {
 		return nil, err
 	}
-	err = b.notRepaired()
+	err = Shortage(cfg.Dir)
+	if err == nil {
+		err = b.notRepaired()
+	}
 	if err == nil {
 		err = cfg.expected() // again: until there was the lock, anything could happen
 	}

@@ -65,6 +65,9 @@ func roomOf(dir string) (room, error) {
 	if st.Files > 0 && st.Ffree <= st.Files {
 		r.inodes, r.files = int64(st.Ffree), int64(st.Files)
 	}
+	if r.inodes == 0 && try(dir) == nil { // what it reports is not true
+		r.inodes, r.files = -1, 0
+	}
 	return r, nil
 }
 
@@ -211,16 +214,22 @@ func Unwritable(dir string) error {
 		dirs = append(dirs, filepath.Dir(msgs))
 	}
 	for _, d := range append(dirs, dir, store) {
-		f, err := os.CreateTemp(d, ProbeFile+".*")
-		if err == nil {
-			_ = os.Remove(f.Name()) // or the next start does
-			err = f.Close()
-		}
+		err := try(d)
 		if errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission) {
 			return &UnwritableError{dir, err}
 		}
 	}
 	return nil
+}
+
+// try makes an empty file in dir for a moment.
+func try(dir string) error {
+	f, err := os.CreateTemp(dir, ProbeFile+".*")
+	if err != nil {
+		return err
+	}
+	_ = os.Remove(f.Name()) // or the next start does
+	return f.Close()
 }
 
 // cannotHost puts the reason into an error of Start where it is the directory: the engine
@@ -231,6 +240,9 @@ func cannotHost(dir string, err error) error {
 	}
 	if unwritable := Unwritable(dir); unwritable != nil {
 		return fmt.Errorf("broker: %w", unwritable)
+	}
+	if short := Shortage(dir); short != nil {
+		return short
 	}
 	return err
 }
@@ -243,7 +255,8 @@ func explained(err error) bool {
 	var managed *ManagedError
 	var missing *MissingLogError
 	var link *paths.LinkError
-	return errors.As(err, &locked) || errors.As(err, &damaged) || errors.As(err, &managed) || errors.As(err, &missing) || errors.As(err, &link) ||
+	var short *ShortageError
+	return errors.As(err, &locked) || errors.As(err, &damaged) || errors.As(err, &managed) || errors.As(err, &missing) || errors.As(err, &link) || errors.As(err, &short) ||
 		errors.Is(err, ErrRestoring)
 }
 

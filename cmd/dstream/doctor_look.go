@@ -174,8 +174,8 @@ func (d *doctor) lookForLeftovers() {
 		return // they may be somebody's
 	}
 	var left []string
-	for _, pattern := range []string{"address.*.tmp", "managed.*.tmp", "home.*.tmp", "join.*.*", "end.*.*", "store/jetstream/*/streams/" + wire.LogName + "/msgs/*.repaired",
-		"store/" + fence.KeptFile + ".tmp", "store/jetstream/*/streams/" + wire.LogName + "/meta.*.tmp"} {
+	for _, pattern := range append([]string{"address.*.tmp", "managed.*.tmp", "home.*.tmp", "join.*.*", "end.*.*", "store/jetstream/*/streams/" + wire.LogName + "/msgs/*.repaired",
+		"store/" + fence.KeptFile + ".tmp", "store/jetstream/*/streams/" + wire.LogName + "/meta.*.tmp"}, broker.Probes()...) {
 		m, _ := blocks.Glob(d.host, pattern) // the patterns are right
 		left = append(left, m...)
 	}
