@@ -14,6 +14,7 @@ import (
 // that the end of summer time brings twice.
 type Edge bool
 
+// The edges.
 const (
 	First Edge = false // the start of a day; for a lower bound
 	Last  Edge = true  // the last millisecond of a day; for an upper bound
