@@ -176,31 +176,27 @@ func VerifyAction(cp projection.Checkpoint, action json.RawMessage) bool {
 }
 
 // Checkpoint reads one checkpoint as it stands. ErrUnknownCheckpoint where nobody
-// asked.
+// asked, and a *BlockedError where nobody can decide.
 func (c *Client) Checkpoint(ctx context.Context, id string) (projection.Checkpoint, error) {
+	cp, _, err := c.lookNow(ctx, id)
+	return cp, err
+}
+
+// lookNow is Checkpoint, with the gate that was read.
+func (c *Client) lookNow(ctx context.Context, id string) (projection.Checkpoint, projection.Gate, error) {
 	if err := event.ValidateID("checkpoint", id); err != nil {
-		return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
+		return projection.Checkpoint{}, projection.Gate{}, fmt.Errorf("client: %w", err)
 	}
 	if c.clustered { // a leader that is cut off would answer with what it has
 		if _, err := c.Position(ctx); err != nil {
-			return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %q: %w", id, err)
+			return projection.Checkpoint{}, projection.Gate{}, fmt.Errorf("client: checkpoint %q: %w", id, err)
 		}
 	}
-	cp, err := c.request(ctx, id)
-	if err != nil {
-		return cp, err
+	cp, g, err := c.look(ctx, id)
+	if err == nil && g.Blocked != 0 {
+		err = fmt.Errorf("client: %w", &BlockedError{cp, g.Blocked})
 	}
-	d, err := c.decision(ctx, id)
-	if err != nil {
-		return cp, err
-	}
-	if d != nil && d.Seq < cp.Seq {
-		return cp, fmt.Errorf("client: checkpoint %q: its guard was written before it was asked (seq %d): ask under another id", id, d.Seq)
-	}
-	if d != nil {
-		cp.Decision, cp.Status = d, d.Status
-	}
-	return cp, nil
+	return cp, g, err
 }
 
 // request reads the request that stands behind a checkpoint's request guard.
@@ -217,20 +213,6 @@ func (c *Client) request(ctx context.Context, id string) (projection.Checkpoint,
 		return cp, fmt.Errorf("client: checkpoint %q: %w", id, ErrUnknownCheckpoint)
 	}
 	return cp, nil
-}
-
-// decision reads the decision that stands behind a checkpoint's guard; nil if it
-// is not decided.
-func (c *Client) decision(ctx context.Context, id string) (*projection.Decision, error) {
-	r, err := c.firstBehind(ctx, wire.GuardSubject(wire.GuardCheckpoint, id))
-	if err != nil || r == nil {
-		return nil, err
-	}
-	of, d, err := projection.NewDecision(*r)
-	if err != nil || of != id {
-		return nil, fmt.Errorf("client: the guard of checkpoint %q holds what is no decision of it (seq %d)", id, r.Seq)
-	}
-	return &d, nil
 }
 
 // firstBehind reads the event that was written with the first message of a guard
@@ -292,20 +274,39 @@ func (c *Client) Checkpoints(ctx context.Context, pending bool) ([]projection.Ch
 
 // WaitCheckpoint waits until the checkpoint is decided, and returns it with its
 // decision. Any number may wait, before and after; whoever waits again gets the
-// same answer. It goes on through restarts of the broker, until ctx ends.
+// same answer. It goes on through restarts of the broker, until ctx ends. While a guard
+// blocks the checkpoint it waits for the guard to be voided.
 func (c *Client) WaitCheckpoint(ctx context.Context, id string) (projection.Checkpoint, error) {
-	cp, err := c.Checkpoint(ctx, id)
-	if err != nil || cp.Decision != nil {
+	cp, g, err := c.lookNow(ctx, id)
+	if err != nil && !c.blocked(err) || cp.Decision != nil {
 		return cp, err
 	}
 	guard := wire.GuardSubject(wire.GuardCheckpoint, id)
-	for _, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, After: cp.Seq}) {
-		if err != nil {
-			return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, err)
+	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, After: max(cp.Seq, g.At)}) {
+		for {
+			if err != nil {
+				return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, err)
+			}
+			cp, g, err = c.lookNow(ctx, id)
+			if err != nil && !c.blocked(err) || cp.Decision != nil {
+				return cp, err
+			}
+			if g.At >= m.Seq {
+				break
+			}
+			_, err = c.Barrier(ctx) // whoever answered is behind
 		}
-		return c.Checkpoint(ctx, id)
 	}
 	return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, ctx.Err())
+}
+
+// blocked reports a checkpoint that waits for its guard to be voided, and says so.
+func (c *Client) blocked(err error) bool {
+	if !errors.Is(err, ErrBlocked) {
+		return false
+	}
+	c.cfg.Logger.Warn("waiting", "err", err)
+	return true
 }
 
 // Approval is a human's yes.

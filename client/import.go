@@ -112,7 +112,7 @@ func (c *Client) importable(e event.Event) (event.Recorded, error) {
 // readers would understand in two ways moves none, and so has no effect.
 func importGuard(e event.Event) string {
 	guard, _, ok := wire.Protected(e)
-	if !ok {
+	if !ok || e.Type == event.CheckpointGuardVoided {
 		return ""
 	}
 	_, id, _ := wire.ParseGuardSubject(guard)

@@ -90,6 +90,8 @@ func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, e
 		return c.protectRequest(r)
 	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
 		return c.protectDecision(ctx, r)
+	case event.CheckpointGuardVoided:
+		return c.protectVoid(ctx, r)
 	case event.AgentSpawned:
 		return c.protectSpawn(r)
 	case event.AgentCompleted, event.AgentFailed, event.AgentAborted:
@@ -152,7 +154,7 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 	if err != nil {
 		return nil, err
 	}
-	cp, err := c.Checkpoint(ctx, id)
+	cp, g, err := c.lookNow(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -176,12 +178,15 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 			}
 		}
 		now, err := c.Checkpoint(ctx, id)
-		if err == nil {
+		switch {
+		case err == nil && now.Decision == nil:
+			err = conflict // its guard was voided meanwhile: who tries again may decide
+		case err == nil:
 			err = &DecidedError{now}
 		}
 		return event.Recorded{}, err
 	}
-	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
+	return &protection{guard: subject, expected: g.At, body: body.Encode(), lost: lost}, nil
 }
 
 // mayDecide holds a decision against its request.

@@ -56,6 +56,7 @@ var catalogue = []Known{
 	{CheckpointExpired, Expired{}, "decision: nobody answered in time"},
 	{CheckpointCancelled, Cancelled{}, "decision: the question no longer matters"},
 	{CheckpointCancelRequested, CancelRequested{}, "an agent asks for a checkpoint to be cancelled; decides nothing itself"},
+	{CheckpointGuardVoided, GuardVoided{}, "an operator voids a guard that was written without a decision; decides nothing itself"},
 
 	{FilesChanged, FileChanged{}, "a file was written"},
 	{FilesPatched, Patch{}, "a step changed files"},

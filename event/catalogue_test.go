@@ -19,7 +19,7 @@ const promised = `
 lifecycle.session.created lifecycle.session.idle lifecycle.session.compacted lifecycle.session.error lifecycle.session.deleted lifecycle.session.aborted
 execution.message.updated execution.step_start execution.step_finish execution.tool_start execution.tool_finish execution.agent execution.text_delta execution.text_snapshot execution.reasoning_delta execution.reasoning_snapshot execution.snapshot execution.retry
 agent.spawned agent.completed agent.failed agent.aborted agent.handoff agent.yield agent.resumed
-checkpoint.requested checkpoint.approved checkpoint.rejected checkpoint.expired checkpoint.cancelled checkpoint.cancel_requested
+checkpoint.requested checkpoint.approved checkpoint.rejected checkpoint.expired checkpoint.cancelled checkpoint.cancel_requested checkpoint.guard_voided
 files.changed files.patched
 learning.extracted
 ledger.epic.created ledger.epic.started ledger.epic.completed ledger.epic.failed ledger.epic.archived

@@ -140,6 +140,14 @@ type CancelRequested struct {
 	Reason       string `json:"reason,omitempty"`
 }
 
+// GuardVoided opens a checkpoint whose guard was written by hand, without a decision.
+type GuardVoided struct {
+	CheckpointID string   `json:"checkpoint_id"`
+	GuardSeq     Sequence `json:"guard_seq,omitempty"` // of the guard that is voided; 0: whichever stands there
+	VoidedBy     string   `json:"voided_by"`
+	Reason       string   `json:"reason,omitempty"`
+}
+
 // Ledger is the payload of all ledger.* types, and of learning.extracted; each
 // type fills the members it needs. Title is what some versions of the original
 // write for TaskTitle.

@@ -37,6 +37,7 @@ const (
 	CheckpointExpired         = "checkpoint.expired"
 	CheckpointCancelled       = "checkpoint.cancelled"
 	CheckpointCancelRequested = "checkpoint.cancel_requested"
+	CheckpointGuardVoided     = "checkpoint.guard_voided"
 
 	FilesChanged = "files.changed"
 	FilesPatched = "files.patched"

@@ -39,9 +39,12 @@ type Checkpoint struct {
 	CancelRequested bool           `json:"cancel_requested,omitempty"`
 	CancelBy        string         `json:"cancel_by,omitempty"`
 	CancelReason    string         `json:"cancel_reason,omitempty"`
-	Decision        *Decision      `json:"decision,omitempty"`
-	EventID         string         `json:"event_id"` // of the request
-	Actor           string         `json:"-"`        // of the request's event
+	// Blocked is a guard message that was written without a decision: nobody can decide
+	// until an operator voids it. 0: none.
+	Blocked  event.Sequence `json:"blocked,omitempty"`
+	Decision *Decision      `json:"decision,omitempty"`
+	EventID  string         `json:"event_id"` // of the request
+	Actor    string         `json:"-"`        // of the request's event
 }
 
 // Decision is what was decided, once and for all.
@@ -109,14 +112,13 @@ func NewDecision(r event.Recorded) (id string, d Decision, err error) {
 
 // Checkpoints folds requests and decisions.
 //
-// A decision counts only if it stands behind the first guard message of its
-// checkpoint: that message names the decision's event. Anything else on these
-// types, however it got there, changes nothing. A request counts if it stands
-// behind its request guard in the same way.
+// A decision counts only if it stands right behind its guard, as Gate says. Anything else
+// on these types, however it got there, changes nothing. A request counts if the first
+// message of its request guard names it.
 type Checkpoints struct {
 	byID     map[string]*Checkpoint
 	requests map[string]string // checkpoint → the id of the event behind its request guard
-	decided  map[string]string // checkpoint → the id of the event behind its decision guard
+	gates    map[string]*Gate
 }
 
 // Needs implements Fold.
@@ -127,13 +129,10 @@ func (*Checkpoints) Needs() Needs {
 // Apply implements Fold.
 func (c *Checkpoints) Apply(e Entry) error {
 	if c.byID == nil {
-		c.byID, c.requests, c.decided = map[string]*Checkpoint{}, map[string]string{}, map[string]string{}
+		c.byID, c.requests, c.gates = map[string]*Checkpoint{}, map[string]string{}, map[string]*Gate{}
 	}
 	if e.Guard != nil {
-		first := map[string]map[string]string{KindRequest: c.requests, KindCheckpoint: c.decided}[e.Guard.Kind]
-		if _, ok := first[e.Guard.ID]; !ok && first != nil {
-			first[e.Guard.ID] = e.Guard.Event
-		}
+		c.guard(*e.Guard, e.Seq)
 		return nil
 	}
 	if e.Event == nil {
@@ -147,14 +146,25 @@ func (c *Checkpoints) Apply(e Entry) error {
 		}
 		if c.requests[cp.ID] == e.Event.ID && c.byID[cp.ID] == nil {
 			c.byID[cp.ID] = &cp
+			cp.Blocked = c.gate(cp.ID).Blocked
 		}
 	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
 		id, d, err := NewDecision(*e.Event)
 		if err != nil {
 			return err
 		}
-		if cp := c.byID[id]; cp != nil && cp.Decision == nil && c.decided[id] == e.Event.ID {
-			cp.Decision, cp.Status = &d, d.Status
+		if cp := c.byID[id]; cp != nil && c.gate(id).Apply(*e.Event) {
+			cp.Decision, cp.Status, cp.Blocked = &d, d.Status, 0
+		}
+	case event.CheckpointGuardVoided:
+		var p event.GuardVoided
+		if err := json.Unmarshal(e.Event.Payload, &p); err != nil {
+			return fmt.Errorf("%s: %w", e.Event.Type, err)
+		}
+		g := c.gate(p.CheckpointID)
+		g.Apply(*e.Event)
+		if cp := c.byID[p.CheckpointID]; cp != nil {
+			cp.Blocked = g.Blocked
 		}
 	case event.CheckpointCancelRequested:
 		var p event.CancelRequested
@@ -166,6 +176,31 @@ func (c *Checkpoints) Apply(e Entry) error {
 		}
 	}
 	return nil
+}
+
+// guard applies a message of a guard.
+func (c *Checkpoints) guard(g Guard, seq event.Sequence) {
+	switch g.Kind {
+	case KindRequest:
+		if _, ok := c.requests[g.ID]; !ok {
+			c.requests[g.ID] = g.Event
+		}
+	case KindCheckpoint:
+		gate := c.gate(g.ID)
+		gate.Message(seq, g.Event)
+		if cp := c.byID[g.ID]; cp != nil {
+			cp.Blocked = gate.Blocked
+		}
+	}
+}
+
+func (c *Checkpoints) gate(id string) *Gate {
+	g := c.gates[id]
+	if g == nil {
+		g = &Gate{}
+		c.gates[id] = g
+	}
+	return g
 }
 
 // Get returns a checkpoint.

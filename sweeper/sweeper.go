@@ -150,7 +150,9 @@ func (s *state) sweep(ctx context.Context, cfg Config) time.Duration {
 			if ctx.Err() == nil {
 				cfg.Logger.Warn("sweeper: not decided, trying again", "what", d.what, "err", err)
 			}
-			wait = min(wait, again)
+			if !errors.Is(err, client.ErrBlocked) { // until its guard is voided, which comes by
+				wait = min(wait, again)
+			}
 		}
 	}
 	return wait

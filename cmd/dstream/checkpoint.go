@@ -31,7 +31,7 @@ of it: approved, rejected, expired or cancelled. Whoever asked can never decide.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(checkpointRequest(o), checkpointList(o), checkpointShow(o), checkpointWait(o),
-		checkpointApprove(o), checkpointReject(o), checkpointCancel(o))
+		checkpointApprove(o), checkpointReject(o), checkpointCancel(o), checkpointVoidGuard(o))
 	return cmd
 }
 
@@ -241,6 +241,8 @@ func left(cp projection.Checkpoint, now time.Time) string {
 	switch {
 	case cp.Status != projection.Pending:
 		return "-"
+	case cp.Blocked != 0:
+		return "blocked"
 	case cp.ExpiresAt == 0:
 		return "no limit"
 	case cp.Overdue(now):
@@ -387,6 +389,34 @@ func checkpointReject(o *options) *cobra.Command {
 
 func checkpointCancel(o *options) *cobra.Command {
 	return withdrawCommand(o, "cancel ID", "Withdraw a checkpoint", func(d *durablestream.DurableStream) decideFunc { return d.Cancel })
+}
+
+func checkpointVoidGuard(o *options) *cobra.Command {
+	var by, reason string
+	cmd := &cobra.Command{
+		Use:   "void-guard ID",
+		Short: "Open a checkpoint that nobody can decide, because its guard holds no decision",
+		Long: `A guard that somebody wrote by hand, without a decision, keeps a checkpoint from being
+decided for good. This voids it, and the checkpoint can be decided again: once. It takes an
+operator's key where the server has roles. Where the log is damaged it refuses, since a
+decision that cannot be read would be made again: run 'dstream doctor' first.`,
+		Args: exactArgs(1, "one ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
+				cp, err := d.VoidGuard(ctx, args[0], by, reason)
+				if err != nil {
+					return err
+				}
+				return show(cmd, o, cp, func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "%s: its guard is void, and it waits for a decision\n", oneLine(cp.ID, 300))
+					return err
+				})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&by, "by", "", "who voids it")
+	cmd.Flags().StringVar(&reason, "reason", "", "why")
+	return cmd
 }
 
 type decideFunc func(ctx context.Context, id, by, reason string) (projection.Checkpoint, error)

@@ -37,6 +37,7 @@ var codes = map[string]jrpc2.Code{
 	"shutting_down":      -32013,
 	"unread":             -32014,
 	"log":                -32015,
+	"blocked":            -32016,
 	"internal":           jrpc2.InternalError,
 }
 
@@ -95,6 +96,7 @@ func nameOf(err error) (string, map[string]any) {
 	}{
 		{client.ErrUnknownCheckpoint, "unknown_checkpoint"},
 		{client.ErrUnknownIntent, "unknown_intent"},
+		{client.ErrBlocked, "blocked"},
 		{client.ErrUnknownOption, "unknown_option"},
 		{client.ErrAnswer, "answer"},
 		{client.ErrOwnCheckpoint, "own_checkpoint"},

@@ -93,7 +93,7 @@ func protects(typ string) (kind, key, state string) {
 	switch typ {
 	case event.CheckpointRequested:
 		return GuardRequest, "id", ""
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled, event.CheckpointGuardVoided:
 		return GuardCheckpoint, "checkpoint_id", ""
 	case event.AgentSpawned:
 		return GuardIntent, "id", IntentCreated

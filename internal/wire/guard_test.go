@@ -35,15 +35,16 @@ func TestGuardSubject(t *testing.T) {
 // Every known type: those that are guarded, behind which guard, and in what state.
 func TestProtected(t *testing.T) {
 	guarded := map[string]struct{ subject, state string }{
-		event.CheckpointRequested: {"guards.request.own", ""},
-		event.CheckpointApproved:  {"guards.checkpoint.cp%2E1", ""},
-		event.CheckpointRejected:  {"guards.checkpoint.cp%2E1", ""},
-		event.CheckpointExpired:   {"guards.checkpoint.cp%2E1", ""},
-		event.CheckpointCancelled: {"guards.checkpoint.cp%2E1", ""},
-		event.AgentSpawned:        {"guards.intent.own", wire.IntentCreated},
-		event.AgentCompleted:      {"guards.intent.in_1", wire.IntentEnded},
-		event.AgentFailed:         {"guards.intent.in_1", wire.IntentEnded},
-		event.AgentAborted:        {"guards.intent.in_1", wire.IntentEnded},
+		event.CheckpointRequested:   {"guards.request.own", ""},
+		event.CheckpointApproved:    {"guards.checkpoint.cp%2E1", ""},
+		event.CheckpointRejected:    {"guards.checkpoint.cp%2E1", ""},
+		event.CheckpointExpired:     {"guards.checkpoint.cp%2E1", ""},
+		event.CheckpointCancelled:   {"guards.checkpoint.cp%2E1", ""},
+		event.CheckpointGuardVoided: {"guards.checkpoint.cp%2E1", ""},
+		event.AgentSpawned:          {"guards.intent.own", wire.IntentCreated},
+		event.AgentCompleted:        {"guards.intent.in_1", wire.IntentEnded},
+		event.AgentFailed:           {"guards.intent.in_1", wire.IntentEnded},
+		event.AgentAborted:          {"guards.intent.in_1", wire.IntentEnded},
 	}
 	payload := json.RawMessage(`{"id":"own","checkpoint_id":"cp.1","intent_id":"in_1","result":"x"}`)
 	types := []string{"my.own.type"}

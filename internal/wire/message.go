@@ -20,6 +20,7 @@ const (
 
 	HeaderExpectedLast        = "Nats-Expected-Last-Sequence"
 	HeaderExpectedLastSubject = "Nats-Expected-Last-Subject-Sequence"
+	HeaderExpectedOther       = "Nats-Expected-Last-Subject-Sequence-Subject" // the subject that it is about, where it is not the message's own
 	HeaderBatchID             = "Nats-Batch-Id"
 	HeaderBatchSequence       = "Nats-Batch-Sequence"
 	HeaderBatchCommit         = "Nats-Batch-Commit"

@@ -1,0 +1,214 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+	"durablestream/projection"
+)
+
+// ErrBlocked is a *BlockedError.
+var ErrBlocked = errors.New("nobody can decide")
+
+// BlockedError is a checkpoint whose guard was written without a decision: by hand, or
+// the store is damaged. Nobody can decide until an operator calls VoidGuard.
+type BlockedError struct {
+	Checkpoint projection.Checkpoint
+	Seq        event.Sequence // of the guard message
+}
+
+func (e *BlockedError) Error() string {
+	guard := wire.GuardSubject(wire.GuardCheckpoint, e.Checkpoint.ID)
+	return fmt.Sprintf("checkpoint %q: %v: %s (seq %d) stands without its event: somebody wrote it by hand, or the store is damaged; if 'dstream doctor' finds no damage, an operator may void it: dstream checkpoint void-guard",
+		e.Checkpoint.ID, ErrBlocked, guard, e.Seq)
+}
+
+// Unwrap gives ErrBlocked.
+func (e *BlockedError) Unwrap() error { return ErrBlocked }
+
+// look reads a checkpoint and its gate as they stand.
+func (c *Client) look(ctx context.Context, id string) (projection.Checkpoint, projection.Gate, error) {
+	cp, err := c.request(ctx, id)
+	if err != nil {
+		return cp, projection.Gate{}, err
+	}
+	g, d, err := c.gate(ctx, cp, false)
+	if err != nil {
+		return cp, g, fmt.Errorf("client: checkpoint %q: %w", id, err)
+	}
+	if d != nil {
+		cp.Decision, cp.Status = d, d.Status
+	}
+	cp.Blocked = g.Blocked
+	return cp, g, nil
+}
+
+// gateLooks is how often a gate is read while others write to it.
+const gateLooks = 5
+
+// gate reads all messages of a checkpoint's guard, and the events behind them, and gives
+// the decision where there is one. What cannot be read must not open the gate: the engine
+// leaves out a message that is damaged, but its count of the subject's messages still has
+// it. whole insists on reading what stands behind each of them, too.
+func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool) (g projection.Gate, d *projection.Decision, err error) {
+	guard := wire.GuardSubject(wire.GuardCheckpoint, cp.ID)
+	for range gateLooks {
+		last, err := c.lastOn(ctx, guard)
+		if err == nil && last == nil {
+			err = c.neverWritten(ctx, guard)
+		}
+		if err != nil || last == nil {
+			return g, nil, err
+		}
+		g = projection.Gate{}
+		if isFirst(last) { // as nearly always
+			d, err = c.step(ctx, &g, cp, event.Sequence(last.Sequence), last.Data, whole)
+			if err != nil || d != nil {
+				return g, d, err
+			}
+		}
+		g = projection.Gate{}
+		read := uint64(0)
+		for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, Until: event.Sequence(last.Sequence)}) {
+			if err != nil {
+				return g, nil, err
+			}
+			read++
+			if d, err = c.step(ctx, &g, cp, m.Seq, m.Data, whole); err != nil || d != nil {
+				return g, d, err
+			}
+		}
+		written, err := c.countOn(ctx, guard)
+		if err != nil || written == read && g.At == event.Sequence(last.Sequence) {
+			return g, nil, err
+		}
+	}
+	return g, nil, fmt.Errorf("%s has a message that cannot be read: the log is damaged, or others write to it all the time; 'dstream doctor' says what is wrong", guard)
+}
+
+// step applies one guard message and the event right behind it.
+func (c *Client) step(ctx context.Context, g *projection.Gate, cp projection.Checkpoint, seq event.Sequence, body []byte, whole bool) (*projection.Decision, error) {
+	var b wire.GuardBody
+	_ = json.Unmarshal(body, &b) // one that says nothing stands all the same
+	g.Message(seq, b.Event)
+	m, err := c.message(ctx, seq+1)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		if whole {
+			err = fmt.Errorf("what stands behind its guard (seq %d) cannot be read: the log is damaged; 'dstream doctor' says what is wrong and repairs it", seq)
+			return nil, err
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := wire.Decode(m.Subject, m.Data, seq+1)
+	if err != nil {
+		return nil, nil //nolint:nilerr // what follows is not the guard's event
+	}
+	if r.Type == event.CheckpointGuardVoided {
+		var p event.GuardVoided
+		if json.Unmarshal(r.Payload, &p) == nil && p.CheckpointID == cp.ID {
+			g.Apply(r)
+		}
+		return nil, nil
+	}
+	if !isDecision(r.Type) || seq < cp.Seq {
+		return nil, nil
+	}
+	of, d, err := projection.NewDecision(r)
+	if err != nil || of != cp.ID || !g.Apply(r) {
+		return nil, nil //nolint:nilerr // it decides nothing
+	}
+	return &d, nil
+}
+
+// isFirst reports that the server took a message as the first on its subject.
+func isFirst(m *jetstream.RawStreamMsg) bool {
+	return slices.Equal(m.Header[wire.HeaderExpectedLastSubject], []string{"0"}) && m.Header.Get(wire.HeaderExpectedOther) == ""
+}
+
+// countOn is how many messages the engine counts on a literal subject.
+func (c *Client) countOn(ctx context.Context, subject string) (n uint64, err error) {
+	err = c.retry(ctx, func(ctx context.Context) error {
+		info, err := (*c.log.Load()).Info(ctx, jetstream.WithSubjectFilter(subject))
+		if err == nil {
+			n = info.State.Subjects[subject]
+		}
+		return err
+	})
+	return n, err
+}
+
+// VoidGuard opens a checkpoint again whose guard was written without a decision, and
+// returns it, pending. It takes an operator's key where the server has roles. Errors:
+// *DecidedError where there is a decision, and *event.InvalidError where nothing blocks
+// the checkpoint.
+func (c *Client) VoidGuard(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+	if err := event.ValidateID("checkpoint", id); err != nil {
+		return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
+	}
+	cp, g, err := c.look(ctx, id)
+	if err != nil {
+		return cp, err
+	}
+	payload, err := encodePayload(event.GuardVoided{CheckpointID: id, GuardSeq: g.Blocked, VoidedBy: by, Reason: reason})
+	if err == nil {
+		_, err = c.Append(ctx, event.Event{
+			Type: event.CheckpointGuardVoided, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, Actor: by, Payload: payload,
+		})
+	}
+	if err != nil {
+		return cp, err
+	}
+	return c.Checkpoint(ctx, id)
+}
+
+// protectVoid guards the void of a guard. It expects the guard's last message, so that
+// nothing comes between what was read and the void; and it insists on having read all of
+// the guard, since a decision that cannot be read would be made again.
+func (c *Client) protectVoid(ctx context.Context, r *event.Recorded) (*protection, error) {
+	var p event.GuardVoided
+	if err := json.Unmarshal(r.Payload, &p); err != nil || p.CheckpointID == "" {
+		return nil, &event.InvalidError{Field: "payload.checkpoint_id", Value: p.CheckpointID, Rule: "must name the checkpoint whose guard is voided"}
+	}
+	subject, body, err := guardOf(r, wire.GuardCheckpoint, "checkpoint_id", p.CheckpointID)
+	if err == nil {
+		err = c.mayStore(subject)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.publishBarrier(ctx); err != nil { // so that something stands behind each guard
+		return nil, err
+	}
+	cp, err := c.request(ctx, p.CheckpointID)
+	if err != nil {
+		return nil, err
+	}
+	g, d, err := c.gate(ctx, cp, true)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("checkpoint %q: %w", cp.ID, err)
+	case d != nil:
+		cp.Decision, cp.Status = d, d.Status
+		return nil, &DecidedError{cp}
+	case g.Blocked == 0 && g.Event == r.ID:
+		return &protection{stored: g.At + 1}, nil
+	case g.Blocked == 0:
+		return nil, &event.InvalidError{Field: "checkpoint", Value: cp.ID, Rule: "must have a guard without a decision: nothing keeps this one from being decided"}
+	case p.GuardSeq != 0 && p.GuardSeq != g.Blocked:
+		return nil, &event.InvalidError{Field: "payload.guard_seq", Value: p.GuardSeq.String(), Rule: "must be that of the guard without a decision, " + g.Blocked.String()}
+	}
+	lost := func(_ context.Context, conflict *ConflictError) (event.Recorded, error) {
+		return event.Recorded{}, conflict
+	}
+	return &protection{guard: subject, expected: g.At, body: body.Encode(), lost: lost}, nil
+}

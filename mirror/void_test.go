@@ -1,0 +1,47 @@
+package mirror
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream/client"
+	"durablestream/internal/brokertest"
+	"durablestream/internal/wire"
+	"durablestream/projection"
+)
+
+// A log with voided guards is restored with what was decided, and with what can be.
+func TestRestoreOfVoidedGuards(t *testing.T) {
+	t.Parallel()
+	old := brokertest.Start(t)
+	for _, id := range []string{"decided", "open"} {
+		_, err := old.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{ID: id, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
+		require.NoError(t, err)
+		guard(t, old, wire.GuardSubject(wire.GuardCheckpoint, id))
+		_, err = old.Client.VoidGuard(t.Context(), id, "op", "")
+		require.NoError(t, err)
+	}
+	was, err := old.Client.Reject(t.Context(), "decided", "h", "no")
+	require.NoError(t, err)
+	cfg := configOf(t, old)
+	catchUp(t, cfg)
+	requireEqual(t, cfg)
+
+	h := brokertest.Start(t)
+	_, err = Restore(t.Context(), restoreOf(h, cfg.Dir))
+	require.NoError(t, err)
+	now, err := h.Client.Checkpoint(t.Context(), "decided")
+	require.NoError(t, err)
+	require.Equal(t, was.Decision, now.Decision)
+	all, err := h.Client.Checkpoints(t.Context(), false)
+	require.NoError(t, err)
+	require.Equal(t, now, all[0])
+	_, err = h.Client.Approve(t.Context(), "decided", client.Approval{By: "h"})
+	require.ErrorIs(t, err, client.ErrDecided)
+	now, err = h.Client.Approve(t.Context(), "open", client.Approval{By: "h"})
+	require.NoError(t, err)
+	require.Equal(t, projection.Approved, now.Status)
+	_, err = h.Client.Reject(t.Context(), "open", "h", "")
+	require.ErrorIs(t, err, client.ErrDecided)
+}
