@@ -37,7 +37,8 @@ func newBatcher(s *System, h *History, readers []*reader, seed uint64) *batcher 
 }
 
 const (
-	batchesEach = 40 // at most, under one fault
+	batchesEach = 40 // at most, under one fault, of which
+	batchesFast = 5  // follow each other at once; more would only make a long run's log large
 	batchPad    = 900
 	// batchGrace is how long the rest of a batch may take to reach a reader: much longer than
 	// it takes on a machine that is busy.
@@ -60,12 +61,15 @@ func (b *batcher) under(ctx context.Context) (end func(), err error) {
 	go func() {
 		defer close(done)
 		defer leave()
-		for range batchesEach {
+		for n := range batchesEach {
 			if running.Err() != nil {
 				return
 			}
-			if err := b.append(ctx, c); err != nil { // else the next one is on its way when the fault begins
+			switch err := b.append(ctx, c); {
+			case err != nil:
 				pause(running, 100*time.Millisecond)
+			case n >= batchesFast: // until then one is on its way when the fault begins
+				pause(running, 500*time.Millisecond)
 			}
 		}
 	}()
