@@ -116,9 +116,12 @@ func createLog(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.JetS
 }
 
 func recreateLog(ctx context.Context, nc *nats.Conn, first uint64) error {
-	js, err := jetstream.New(nc)
-	if err == nil {
-		err = wire.RecreateLog(ctx, js, first, nil)
+	done, err := wire.AskToRestore(ctx, nc, wire.RestoreRequest{First: first})
+	if !done && err == nil {
+		var js jetstream.JetStream
+		if js, err = jetstream.New(nc); err == nil {
+			err = wire.RecreateLog(ctx, js, first, nil)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("durablestream: %w", err)

@@ -163,14 +163,6 @@ func (b *Broker) credentials() nats.Option {
 	return nats.Token(b.token)
 }
 
-// addressToken is what others join with: with keys, each shows its own.
-func (b *Broker) addressToken() string {
-	if len(b.cfg.Keys) > 0 {
-		return ""
-	}
-	return b.token
-}
-
 // logAccount is the account that holds the Log, in the running server.
 func (b *Broker) logAccount() (*server.Account, error) {
 	acc, err := b.server.LookupAccount(b.cfg.account())

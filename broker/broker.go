@@ -64,7 +64,8 @@ type Broker struct {
 	switching sync.RWMutex // written while a node's JetStream is switched off or on, which the engine does not guard from its own monitoring
 	admin     *nats.Conn   // in process, for the Log's configuration and the disk watch
 	js        jetstream.JetStream
-	token     string
+	token     string // of our own connections
+	joinToken string // in the address file; "": each shows a key, or nothing
 	since     time.Time
 	partial   atomic.Bool // a batch is kept aside: see giveStaged
 	disk      *diskWatch
@@ -122,7 +123,8 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if len(cfg.Keys) > 0 {
 		b.token = secret
 	} else if b.token != "" {
-		opts.Authorization, opts.CustomClientAuthentication = "", &door{token: b.token}
+		b.joinToken = rand.Text()
+		opts.Authorization, opts.CustomClientAuthentication = "", &door{own: b.token, joined: b.joinToken}
 	}
 	if err := b.takeLock(); err != nil {
 		return nil, err
@@ -174,6 +176,9 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if err == nil {
 		err = b.settleIdentity(ctx)
+	}
+	if err == nil {
+		err = b.answerRestores()
 	}
 	if err == nil {
 		err = b.prove()
@@ -350,7 +355,7 @@ func (b *Broker) Name() string { return b.cfg.Name }
 func (b *Broker) Address() address.Address {
 	return address.Address{
 		URL:      b.server.ClientURL(),
-		Token:    b.addressToken(),
+		Token:    b.joinToken,
 		PID:      os.Getpid(),
 		Format:   wire.Format,
 		Version:  b.cfg.Version,

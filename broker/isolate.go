@@ -12,18 +12,37 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
 
-// door lets in who has the token, until it is shut.
+// door lets in who has a token, until it is shut.
 type door struct {
-	token string
-	shut  atomic.Bool
+	own    string // of the host's own connections
+	joined string // in the address file
+	shut   atomic.Bool
 }
 
 // Check is asked by the server for each connection, once it is on the server's list.
 func (d *door) Check(c server.ClientAuthentication) bool {
-	return !d.shut.Load() && subtle.ConstantTimeCompare([]byte(c.GetOpts().Token), []byte(d.token)) == 1
+	has := func(token string) bool {
+		return subtle.ConstantTimeCompare([]byte(c.GetOpts().Token), []byte(token)) == 1
+	}
+	switch {
+	case d.shut.Load():
+		return false
+	case has(d.own):
+		return true
+	case !has(d.joined):
+		return false
+	}
+	// One request by mistake, such as an update of the stream's max_age, would delete the
+	// Log. This stops mistakes: a reply that is led to such a request is malice, and takes
+	// keys to stop.
+	c.RegisterUser(&server.User{Username: roles.JoinedUser, Permissions: &server.Permissions{
+		Publish: &server.SubjectPermission{Deny: roles.HostOnly()},
+	}})
+	return true
 }
 
 // Isolate ends the use of this broker by others and returns when what they had

@@ -72,6 +72,7 @@ func askRights(ctx context.Context, nc *nats.Conn) (rights, error) {
 	}
 	var answer struct {
 		Data struct {
+			User        string `json:"user"`
 			Permissions *struct {
 				Publish   struct{ Allow, Deny []string } `json:"publish"`
 				Subscribe struct{ Allow, Deny []string } `json:"subscribe"`
@@ -82,7 +83,7 @@ func askRights(ctx context.Context, nc *nats.Conn) (rights, error) {
 		return rights{}, fmt.Errorf("client: the server's answer to what this key may do cannot be read: %w", err)
 	}
 	p := answer.Data.Permissions
-	if p == nil {
+	if p == nil || answer.Data.User == roles.JoinedUser { // a host without keys withholds only what is its own
 		return rights{}, nil
 	}
 	r := rights{limited: true, may: roles.Permissions{Publish: p.Publish.Allow, Deny: p.Publish.Deny, Subscribe: p.Subscribe.Allow}}

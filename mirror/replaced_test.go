@@ -20,8 +20,7 @@ import (
 // unprotected makes the Log anew, so that messages can be deleted from it.
 func unprotected(t *testing.T, h *brokertest.Host) jetstream.Stream {
 	t.Helper()
-	js, err := jetstream.New(h.Conn)
-	require.NoError(t, err)
+	js := h.Admin(t)
 	require.NoError(t, js.DeleteStream(t.Context(), wire.LogName))
 	cfg := wire.LogConfig(1, 0)
 	cfg.DenyDelete = false

@@ -203,9 +203,9 @@ func (r *restorer) makeRoom(ctx context.Context, st client.State) (client.State,
 
 // mark marks the Log as being restored, or takes the mark off.
 func (r *restorer) mark(ctx context.Context, on bool) error {
-	s, err := r.js.Stream(ctx, wire.LogName)
-	if err == nil && wire.IsRestoring(s.CachedInfo().Config) != on {
-		_, err = r.js.UpdateStream(ctx, wire.MarkRestoring(s.CachedInfo().Config, on))
+	done, err := wire.AskToRestore(ctx, r.cfg.Conn, wire.RestoreRequest{Mark: &on})
+	if !done && err == nil {
+		err = wire.MarkLog(ctx, r.js, on)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the host does not answer: another restore of this log is perhaps under way, or has just ended: wait for its end, and look with 'dstream status' before you begin again: %w", err)

@@ -232,6 +232,9 @@ func (d *doctor) unmark() (err error) {
 		return err
 	}
 	defer closing(log, &err)
+	if !log.Hosting() {
+		return nil // another process hosts by now, and takes it off itself
+	}
 	js, err := jetstream.New(log.Conn())
 	if err != nil {
 		return err

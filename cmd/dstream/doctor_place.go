@@ -19,7 +19,8 @@ func (d *doctor) place() fence.Store {
 	if exists(filepath.Join(store, server.JetStreamStoreDir, roles.LogAccount)) {
 		account = roles.LogAccount
 	}
-	return fence.Store{Dir: store, Account: account, Aside: filepath.Join(d.host, broker.DamagedDir), Logger: slog.New(wordsHandler{w: d.cmd.ErrOrStderr()})}
+	return fence.Store{Dir: store, Account: account, Aside: filepath.Join(d.host, broker.DamagedDir), Logger: slog.New(wordsHandler{w: d.cmd.ErrOrStderr()}),
+		Blind: broker.CheckEngine() != nil}
 }
 
 // lookAtPlace looks whether the Log is where the engine finds it. A host that runs sees to

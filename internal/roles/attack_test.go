@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"durablestream/broker"
 	"durablestream/internal/roles"
 )
 
@@ -120,6 +121,11 @@ func TestWhoMayDoesIt(t *testing.T) {
 			continue
 		}
 		s := embedded(t)
+		if slices.ContainsFunc(roles.HostOnly(), func(r string) bool {
+			return strings.TrimPrefix(r, "$JS.API.") == strings.TrimPrefix(try.name, "ask for ")
+		}) {
+			s = plain(t) // a server without a host, where it is an admin's
+		}
 		a := s.attacker(t, "admin")
 		before := s.state(t)
 		try.do(a)
@@ -142,4 +148,51 @@ func TestWhoMayDoesIt(t *testing.T) {
 		"deletion marks in a message", // the Log's settings refuse them
 		"listen elsewhere",            // not even an admin
 	}, idle)
+}
+
+// What only a host does is granted to nobody else: neither to an admin, nor to who joins a
+// host without keys, who may do all the rest.
+func TestOnlyTheHostChangesTheStream(t *testing.T) {
+	t.Parallel()
+	requests := map[string]string{
+		"CREATE.EVENTS": `{"name":"EVENTS","subjects":["events.>","guards.>"],"storage":"file"}`,
+		"UPDATE.EVENTS": `{"name":"EVENTS","subjects":["events.>","guards.>"],"storage":"file","max_age":100000000,"duplicate_window":100000000,"deny_delete":true,"deny_purge":true}`,
+		"DELETE.EVENTS": "", "PURGE.EVENTS": "", "MSG.DELETE.EVENTS": `{"seq":1}`,
+		"RESTORE.EVENTS": `{"config":{"name":"EVENTS","subjects":["events.>"]}}`,
+	}
+	require.Len(t, requests, len(roles.HostOnly()))
+	for name, open := range map[string]func(t *testing.T) *attacker{
+		"an admin": func(t *testing.T) *attacker { return embedded(t).attacker(t, "admin") },
+		"who has joined": func(t *testing.T) *attacker {
+			s := embedded(t, func(c *broker.Config) { c.Keys = nil })
+			return s.attacker(t, "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := open(t)
+			before := a.site.state(t)
+			for _, r := range roles.HostOnly() {
+				body, ok := requests[strings.TrimPrefix(r, "$JS.API.STREAM.")]
+				require.True(t, ok, r)
+				a.next()
+				a.send(r, a.inbox, body)
+				a.settle(t)
+				require.False(t, a.answered(), r)
+				require.Equal(t, before, a.site.state(t), r)
+			}
+			require.EqualValues(t, len(requests), a.refused.Load())
+			a.next()
+			a.send("$JS.API.STREAM.INFO.EVENTS", a.inbox, "")
+			a.settle(t)
+			require.True(t, a.answered(), "the rest is granted")
+
+			// The host's own connections may: an update with max_age deletes the Log. (The
+			// control: the requests above would have had an effect.)
+			answer, err := a.site.owner.Request("$JS.API.STREAM.UPDATE.EVENTS", []byte(requests["UPDATE.EVENTS"]), 5*time.Second)
+			require.NoError(t, err)
+			require.NotContains(t, string(answer.Data), `"error"`)
+			require.Eventually(t, func() bool { return before != a.site.state(t) }, 10*time.Second, 10*time.Millisecond)
+		})
+	}
 }

@@ -7,7 +7,9 @@ import (
 
 // Accounts gives the part of a nats-server configuration that makes the accounts,
 // their keys and what they share. The embedded server reads this same text; there,
-// secret lets in the host's own connections, which are made within its process.
+// secret lets in the host's own connections, which are made within its process, and
+// nobody else is granted what is HostOnly. Other servers have no host, so that an admin
+// does it.
 func Accounts(keys []Key, secret string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "system_account: %s\n", SystemAccount)
@@ -31,7 +33,7 @@ func Accounts(keys []Key, secret string) string {
 	if secret != "" {
 		fmt.Fprintf(&b, "      {user: %s, password: %q, allowed_connection_types: [IN_PROCESS]}\n", HostUser, secret)
 	}
-	writeUsers(&b, keys, Admin)
+	writeUsers(&b, keys, Admin, secret != "")
 	b.WriteString("  }\n")
 	for _, r := range []Role{Agent, Operator} {
 		fmt.Fprintf(&b, "\n  %s {\n    imports: [\n", r.Account())
@@ -44,7 +46,7 @@ func Accounts(keys []Key, secret string) string {
 		}
 		b.WriteString("    ]\n")
 		b.WriteString("    users: [\n")
-		writeUsers(&b, keys, r)
+		writeUsers(&b, keys, r, secret != "")
 		b.WriteString("  }\n")
 	}
 	b.WriteString("}\n")
@@ -63,12 +65,15 @@ func sharedWithAgents(s service) bool {
 // HostUser is the name under which a host connects to the broker in its process.
 const HostUser = "host"
 
-func writeUsers(b *strings.Builder, keys []Key, r Role) {
+func writeUsers(b *strings.Builder, keys []Key, r Role, hosted bool) {
 	for _, k := range keys {
 		if k.Role != r {
 			continue
 		}
 		p := Of(k)
+		if hosted && r == Admin {
+			p.Deny = append(p.Deny, HostOnly()...)
+		}
 		fmt.Fprintf(b, "      # %s\n      {nkey: %s, permissions: {\n        publish: {allow: %s%s}\n        subscribe: {allow: %s}\n      }}\n",
 			k.Name, k.Public, quoted(p.Publish), denied(p.Deny), quoted(p.Subscribe))
 	}

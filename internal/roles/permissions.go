@@ -107,7 +107,7 @@ func (p Permissions) MayPublish(subject string) bool {
 // Role is the one that has these permissions; "" if they are no role's of ours.
 func (p Permissions) Role() Role {
 	switch {
-	case slices.Contains(p.Publish, ">") && len(p.Deny) == 0:
+	case p.mayAll():
 		return Admin
 	case p.MayPublish(wire.GuardSubject(wire.GuardCheckpoint, "x")):
 		return Operator

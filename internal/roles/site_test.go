@@ -156,7 +156,9 @@ const known = "known"
 func (s *site) connect(t testing.TB, name string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	target := s.target
-	target.NKey = filepath.Join(s.seeds, name)
+	if name != "" { // else it joins with the token
+		target.NKey = filepath.Join(s.seeds, name)
+	}
 	nc, err := client.Connect(t.Context(), target, opts...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -185,6 +187,9 @@ type attacker struct {
 func (s *site) attacker(t testing.TB, name string) *attacker {
 	t.Helper()
 	a := &attacker{site: s, key: s.keys[name]}
+	if name == "" {
+		a.key.Public = roles.JoinedUser // for its inbox
+	}
 	a.Conn = s.connect(t, name, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.refused.Add(1) }))
 	_, err := a.Subscribe(roles.InboxPrefix(a.key.Public)+".attack.*", func(m *nats.Msg) {
 		if m.Header.Get("Status") != "503" { // nobody was asked

@@ -2,10 +2,12 @@ package wire
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -45,6 +47,51 @@ func CreateLog(ctx context.Context, js jetstream.JetStream, replicas int, window
 		return fmt.Errorf("cannot create the Log: %w", err)
 	}
 	return nil
+}
+
+// RestoreSubject is where a host does for a restore what nobody else may do with the
+// Log's stream. It takes a RestoreRequest and answers with a RestoreAnswer.
+const RestoreSubject = "ds.host.restore"
+
+// RestoreRequest asks for one of the two.
+type RestoreRequest struct {
+	Mark  *bool  `json:"mark,omitempty"`  // mark the Log as half restored, or take the mark off
+	First uint64 `json:"first,omitempty"` // make the empty Log again with this first Sequence
+}
+
+// RestoreAnswer says whether it was done.
+type RestoreAnswer struct {
+	Error string `json:"error,omitempty"`
+}
+
+// AskToRestore has the host do it. It reports false where no host answers: then the Log is
+// on another server, or its host is of an earlier version, and the caller does it itself.
+func AskToRestore(ctx context.Context, nc *nats.Conn, q RestoreRequest) (done bool, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return false, err
+	}
+	m, err := nc.RequestWithContext(ctx, RestoreSubject, body)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return false, nil
+	}
+	var a RestoreAnswer
+	if err == nil {
+		err = json.Unmarshal(m.Data, &a)
+	}
+	if err == nil && a.Error != "" {
+		err = errors.New(a.Error)
+	}
+	return true, err
+}
+
+// MarkLog marks the Log as half restored, or takes the mark off.
+func MarkLog(ctx context.Context, js jetstream.JetStream, on bool) error {
+	s, err := js.Stream(ctx, LogName)
+	if err == nil && IsRestoring(s.CachedInfo().Config) != on {
+		_, err = js.UpdateStream(ctx, MarkRestoring(s.CachedInfo().Config, on))
+	}
+	return err
 }
 
 // RecreateLog makes the Log again with its first Sequence at first, which only an
