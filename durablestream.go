@@ -19,6 +19,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/address"
+	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 )
 
@@ -61,6 +62,10 @@ type Config struct {
 	// JoinOnly forbids this process to host. Default: it hosts when nobody does, and
 	// takes over when the host of the moment has gone.
 	JoinOnly bool
+	// Wait is how long Open waits for a host that does not answer. A host that is starting
+	// is waited for, and one that this process starts takes as long as it needs. Default:
+	// as long as the context lasts, in the first two cases.
+	Wait time.Duration
 	// NoTakeOver keeps this process from taking over from a host that has gone; it
 	// hosts only if nobody does when it opens. It is for commands that only look.
 	NoTakeOver bool
@@ -135,7 +140,11 @@ type DurableStream struct {
 
 // Open joins the host of the log, or becomes it. It waits, as long as the context
 // lasts, for a host that is starting; its error then says which process holds the
-// log. A mirror that does not fit the log is an error of package mirror, and
+// log, a *broker.StartingError that it is still at work. Where this process becomes the
+// host, a deadline of the context does not end the start of the engine: after many events
+// within the duplicate window it takes long, and would only begin again.
+//
+// A mirror that does not fit the log is an error of package mirror, and
 // nothing has been changed. Where Dir itself is a symbolic link, or holds one in the place
 // of a directory or a file of the log, nothing is read or written through it.
 //
@@ -170,12 +179,15 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 	}
 	target := client.Target{AddressFile: h.addressFile(), Local: h.dial, Joining: h.joining}
 	wait := 5 * time.Millisecond
-	begun, told := time.Now(), false
+	begun, told := time.Now(), ""
+	starting := false // the host was, since patience began
+	patience, cancel := patient(ctx, cfg.Wait)
+	defer func() { cancel() }()
 	for {
 		_, why := address.Read(target.AddressFile)
 		if why == nil {
 			var d *DurableStream
-			if d, why = attach(ctx, cfg, target, h); why == nil {
+			if d, why = attach(patience, cfg, target, h); why == nil {
 				h.standBy(d.nc)
 				return d, nil
 			}
@@ -188,7 +200,9 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 			}
 			var locked *broker.LockedError
 			if err == nil {
-				d, err := attach(ctx, cfg, target, h)
+				graced, done := grace.Context(ctx, hostGrace)
+				defer done()
+				d, err := attach(graced, cfg, target, h)
 				if err != nil {
 					return nil, errors.Join(err, h.end())
 				}
@@ -202,20 +216,27 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 			}
 			why = errors.Join(err, ignoreNone(why))
 		}
-		if stopped := h.why(); stopped != nil {
-			why = stopped // it says all
-			if !told {
-				told = true
-				cfg.Logger.Error("waiting for the log", "err", stopped)
+		if stands := h.why(); stands != nil {
+			starting = starting || errors.As(stands, new(*broker.StartingError))
+			why = stands // it says all
+			if kind := fmt.Sprintf("%T", stands); told != kind {
+				told = kind
+				cfg.Logger.Error("waiting for the log", "err", stands)
 			}
 		}
-		if !told && time.Since(begun) > tellAfter {
-			told = true
+		if told == "" && time.Since(begun) > tellAfter {
+			told = "waiting"
 			cfg.Logger.Warn("waiting for the log", "err", why)
 		}
 		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, ctx.Err())
+		case <-patience.Done():
+			if starting && ctx.Err() == nil {
+				starting, told = false, "" // how far it is by now
+				cancel()
+				patience, cancel = patient(ctx, cfg.Wait)
+				continue
+			}
+			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, patience.Err())
 		case <-time.After(wait):
 			wait = min(wait*2, 100*time.Millisecond)
 		}
@@ -224,6 +245,14 @@ func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
 
 // tellAfter is how long Open waits in silence.
 const tellAfter = 5 * time.Second
+
+// patient bounds ctx, where there is a bound.
+func patient(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	if wait == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, wait)
+}
 
 func ignoreNone(err error) error {
 	if errors.Is(err, address.ErrNone) {

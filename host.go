@@ -18,6 +18,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
@@ -48,6 +49,9 @@ type host struct {
 	err error      // what ended the mirror
 }
 
+// hostGrace is what a host has for the steps that follow the start of its engine.
+const hostGrace = 30 * time.Second
+
 // startHost makes this process the host. The address is written last: others join
 // only a log whose mirror fits it. After an error nothing runs.
 func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
@@ -69,6 +73,11 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	b, err := broker.Start(ctx, bcfg)
 	if err != nil {
 		return nil, cfg.noLog(err)
+	}
+	if cfg.Serve.Cluster == nil { // the engine may have taken longer than ctx had
+		graced, done := grace.Context(ctx, hostGrace)
+		defer done()
+		ctx = graced
 	}
 	h := &host{cfg: cfg, broker: b, since: time.Now()}
 	defer func() {

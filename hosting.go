@@ -193,6 +193,12 @@ func (h *hosting) why() error {
 	if err == nil && address.Stopped(address.Holder(h.log.dir, a.PID)) {
 		return &StoppedError{a.PID}
 	}
+	if starting := broker.Starting(filepath.Join(h.cfg.Dir, HostDir)); starting != nil {
+		if address.Stopped(starting.PID) {
+			return &StoppedError{starting.PID}
+		}
+		return starting
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.failed != nil {

@@ -29,6 +29,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
+	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
@@ -79,6 +80,8 @@ type Broker struct {
 	place     placed
 	prover    *address.Prover
 	identity  atomic.Pointer[string] // of the Log
+	work      atomic.Pointer[work]   // of the engine, at its start
+	telling   *slowStart             // until Advertise
 
 	store     *os.File // the store's directory
 	storeInfo os.FileInfo
@@ -98,8 +101,10 @@ type Broker struct {
 // *LoneStoreError for a store that is hosted otherwise, a *MetaLostError for a node's
 // store that the engine would delete, a *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
 // and ErrRestoring for one that is not whole. A node of a cluster waits for the others
-// as long as ctx lasts; Config.Waiting hears for what. After an error nothing runs and the
-// lock is free.
+// as long as ctx lasts; Config.Waiting hears for what. The start of a lone host's engine
+// is waited for as long as it takes, whatever deadline ctx has: it would only begin again.
+// After an error nothing runs and the lock is free; where ctx was canceled during the start
+// of the engine, only once that has ended.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -129,6 +134,7 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := b.takeLock(); err != nil {
 		return nil, err
 	}
+	b.telling = b.tellStart()
 	err = Shortage(cfg.Dir)
 	if err == nil {
 		err = b.notRepaired()
@@ -165,7 +171,12 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 		err = b.checkStore()
 	}
 	if err == nil {
-		err = b.startServer(opts)
+		err = b.startServer(ctx, opts)
+	}
+	if cfg.Cluster == nil { // a node waits for the others as long as ctx lasts
+		graced, done := grace.Context(ctx, startGrace)
+		defer done()
+		ctx = graced
 	}
 	switch {
 	case err != nil:
@@ -296,7 +307,7 @@ func (b *Broker) unlock() (err error) {
 	return err
 }
 
-func (b *Broker) startServer(opts *server.Options) error {
+func (b *Broker) startServer(ctx context.Context, opts *server.Options) error {
 	// The server says why it cannot start only to its logger.
 	log := &serverLog{log: b.cfg.Logger}
 	b.log = log
@@ -305,8 +316,10 @@ func (b *Broker) startServer(opts *server.Options) error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	s.SetLoggerV2(log, false, false, false)
-	b.server = s
-	s.Start()
+	b.estimate()
+	if err := b.runEngine(ctx, s); err != nil {
+		return err
+	}
 	if why := log.fatal(); why != "" {
 		return fmt.Errorf("broker: the server did not start (listen %s, store %s): %s", b.cfg.Listen, b.cfg.Dir, why)
 	}
@@ -371,6 +384,7 @@ func (b *Broker) Address() address.Address {
 func (b *Broker) Stop(context.Context) error {
 	b.stopOnce.Do(func() {
 		b.stopErr = b.withdraw()
+		b.telling.end()
 		if b.prover != nil {
 			b.prover.Stop()
 		}

@@ -77,8 +77,8 @@ func serversFromEnv() []string {
 // there is none.
 var creators = []string{"serve", "append", "import", "restore", "request", "create", "rpc"}
 
-// openWait is how long a command without --timeout waits for a host that is starting or
-// stuck.
+// openWait is how long a command without --timeout waits for a host that does not answer,
+// or for servers. A host that is starting it waits for, and says so.
 const openWait = 10 * time.Second
 
 // within bounds what is left of a command by its --timeout, of which opening the log is a
@@ -106,6 +106,9 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 	}
 	ctx := cmd.Context()
 	if cfg.Serve.Cluster == nil && !o.timed { // a node waits for the others, and says so
+		cfg.Wait = openWait
+	}
+	if len(cfg.Servers) > 0 && !o.timed {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, openWait)
 		defer cancel()
