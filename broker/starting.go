@@ -14,6 +14,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"durablestream/internal/blocks"
 	"durablestream/internal/grace"
 	"durablestream/internal/wire"
 )
@@ -156,7 +157,7 @@ func (s *slowStart) words() string {
 	words := fmt.Sprintf("the engine reads the log, %d events and guards", w.messages)
 	if w.recent > 0 {
 		words += fmt.Sprintf(", and the id of each of the some %d of the last %s, which takes it some %s on an idle machine",
-			w.recent, s.b.window(), max(time.Second, (time.Duration(w.recent)*idTime).Round(time.Second)))
+			w.recent, w.window, max(time.Second, (time.Duration(w.recent)*idTime).Round(time.Second)))
 	}
 	return words + fmt.Sprintf("; %s so far", so)
 }
@@ -164,14 +165,18 @@ func (s *slowStart) words() string {
 // work is what the engine reads when it starts.
 type work struct {
 	messages, recent uint64
+	window           time.Duration
 	done             atomic.Bool
 }
 
 // estimate looks at the blocks that checkStore has read: those that were changed within
 // the duplicate window hold what the engine reads one by one.
 func (b *Broker) estimate() {
-	w := &work{}
-	begins := time.Now().Add(-b.window())
+	w := &work{window: cmp.Or(b.cfg.DuplicateWindow, wire.DefaultDuplicateWindow)}
+	if cfg, _, err := blocks.Stream(b.blocksDir()); err == nil {
+		w.window = cfg.Duplicates
+	}
+	begins := time.Now().Add(-w.window)
 	for _, k := range b.known {
 		w.messages += k.Records
 		if k.mod.IsZero() || k.mod.After(begins) {
@@ -181,14 +186,13 @@ func (b *Broker) estimate() {
 	b.work.Store(w)
 }
 
-func (b *Broker) window() time.Duration {
-	return cmp.Or(b.cfg.DuplicateWindow, wire.DefaultDuplicateWindow)
-}
-
 // runEngine starts the server, for as long as that takes. When ctx is canceled it returns
 // at once, and the server, which cannot be stopped while it starts, is stopped behind it:
 // until then the lock stays, and the store open.
 func (b *Broker) runEngine(ctx context.Context, s *server.Server) error {
+	if grace.Canceled(ctx) {
+		return fmt.Errorf("broker: the engine was not started: %w", ctx.Err())
+	}
 	started := make(chan struct{})
 	go func() {
 		defer close(started)

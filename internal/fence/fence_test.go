@@ -117,6 +117,8 @@ var states = map[string]func(t *testing.T, p paths){
 			update(t, p.data, name, value)
 		}
 	},
+	"a first sequence behind the last": func(t *testing.T, p paths) { update(t, p.data, "first_seq", 1000) },
+	"a first sequence in the middle":   func(t *testing.T, p paths) { update(t, p.data, "first_seq", 3) },
 	"another, empty Log before the fence": func(t *testing.T, p paths) {
 		require.NoError(t, os.Remove(p.engine))
 		require.NoError(t, os.MkdirAll(filepath.Join(p.engine, "msgs"), 0o700))

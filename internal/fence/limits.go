@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/internal/blocks"
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 )
 
@@ -32,9 +35,10 @@ var limits = []limit{
 	{"allow_msg_schedules", func(c jetstream.StreamConfig) bool { return c.AllowMsgSchedules }, ""},
 }
 
-// withoutLimits gives a configuration without them, every other setting as it is, and
-// says in words what it took off; "": there was none, or it is no Log of ours.
-func withoutLimits(meta []byte) (mended []byte, words string, err error) {
+// withoutLimits gives the configuration of the stream in dir without them, every other
+// setting as it is, and says in words what it took off; "": there was none, or it is no
+// Log of ours.
+func withoutLimits(dir string, meta []byte) (mended []byte, words string, err error) {
 	var cfg jetstream.StreamConfig
 	if err := json.Unmarshal(meta, &cfg); err != nil {
 		return nil, "", err
@@ -46,7 +50,17 @@ func withoutLimits(meta []byte) (mended []byte, words string, err error) {
 	if err := json.Unmarshal(meta, &all); err != nil {
 		return nil, "", err
 	}
+	first, err := firstIn(dir, cfg.FirstSeq)
+	if err != nil {
+		return nil, "", err
+	}
 	var off []string
+	if first > 0 && first < cfg.FirstSeq {
+		// The engine takes a first Sequence in any update, and purges up to it at its next
+		// start, whatever deny_purge says.
+		off = append(off, fmt.Sprintf("first_seq %d, where the first event or guard is %d", cfg.FirstSeq, first))
+		all["first_seq"] = json.RawMessage(fmt.Sprint(first))
+	}
 	for _, l := range limits {
 		if !l.set(cfg) {
 			continue
@@ -62,6 +76,22 @@ func withoutLimits(meta []byte) (mended []byte, words string, err error) {
 	}
 	mended, err = json.Marshal(all)
 	return mended, strings.Join(off, ", "), err
+}
+
+// firstIn is the first Sequence in a stream's blocks, where it matters: below it nothing
+// can be purged. It is 0 where there is none, or none that can be read.
+func firstIn(dir string, limit uint64) (uint64, error) {
+	if limit <= 1 {
+		return 0, nil
+	}
+	files, err := blocks.List(filepath.Join(dir, engine.MessagesDir))
+	for _, f := range files {
+		b, err := blocks.CheckFile(f)
+		if err != nil || b.Records > 0 {
+			return uint64(b.First), err
+		}
+	}
+	return 0, err
 }
 
 // ours reports a stream that Durable Stream has made, of a format that this program

@@ -38,7 +38,7 @@ func (s Store) settleMeta(dir string) error {
 			return nil
 		}
 	}
-	mended, words, err := withoutLimits(meta)
+	mended, words, err := withoutLimits(dir, meta)
 	if err != nil {
 		return s.lost("its configuration in %s cannot be read: %v", s.shown(filepath.Join(dir, engine.ConfigFile)), err)
 	}
