@@ -26,10 +26,16 @@ func CheckLinks(dir string) error {
 	return nil
 }
 
-// fenceLink reports that a link is the one of package fence.
+// fenceLink reports that a link is the one of package fence, or what a crash has left of
+// it: one that leads nowhere, or one that the engine was deleting. The next start removes
+// them.
 func fenceLink(link, to string) bool {
-	at := strings.Split(filepath.ToSlash(link), "/") // store, jetstream, account, streams, EVENTS
-	return len(at) == 5 && at[0] == StoreDir && at[1] == server.JetStreamStoreDir && at[3] == "streams" && at[4] == wire.LogName &&
+	if link == filepath.Join(StoreDir, fence.DataDir) && to == filepath.Join("..", "..", fence.DataDir) {
+		return true
+	}
+	at := strings.Split(filepath.ToSlash(link), "/")                                                                                                         // store, jetstream, account, streams, EVENTS
+	return len(at) == 5 && at[0] == StoreDir && at[1] == server.JetStreamStoreDir && at[3] == "streams" && strings.TrimPrefix(at[4], ".") == wire.LogName && // with a dot while the engine deletes it
+
 		to == filepath.Join(StoreDir, fence.DataDir)
 }
 

@@ -142,3 +142,19 @@ func TestBlocksAreFound(t *testing.T) {
 	require.NoError(t, errors.Join(os.RemoveAll(link), os.Rename(filepath.Join(store, fence.DataDir), link)))
 	find(blocks.Dir(store, "$G"))
 }
+
+// A link that a crash has left before the Log went behind the fence hinders no start.
+func TestLinkThatWasNotExchanged(t *testing.T) {
+	t.Parallel()
+	h, events := withEvents(t)
+	h.Stop(t)
+	store := filepath.Join(h.Config.Dir, broker.StoreDir)
+	link, data := filepath.Dir(blocks.Dir(store, "$G")), filepath.Join(store, fence.DataDir)
+	require.NoError(t, errors.Join(os.Remove(link), os.Rename(data, link), os.Symlink("../../../log", data)))
+	dirs, err := blocks.Find(store)
+	require.NoError(t, err)
+	require.Equal(t, []string{blocks.Dir(store, "$G")}, dirs)
+	require.NoError(t, broker.CheckLinks(h.Config.Dir))
+	h.Boot(t)
+	require.Equal(t, events, all(t, h))
+}

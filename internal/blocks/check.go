@@ -43,6 +43,10 @@ func Find(store string) ([]string, error) {
 		return nil, err
 	}
 	behind := filepath.Join(store, DataDir, "msgs")
+	place, err := os.Lstat(filepath.Join(store, DataDir))
+	if err != nil || !place.IsDir() {
+		return found, nil //nolint:nilerr // it is a node's, or has no fence yet
+	}
 	data, err := os.Stat(behind)
 	if err != nil {
 		return found, nil //nolint:nilerr // it is a node's, or has no fence yet

@@ -163,6 +163,18 @@ func (s Store) Settle() error {
 	return nil
 }
 
+// reclaim removes the link that a crash just before the exchange has left in the place of
+// the data, where it leads nowhere.
+func (s Store) reclaim() error {
+	if p, err := placeOf(s.data()); err != nil || p != ourLink {
+		return err
+	}
+	if err := s.at("unlink"); err != nil {
+		return err
+	}
+	return os.Remove(s.data())
+}
+
 // errDue ends a look at what Settle would do.
 var errDue = errors.New("there is something to do")
 
@@ -186,6 +198,9 @@ func (s Store) Due() (words string, err error) {
 }
 
 func (s Store) settle() error {
+	if err := s.reclaim(); err != nil {
+		return err
+	}
 	before, err := placeOf(s.engine())
 	if err != nil {
 		return err
@@ -193,15 +208,6 @@ func (s Store) settle() error {
 	data, err := placeOf(s.data())
 	if err != nil {
 		return err
-	}
-	if data == ourLink { // a crash before the exchange
-		if err := s.at("unlink"); err != nil {
-			return err
-		}
-		if err := os.Remove(s.data()); err != nil {
-			return err
-		}
-		data = nothing
 	}
 	if data != nothing && data != directory {
 		return s.lost("%s is no directory", s.shown(s.data()))
