@@ -61,13 +61,13 @@ func (e *StartingError) Error() string {
 func Starting(dir string) *StartingError {
 	path := filepath.Join(dir, StartingFile)
 	if _, err := os.Stat(path); err != nil {
-		return nil
+		return nil //nolint:nilerr // there is none, or nothing that could be told of it
 	}
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	free, err := lock.TryRLock()
 	if err != nil || free {
 		_ = lock.Close() // it was only looked at
-		return nil
+		return nil       //nolint:nilerr // the same
 	}
 	var e StartingError
 	b, err := os.ReadFile(path)
