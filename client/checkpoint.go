@@ -208,6 +208,7 @@ func (c *Client) request(ctx context.Context, id string) (projection.Checkpoint,
 	if r == nil || r.Type != event.CheckpointRequested {
 		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %q: %w", id, ErrUnknownCheckpoint)
 	}
+	c.believe(ctx, r)
 	cp, err := projection.NewCheckpoint(*r)
 	if err != nil || cp.ID != id {
 		return cp, fmt.Errorf("client: checkpoint %q: %w", id, ErrUnknownCheckpoint)

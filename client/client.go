@@ -68,8 +68,9 @@ type Client struct {
 	barrier  *barriers
 	anchor   atomic.Pointer[string] // see anchorSubject
 	handlers sync.Map               // *Handler → struct{}: those of On that run
-	setAside atomic.Uint64          // messages on events.> that are no events
-	moved    atomic.Int64           // when it last went to another server, Unix ns
+	imports  imports
+	setAside atomic.Uint64 // messages on events.> that are no events
+	moved    atomic.Int64  // when it last went to another server, Unix ns
 
 	joins   *joins
 	settled *settled

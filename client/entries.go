@@ -42,7 +42,9 @@ func (c *Client) feedEntries(ctx context.Context, cfg FeedConfig) iter.Seq2[proj
 				yield(projection.Entry{}, err)
 				return
 			}
-			if e, ok := c.entry(m); ok && !yield(e, nil) {
+			e, ok := c.entry(m)
+			c.believe(ctx, e.Event)
+			if ok && !yield(e, nil) {
 				return
 			}
 		}

@@ -253,7 +253,9 @@ func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
 		if err != nil {
 			return err
 		}
-		if e, ok := im.c.entry(m); ok && e.Event.Imported && e.Event.Guard != "" {
+		e, ok := im.c.entry(m)
+		im.c.believe(ctx, e.Event)
+		if ok && e.Event.Imported && e.Event.Guard != "" {
 			im.imported[e.Event.Guard] = true
 		}
 	}

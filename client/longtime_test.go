@@ -62,7 +62,7 @@ func TestStoredTimesSaturate(t *testing.T) {
 		id := fmt.Sprint("i", n)
 		e := newEvent(fmt.Sprintf(`{"id":%q,"timeout_ms":%d,"created_at":%d}`, id, ms, int64(math.MaxInt64)))
 		e.ID, e.CorrelationID, e.Type, e.Timestamp = id+".e", "c", event.AgentSpawned, 1
-		store(t, h, event.Recorded{Event: e, Imported: true})
+		store(t, h, event.Recorded{Event: e})
 		_, err = js.PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(wire.GuardIntent, id), wire.GuardBody{State: wire.IntentClaimed, Holder: "w", Lease: ms}.Encode()))
 		require.NoError(t, err)
 		i, err := h.Client.Intent(t.Context(), id)
@@ -74,5 +74,7 @@ func TestStoredTimesSaturate(t *testing.T) {
 	}
 	i := projection.Intent{Stored: time.Now(), State: projection.Pending}
 	i.TimeoutMS = math.MaxInt64
+	require.False(t, i.Overdue(time.Now()))
+	i.Imported, i.CreatedAt = true, math.MaxInt64
 	require.False(t, i.Overdue(time.Now()))
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/client"
+	"durablestream/event"
 	"durablestream/internal/brokertest"
 	"durablestream/internal/wire"
 	"durablestream/projection"
@@ -44,4 +45,29 @@ func TestRestoreOfVoidedGuards(t *testing.T) {
 	require.Equal(t, projection.Approved, now.Status)
 	_, err = h.Client.Reject(t.Context(), "open", "h", "")
 	require.ErrorIs(t, err, client.ErrDecided)
+}
+
+// What was imported is known as that in a restored log too, though the import's guard is
+// not in the mirror.
+func TestRestoredImportsStayMarked(t *testing.T) {
+	t.Parallel()
+	old := brokertest.Start(t)
+	_, err := old.Client.Import(t.Context(), "x", []event.Event{
+		{ID: "e1", Type: event.CheckpointRequested, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(`{"id":"cp_1","decision_point":"?"}`)},
+		{ID: "e2", Type: event.AgentSpawned, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(`{"id":"i_1"}`)},
+	}, nil)
+	require.NoError(t, err)
+	cfg := configOf(t, old)
+	catchUp(t, cfg)
+	h := brokertest.Start(t)
+	_, err = Restore(t.Context(), restoreOf(h, cfg.Dir))
+	require.NoError(t, err)
+	for _, c := range []*client.Client{old.Client, h.Client} {
+		r, err := c.Resume(t.Context())
+		require.NoError(t, err)
+		require.Len(t, r.PendingCheckpoints, 1)
+		require.True(t, r.PendingCheckpoints[0].Imported)
+		require.Len(t, r.ActiveIntents, 1)
+		require.True(t, r.ActiveIntents[0].Imported)
+	}
 }

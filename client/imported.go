@@ -1,0 +1,67 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// imports knows where imports stand in the Log.
+//
+// The mark "imported" keeps the sweeper from a question or an intent, and lets an import
+// decide it. Any key that may append can write the mark into an event by hand, so folds
+// believe it only where an import can have written it: within a batch's length after the
+// guard of an import, which takes an operator's key, or after what a restore put in its
+// place.
+type imports struct {
+	mu   sync.Mutex // guards all below
+	at   []event.Sequence
+	upTo event.Sequence // all up to there was looked at
+}
+
+// vouched reports whether an import can have written the event at seq. What cannot be read
+// is believed: nothing that is stored comes due for a reader's error.
+func (c *Client) vouched(ctx context.Context, seq event.Sequence) bool {
+	from := event.Sequence(1)
+	if seq > importBatch {
+		from = seq - importBatch
+	}
+	i := &c.imports
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if seq > i.upTo {
+		position, err := c.Position(ctx)
+		if err != nil {
+			return true
+		}
+		position = max(position, seq)
+		subjects := []string{wire.GuardKind(wire.GuardImport), wire.GuardKind(wire.GuardVoid)}
+		for m, err := range c.Feed(ctx, FeedConfig{Subjects: subjects, After: i.upTo, Until: position, NoHeaders: true}) {
+			if err != nil {
+				return true
+			}
+			if len(i.at) == 0 || i.at[len(i.at)-1] < m.Seq { // else a look that failed had it
+				i.at = append(i.at, m.Seq)
+			}
+		}
+		if ctx.Err() != nil {
+			return true
+		}
+		i.upTo = position
+	}
+	if n, _ := slices.BinarySearch(i.at, from); n < len(i.at) && i.at[n] < seq {
+		return true
+	}
+	st, err := c.State(ctx)
+	return err != nil || st.First > from // what is before it is gone
+}
+
+// believe takes the mark off an event that no import can have written.
+func (c *Client) believe(ctx context.Context, r *event.Recorded) {
+	if r != nil && r.Imported && !c.vouched(ctx, r.Seq) {
+		r.Imported = false
+	}
+}
