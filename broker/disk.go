@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -361,7 +362,7 @@ func (w *diskWatch) restartEngine() {
 // staged is where the engine keeps the messages of batches that are not committed;
 // aside is where they are while JetStream is switched off.
 func (b *Broker) staged() string {
-	return filepath.Join(b.cfg.Dir, StoreDir, server.JetStreamStoreDir, b.cfg.account(), "streams", wire.LogName, "batches")
+	return filepath.Join(b.cfg.Dir, StoreDir, engine.StoreDir, b.cfg.account(), engine.StreamsDir, wire.LogName, engine.BatchesDir)
 }
 
 func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, AsideDir) }
