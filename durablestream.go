@@ -122,7 +122,10 @@ type Serve struct {
 	KeyFile  string                // the list that `dstream keys` keeps; default none
 	TLS      broker.TLSConfig
 	Insecure bool
-	Waiting  func(words string) // see broker.Config
+	// CheckHeaders makes a node of a cluster with keys refuse what agents and operators
+	// publish with headers that no client of this project sends. Default: false.
+	CheckHeaders bool
+	Waiting      func(words string) // see broker.Config
 }
 
 // DurableStream is an open log: a client.Client, and the host while this process

@@ -34,7 +34,7 @@ func (c Config) exchangeKeys(opts *server.Options, secret string) error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	var made server.Options
-	if err := made.ProcessConfigString(roles.Accounts(c.Keys, secret)); err != nil {
+	if err := made.ProcessConfigString(roles.Accounts(c.Keys, secret, c.gate)); err != nil {
 		return fmt.Errorf("broker: the server does not take the accounts of the keys: %w", err)
 	}
 	opts.Authorization = "" // the secret is now a password of LOG's

@@ -73,6 +73,7 @@ type Broker struct {
 	scrub     *scrub
 	copy      *copyWatch // nil on a lone host
 	finder    *finder
+	gate      *gate                // nil where keys do not publish by way of it
 	known     map[uint32]*scrubbed // blocks, as checkStore left them
 	found     []blocks.Damage      // by checkStore
 	high      event.Sequence       // that checkStore has read
@@ -117,6 +118,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 // boot is Start for a Config with its defaults.
 func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	secret := rand.Text()
+	if cfg.gated() {
+		cfg.gate = rand.Text()
+	}
 	opts, err := cfg.options(secret)
 	if err != nil {
 		return nil, err
@@ -334,7 +338,7 @@ func (b *Broker) startServer(ctx context.Context, opts *server.Options) error {
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	return nil
+	return b.startGate()
 }
 
 func (b *Broker) checkLog(ctx context.Context) error {
@@ -400,6 +404,7 @@ func (b *Broker) Stop(context.Context) error {
 		if b.disk != nil {
 			b.disk.stop()
 		}
+		b.stopGate()
 		if b.admin != nil {
 			b.admin.Close()
 		}

@@ -124,6 +124,9 @@ func (b *Broker) cutOff(ctx context.Context, keep ...*nats.Conn) error {
 		door.shut.Store(true)
 	}
 	own := map[uint64]bool{}
+	if b.gate != nil {
+		keep = append(keep, b.gate.nc)
+	}
 	for _, nc := range append(keep, b.admin) {
 		if id, err := nc.GetClientID(); err == nil {
 			own[id] = true

@@ -46,6 +46,7 @@ gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 	monitor.register(fs)
 	node.register(fs)
 	fs.StringVar(&cfg.Serve.KeyFile, "keys", "", "list of the keys that may connect, made with dstream keys (default: whoever can read --dir may do everything)")
+	fs.BoolVar(&cfg.Serve.CheckHeaders, "check-headers", false, "on a node of a cluster with --keys: refuse what agents and operators publish with headers that clients do not send, of which one can stop the log")
 	fs.BoolVar(&cfg.Serve.Insecure, "insecure", false, "listen on an address that is no loopback without keys and TLS: whoever reaches it may do everything")
 	return cmd
 }

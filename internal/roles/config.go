@@ -9,21 +9,22 @@ import (
 // their keys and what they share. The embedded server reads this same text; there,
 // secret lets in the host's own connections, which are made within its process, and
 // nobody else is granted what is HostOnly. Other servers have no host, so that an admin
-// does it.
-func Accounts(keys []Key, secret string) string {
+// does it. gate is the name of the server's gate, to which what agents and operators publish
+// is led; "": it has none.
+func Accounts(keys []Key, secret, gate string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "system_account: %s\n", SystemAccount)
 	b.WriteString("accounts {\n")
 	fmt.Fprintf(&b, "  %s {}\n\n", SystemAccount)
 	fmt.Fprintf(&b, "  # The Log. Its JetStream is reached from elsewhere only through these exports.\n")
 	fmt.Fprintf(&b, "  %s {\n    jetstream: enabled\n    exports: [\n", LogAccount)
-	for _, s := range services(Operator) { // the wider list; agents import less of it
+	for _, s := range services(Operator, gate) { // the wider list; agents import less of it
 		answer := ""
 		if s.streamed {
 			answer = ", response_type: stream"
 		}
 		accounts := OperatorAccount
-		if sharedWithAgents(s) {
+		if sharedWithAgents(s, gate) {
 			accounts = AgentAccount + ", " + OperatorAccount
 		}
 		fmt.Fprintf(&b, "      {service: %q, accounts: [%s]%s}\n", s.subject, accounts, answer)
@@ -37,7 +38,7 @@ func Accounts(keys []Key, secret string) string {
 	b.WriteString("  }\n")
 	for _, r := range []Role{Agent, Operator} {
 		fmt.Fprintf(&b, "\n  %s {\n    imports: [\n", r.Account())
-		for _, s := range services(r) {
+		for _, s := range services(r, gate) {
 			to := ""
 			if s.from != s.subject {
 				to = fmt.Sprintf(", to: %q", s.from)
@@ -53,8 +54,8 @@ func Accounts(keys []Key, secret string) string {
 	return b.String()
 }
 
-func sharedWithAgents(s service) bool {
-	for _, t := range services(Agent) {
+func sharedWithAgents(s service, gate string) bool {
+	for _, t := range services(Agent, gate) {
 		if t == s {
 			return true
 		}
@@ -118,5 +119,5 @@ jetstream {
 # A cluster's routes want certificates on both sides: see docs/roles.md.
 # Join no gateways or leaf nodes to it: the roles were not tried against them.
 
-` + Accounts(keys, "")
+` + Accounts(keys, "", "")
 }

@@ -61,11 +61,20 @@ type service struct {
 	streamed      bool
 }
 
-// services are those of an account.
-func services(r Role) []service {
-	out := []service{{wire.AllEvents, wire.AllEvents, false}}
+// services are those of an account. With the name of a gate, what is published to the Log is led to the
+// node's gate, which checks it and passes it on (see wire.GateSubject).
+func services(r Role, gate string) []service {
+	log := []string{wire.AllEvents}
 	for _, kind := range guardKinds[r] {
-		out = append(out, service{wire.GuardKind(kind), wire.GuardKind(kind), false})
+		log = append(log, wire.GuardKind(kind))
+	}
+	var out []service
+	for _, subject := range log {
+		to := subject
+		if gate != "" {
+			to = wire.GateSubject(gate, subject)
+		}
+		out = append(out, service{to, subject, false})
 	}
 	for _, q := range requests {
 		out = append(out, service{api + "." + q.subject, APIPrefix + "." + q.subject, q.streamed})
@@ -86,7 +95,7 @@ func Of(k Key) Permissions {
 		p.Publish = []string{">"}
 		return p
 	}
-	for _, s := range services(k.Role) {
+	for _, s := range services(k.Role, "") {
 		p.Publish = append(p.Publish, s.from)
 	}
 	p.Publish = append(p.Publish, UserInfo)
