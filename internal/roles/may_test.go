@@ -116,6 +116,7 @@ func refusals(t *testing.T, agent *client.Client) {
 			return err
 		},
 		"reject":       func() error { _, err := agent.Reject(ctx, "cp of the agent", "alice", "no"); return err },
+		"void a guard": func() error { _, err := agent.VoidGuard(ctx, "cp of the agent", "x", ""); return err },
 		"decide plain": func() error { return appendDecision(agent, event.CheckpointApproved) },
 		"cancel plain": func() error { return appendDecision(agent, event.CheckpointCancelled) },
 		"decide nobody": func() error {
