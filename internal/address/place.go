@@ -15,12 +15,20 @@ func Keep(path string) Place {
 // PlaceOf is the place of a directory that is open. Its owner closes it.
 func PlaceOf(dir *os.File) Place { return Place{dir} }
 
-// Now is where the directory is; "" where it was removed, or nobody can tell.
+// Now is where the directory is; "" where it was removed, or nobody can tell. A system
+// may go on to name the path of a directory that was removed, or whose mount has gone, so
+// what is at that path counts only where it is the same directory.
 func (p Place) Now() string {
 	if p.dir == nil {
 		return ""
 	}
-	return whereNow(p.dir)
+	now := whereNow(p.dir)
+	there, err := os.Stat(now)
+	here, herr := p.dir.Stat()
+	if err != nil || herr != nil || !os.SameFile(there, here) {
+		return ""
+	}
+	return now
 }
 
 // Close forgets it. It may be called more than once.

@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// whereNow is the path of a directory that is open; "" where it was removed, or cannot be
-// told.
+// whereNow is the path that the system has for an open directory, also when it was removed
+// since; "" where it has none.
 func whereNow(dir *os.File) string {
 	var path [1024]byte
 	_, _, failed := syscall.Syscall(syscall.SYS_FCNTL, dir.Fd(), syscall.F_GETPATH, uintptr(unsafe.Pointer(&path[0])))
@@ -16,11 +16,5 @@ func whereNow(dir *os.File) string {
 	if failed != 0 || end <= 0 {
 		return ""
 	}
-	now := string(path[:end])
-	there, err := os.Stat(now)
-	here, herr := dir.Stat()
-	if err != nil || herr != nil || !os.SameFile(there, here) { // it keeps its path when it is removed
-		return ""
-	}
-	return now
+	return string(path[:end])
 }
