@@ -71,7 +71,10 @@ func (w *copyWatch) stop() {
 }
 
 func (w *copyWatch) look() {
-	now := w.ask()
+	now, known := w.ask()
+	if !known {
+		return
+	}
 	was := w.state.Load()
 	if now.Why == "" {
 		w.bad = 0
@@ -88,13 +91,14 @@ func (w *copyWatch) look() {
 	w.state.Store(&now)
 }
 
-// ask asks the engine about the copy. One that makes progress is not bad.
-func (w *copyWatch) ask() (now CopyState) {
+// ask asks the engine about the copy. One that makes progress is not bad. Without a leader of
+// the meta group, nothing is known.
+func (w *copyWatch) ask() (now CopyState, known bool) {
 	b := w.b
 	b.switching.RLock()
 	defer b.switching.RUnlock()
 	if !b.server.JetStreamEnabled() {
-		return now // the disk watch has taken the node out, and says so
+		return now, true // the disk watch has taken the node out, and says so
 	}
 	h := b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName, Details: true})
 	for _, e := range h.Errors {
@@ -103,11 +107,11 @@ func (w *copyWatch) ask() (now CopyState) {
 		}
 	}
 	if now.Why == "" {
-		return now
+		return now, len(h.Errors) == 0
 	}
 	z, err := b.server.Jsz(&server.JSzOptions{Account: b.cfg.account(), Streams: true})
 	if err != nil {
-		return CopyState{}
+		return CopyState{}, false
 	}
 	now.Out = true
 	for _, a := range z.AccountDetails {
@@ -119,11 +123,11 @@ func (w *copyWatch) ask() (now CopyState) {
 			last := event.Sequence(s.State.LastSeq)
 			if last != w.last || s.Cluster == nil || s.Cluster.Leader == "" { // it catches up, or all wait for a leader
 				w.last = last
-				return CopyState{}
+				return CopyState{}, true
 			}
 		}
 	}
-	return now
+	return now, true
 }
 
 // CopyError is a node's copy of the Log that the engine does not use.
