@@ -66,6 +66,10 @@ type Config struct {
 	// is waited for, and one that this process starts takes as long as it needs. Default:
 	// as long as the context lasts, in the first two cases.
 	Wait time.Duration
+	// Linger is how long, at most, Close goes on hosting while processes that have just
+	// joined are connected, so that many short ones do not hand the log over one by one.
+	// Default: Close hands it over at once.
+	Linger time.Duration
 	// NoTakeOver keeps this process from taking over from a host that has gone; it
 	// hosts only if nobody does when it opens. It is for commands that only look.
 	NoTakeOver bool
@@ -336,6 +340,9 @@ func (d *DurableStream) Close() error {
 	d.closeOnce.Do(func() {
 		d.Client.Close()
 		d.nc.Close()
+		if now := d.hosting.now(); now != nil && d.cfg.Linger > 0 {
+			now.linger(d.cfg.Linger, lingerYoung)
+		}
 		d.closeErr = d.hosting.end()
 		forget(d)
 	})

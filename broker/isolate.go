@@ -122,6 +122,7 @@ func (b *Broker) cutOff(ctx context.Context, keep ...*nats.Conn) error {
 	// never is. (With keys the server itself lets in, and a late one may slip through.)
 	if door, ok := b.opts.CustomClientAuthentication.(*door); ok {
 		door.shut.Store(true)
+		b.log.ending.Store(true)
 	}
 	own := map[uint64]bool{}
 	if b.gate != nil {

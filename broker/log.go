@@ -5,12 +5,14 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // serverLog passes the server's words to slog, and keeps the first fatal one,
 // since the server reports a failed start nowhere else.
 type serverLog struct {
-	log *slog.Logger
+	log    *slog.Logger
+	ending atomic.Bool // nobody is let in any more: that others are refused is no error
 
 	mu     sync.Mutex // guards these
 	first  string
@@ -52,11 +54,15 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
-	if strings.HasPrefix(format, "Error trying to connect to route") {
-		l.Noticef(format, v...) // a node that is not there yet: Config.Waiting says so
+	words := fmt.Sprintf(format, v...)
+	switch {
+	case strings.HasPrefix(format, "Error trying to connect to route"): // Config.Waiting says so
+	case l.ending.Load() && strings.Contains(words, "authentication error"):
+	default:
+		l.log.Error(words)
 		return
 	}
-	l.log.Error(fmt.Sprintf(format, v...))
+	l.log.Debug(words)
 }
 
 func (l *serverLog) Debugf(string, ...any) {}

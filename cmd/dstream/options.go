@@ -81,6 +81,10 @@ var creators = []string{"serve", "append", "import", "restore", "request", "crea
 // or for servers. A host that is starting it waits for, and says so.
 const openWait = 10 * time.Second
 
+// lingerMost is how long a command that has hosted the log for its own purpose goes on for
+// commands that have just joined it.
+const lingerMost = 3 * time.Second
+
 // within bounds what is left of a command by its --timeout, of which opening the log is a
 // part; 0 is no bound.
 func (o *options) within(cmd *cobra.Command, timeout time.Duration) context.CancelFunc {
@@ -107,6 +111,9 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 	ctx := cmd.Context()
 	if cfg.Serve.Cluster == nil && !o.timed { // a node waits for the others, and says so
 		cfg.Wait = openWait
+	}
+	if cmd.Name() != "serve" { // its host is asked to end, and ends
+		cfg.Linger = lingerMost
 	}
 	if len(cfg.Servers) > 0 && !o.timed {
 		var cancel context.CancelFunc

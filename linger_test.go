@@ -1,0 +1,50 @@
+package durablestream
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"durablestream/event"
+)
+
+// A host that ends serves those who have just joined until they have gone, and nobody else
+// keeps it.
+func TestHostLingersForTheYoung(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	host, err := Open(t.Context(), Config{Dir: dir})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, host.Close()) })
+	now := host.hosting.now()
+	now.linger(time.Hour, time.Hour) // its own connections are not those of others
+
+	joined, err := Open(t.Context(), Config{Dir: dir, JoinOnly: true})
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		now.linger(time.Hour, time.Hour)
+	}()
+	late, err := Open(t.Context(), Config{Dir: dir, JoinOnly: true})
+	require.NoError(t, err)
+	for _, d := range []*DurableStream{joined, late} {
+		_, err = d.Append(t.Context(), event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
+		require.NoError(t, err)
+		select {
+		case <-ended:
+			t.Fatal("the host did not wait for a process that had just joined")
+		default:
+		}
+		require.NoError(t, d.Close())
+	}
+	<-ended
+
+	old, err := Open(t.Context(), Config{Dir: dir, JoinOnly: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, old.Close()) })
+	now.linger(time.Hour, time.Nanosecond)  // for one that has been here for long it does not
+	now.linger(time.Millisecond, time.Hour) // nor for longer than it may
+}
