@@ -23,7 +23,12 @@ func onDisk(t *testing.T, dir string, mounted error) {
 // tryAppend gives the words of an append that is refused; "": it was stored.
 func tryAppend(t *testing.T, dir string) string {
 	t.Helper()
-	_, words, err := runDstream(t, "--dir", dir, "append", "task.created", "--stream", "s", "--actor", "a", "--timeout", "3s")
+	return tryAppendFor(t, dir, "1m")
+}
+
+func tryAppendFor(t *testing.T, dir, timeout string) string {
+	t.Helper()
+	_, words, err := runDstream(t, "--dir", dir, "append", "task.created", "--stream", "s", "--actor", "a", "--timeout", timeout)
 	if err == nil {
 		return ""
 	}
@@ -82,7 +87,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 		return strings.Contains(out, `"mirror_lag": 0`)
 	}, 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, sickdisk.Abort(disk))
-	require.NotEmpty(t, tryAppend(t, dir), "perhaps it was on its way before the host saw that")
+	require.NotEmpty(t, tryAppendFor(t, dir, "3s"), "perhaps it was on its way before the host saw that")
 	sees(t, dir, alarmReadOnly, "read-only")
 	for range 3 { // however often the watch looks
 		require.Contains(t, tryAppend(t, dir), "the host's disk is read-only")
