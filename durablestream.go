@@ -126,10 +126,10 @@ type Serve struct {
 	KeyFile  string                // the list that `dstream keys` keeps; default none
 	TLS      broker.TLSConfig
 	Insecure bool
-	// CheckHeaders makes a node of a cluster with keys refuse what agents and operators
-	// publish with headers that no client of this project sends. Default: false.
-	CheckHeaders bool
-	Waiting      func(words string) // see broker.Config
+	// AnyHeaders lets agents and operators publish with any headers of the engine's at a node
+	// of a cluster with keys: see broker.Config. Default: false.
+	AnyHeaders bool
+	Waiting    func(words string) // see broker.Config
 }
 
 // DurableStream is an open log: a client.Client, and the host while this process

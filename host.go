@@ -128,7 +128,7 @@ func (c Config) broker() (broker.Config, error) {
 		Cluster:         c.Serve.Cluster,
 		TLS:             c.Serve.TLS,
 		Insecure:        c.Serve.Insecure,
-		CheckHeaders:    c.Serve.CheckHeaders,
+		AnyHeaders:      c.Serve.AnyHeaders,
 		Waiting:         c.Serve.Waiting,
 		Expect:          c.expect,
 		End:             endProcess,

@@ -62,11 +62,11 @@ type Config struct {
 	// End is called when somebody who can write in Dir asks this host to end. It must not
 	// block. Default: such a request is passed over.
 	End func()
-	// CheckHeaders makes a node of a cluster with keys refuse what agents and operators publish
-	// with headers that no client of this project sends. Default false. It costs each append
-	// two hops within the node.
-	CheckHeaders bool
-	gate         string // its name; "": none
+	// AnyHeaders lets agents and operators publish with any headers of the engine's at a node of a
+	// cluster with keys. Default false: the node refuses those that no client of this project
+	// sends, of which one can stop the Log. The check costs each append two hops within the node.
+	AnyHeaders bool
+	gate       string // its name; "": none
 	// Logger receives the server's own words. Default: discarded.
 	Logger *slog.Logger
 }

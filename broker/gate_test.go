@@ -20,15 +20,21 @@ import (
 
 // gated are three nodes, and a client and a bare connection of an agent on each.
 func gated(t *testing.T, without bool) (clients []*client.Client, bare []jetstream.JetStream) {
+	_, clients, bare = gatedNodes(t, without)
+	return clients, bare
+}
+
+func gatedNodes(t *testing.T, without bool) (nodes []*Broker, clients []*client.Client, bare []jetstream.JetStream) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent")
 	key, err := roles.Make("agent", roles.Agent, path)
 	require.NoError(t, err)
 	cfgs := clusterOf(t, 3)
 	for i := range cfgs {
-		cfgs[i].Keys, cfgs[i].CheckHeaders = []roles.Key{key}, !without
+		cfgs[i].Keys, cfgs[i].AnyHeaders = []roles.Key{key}, without
 	}
-	for _, b := range upAll(t, cfgs) {
+	nodes = upAll(t, cfgs)
+	for _, b := range nodes {
 		nc, err := client.Connect(t.Context(), client.Target{Servers: []string{b.Address().URL}, NKey: path}, nats.IgnoreDiscoveredServers())
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
@@ -39,7 +45,7 @@ func gated(t *testing.T, without bool) (clients []*client.Client, bare []jetstre
 		require.NoError(t, err)
 		clients, bare = append(clients, c), append(bare, js)
 	}
-	return clients, bare
+	return nodes, clients, bare
 }
 
 // stopping is the message that stops a replicated stream for good.

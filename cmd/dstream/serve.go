@@ -22,6 +22,7 @@ func serveCommand(o *options) *cobra.Command {
 	var cfg durablestream.Config
 	var monitor monitorFlags
 	var node clusterFlags
+	var checkHeaders bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Host the log of this project until interrupted, or stand by for its host",
@@ -34,6 +35,7 @@ gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 			if err := node.apply(cmd, &cfg.Serve); err != nil {
 				return err
 			}
+			cfg.Serve.AnyHeaders = !checkHeaders
 			return serve(cmd, o, cfg, monitor)
 		},
 	}
@@ -46,7 +48,7 @@ gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 	monitor.register(fs)
 	node.register(fs)
 	fs.StringVar(&cfg.Serve.KeyFile, "keys", "", "list of the keys that may connect, made with dstream keys (default: whoever can read --dir may do everything)")
-	fs.BoolVar(&cfg.Serve.CheckHeaders, "check-headers", false, "on a node of a cluster with --keys: refuse what agents and operators publish with headers that clients do not send, of which one can stop the log")
+	fs.BoolVar(&checkHeaders, "check-headers", true, "on a node of a cluster with --keys: refuse what agents and operators publish with headers that clients do not send, of which one can stop the log")
 	fs.BoolVar(&cfg.Serve.Insecure, "insecure", false, "listen on an address that is no loopback without keys and TLS: whoever reaches it may do everything")
 	return cmd
 }

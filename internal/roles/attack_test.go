@@ -21,6 +21,7 @@ func TestWhatARoleMustNotDo(t *testing.T) {
 		"embedded": func(t *testing.T) *site { return embedded(t) },
 		"plain":    plain,
 		"cluster":  clustered,
+		"nodes":    nodes, // of ours, each with a gate
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -160,7 +161,9 @@ func TestOnlyTheHostChangesTheStream(t *testing.T) {
 	}
 	require.Len(t, requests, len(roles.HostOnly()))
 	for name, open := range map[string]func(t *testing.T) *attacker{
-		"an admin": func(t *testing.T) *attacker { return embedded(t).attacker(t, "admin") },
+		"an admin":              func(t *testing.T) *attacker { return embedded(t).attacker(t, "admin") },
+		"an admin on a node":    func(t *testing.T) *attacker { return nodes(t).attacker(t, "admin") },
+		"an operator on a node": func(t *testing.T) *attacker { return nodes(t).attacker(t, "operator") },
 		"who has joined": func(t *testing.T) *attacker {
 			s := embedded(t, func(c *broker.Config) { c.Keys = nil })
 			return s.attacker(t, "")
@@ -181,7 +184,11 @@ func TestOnlyTheHostChangesTheStream(t *testing.T) {
 			}
 			require.EqualValues(t, len(requests), a.refused.Load())
 			a.next()
-			a.send("$JS.API.STREAM.INFO.EVENTS", a.inbox, "")
+			info := "$JS.API.STREAM.INFO.EVENTS"
+			if a.key.Role == roles.Operator {
+				info = roles.APIPrefix + ".STREAM.INFO.EVENTS"
+			}
+			a.send(info, a.inbox, "")
 			require.Eventually(t, a.answered, 10*time.Second, time.Millisecond, "the rest is granted")
 
 			// The host's own connections may: an update with max_age deletes the Log. (The

@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"durablestream/broker"
+	"durablestream/client"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
@@ -78,6 +82,44 @@ func startCluster(t *testing.T, conf string) (servers []*server.Server) {
 	}
 	t.Cleanup(stop)
 	return servers
+}
+
+// nodes are three of ours. What keys publish goes through the gate of a node that may not lead
+// the Log.
+func nodes(t *testing.T) *site {
+	t.Helper()
+	list, keys, seeds := makeKeys(t)
+	var routes []string
+	for _, p := range freePorts(t, 3) {
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", p))
+	}
+	brokers, errs := make([]*broker.Broker, 3), make(chan error, 3)
+	for i, route := range routes {
+		go func() {
+			var err error
+			brokers[i], err = broker.Start(t.Context(), broker.Config{
+				Dir: t.TempDir(), Name: fmt.Sprintf("n%d", i), Keys: list, DiskFloor: -1,
+				Cluster: &broker.ClusterConfig{Name: "ds", Listen: strings.TrimPrefix(route, "nats://"), Routes: routes},
+			})
+			errs <- err
+		}()
+	}
+	t.Cleanup(func() {
+		for _, b := range brokers {
+			if b != nil {
+				require.NoError(t, b.Stop(context.Background()))
+			}
+		}
+	})
+	for range brokers {
+		require.NoError(t, <-errs)
+	}
+	owner, err := brokers[0].Connect()
+	require.NoError(t, err)
+	_, err = owner.Subscribe(wire.StatusSubject, func(m *nats.Msg) { _ = m.Respond([]byte("{}")) })
+	require.NoError(t, err)
+	s := &site{target: client.Target{Servers: []string{brokers[0].Address().URL}}, keys: keys, seeds: seeds, owner: owner, api: roles.APIPrefix}
+	return s.open(t)
 }
 
 func freePorts(t *testing.T, n int) (ports []int) {

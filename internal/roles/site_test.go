@@ -120,7 +120,7 @@ func (s *site) run(t *testing.T, conf string) {
 }
 
 // open makes the Log and fills it with what the attempts want to change: events,
-// one of them empty, a guard, an open question, and a consumer whose name is known.
+// one of them empty, a guard, an open question, a decision, and a consumer whose name is known.
 func (s *site) open(t *testing.T) *site {
 	t.Helper()
 	t.Cleanup(s.owner.Close)
@@ -140,8 +140,10 @@ func (s *site) open(t *testing.T) *site {
 		_, err := s.js.PublishMsg(t.Context(), m)
 		require.NoError(t, err)
 	}
-	_, err = s.js.Publish(t.Context(), "guards.request.open", []byte("{}"))
-	require.NoError(t, err)
+	for _, subject := range []string{"guards.request.open", "events.checkpoint.approved.old"} {
+		_, err = s.js.Publish(t.Context(), subject, []byte("{}"))
+		require.NoError(t, err)
+	}
 	_, err = s.js.CreateConsumer(t.Context(), wire.LogName, jetstream.ConsumerConfig{
 		Durable: known, AckPolicy: jetstream.AckExplicitPolicy,
 	})

@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/internal/engine"
 )
 
 // The gate is where a node leads what agents and operators publish to the Log, so that it
@@ -18,49 +20,86 @@ const gate = "dstream.gate."
 // in its order.
 func GateSubject(name, subject string) string { return gate + name + "." + subject }
 
-// taken are the headers that clients send. Of the engine's own, only these are let through: with
+// FromGate is the subject of the Log that a message at the gate was published to; ok reports that
+// it is one.
+func FromGate(name, subject string) (log string, ok bool) {
+	log, ok = strings.CutPrefix(subject, gate+name+".")
+	return log, ok && (strings.HasPrefix(log, Events+".") || strings.HasPrefix(log, Guards+"."))
+}
+
+// taken are the engine's headers that clients send. No other one is let through: with
 // Nats-Expected-Last-Msg-Id and a wrong id one message stops a replicated stream for good.
 var taken = map[string]bool{
-	HeaderID: true, HeaderActor: true, HeaderCorrelation: true, HeaderGuard: true,
-	HeaderExpectedLast: true, HeaderExpectedLastSubject: true,
+	HeaderID: true, HeaderExpectedLast: true, HeaderExpectedLastSubject: true,
 	HeaderBatchID: true, HeaderBatchSequence: true, HeaderBatchCommit: true,
 }
 
-// headerRequest is what a server adds to a message that comes through an import.
+// headerRequest is what a server adds to a message that comes through an import: whose it is.
 const headerRequest = "Nats-Request-Info"
 
-// CheckGate says why a message is not taken, as the answer to who published it; nil: it is, and
-// h holds what is to be stored.
-func CheckGate(h nats.Header) (refusal []byte) {
+// GateAccount takes off the header that a server has added to a message on its way through an
+// import, and gives the account of the connection that the message came from. It is "" for a
+// message that came another way.
+func GateAccount(h nats.Header) string {
+	var from struct {
+		Account string `json:"acc"`
+	}
+	if v := h[headerRequest]; len(v) > 0 {
+		_ = json.Unmarshal([]byte(v[0]), &from) // else the account is ""
+	}
 	delete(h, headerRequest)
+	return from.Account
+}
+
+// CheckGate says why a message with such headers is not taken, as the answer to its publisher;
+// nil: it is taken.
+func CheckGate(h nats.Header) (refusal []byte) {
 	for name := range h {
-		if !taken[name] {
-			return refusedHeader(name)
+		if !taken[name] && (ofEngine(name) || !isToken(name)) {
+			return RefuseAtGate(fmt.Sprintf("the header %q is not taken with this key", name))
 		}
 	}
 	return nil
 }
 
-// refusedHeader is an answer in the engine's own form, so that any client understands it.
-func refusedHeader(name string) []byte {
+// ofEngine reports a header that means something to the engine, or to its clients where a stored
+// message has it. The engine tells upper case from lower case; a later one may not.
+func ofEngine(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "nats-") || name == "status" || name == "description"
+}
+
+// isToken reports that a header's name is read in one way only.
+func isToken(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
+}
+
+// RefuseAtGate is an answer in the engine's own form, so that any client understands it.
+func RefuseAtGate(words string) []byte {
+	return gateError(400, jetstream.JSErrCodeBadRequest, words)
+}
+
+// BusyGate is the answer of a gate where too much waits. Clients ask again.
+func BusyGate() []byte {
+	return gateError(503, engine.CodeTooManyWaiting, "too much waits to be checked on this node")
+}
+
+func gateError(status int, code jetstream.ErrorCode, words string) []byte {
 	var a struct {
 		Error struct {
-			Code    int    `json:"code"`
-			ErrCode int    `json:"err_code"`
-			Words   string `json:"description"`
+			Code    int                 `json:"code"`
+			ErrCode jetstream.ErrorCode `json:"err_code"`
+			Words   string              `json:"description"`
 		} `json:"error"`
 		Stream   string `json:"stream"`
 		Sequence uint64 `json:"seq"`
 	}
-	a.Error.Code, a.Error.ErrCode = 400, int(jetstream.JSErrCodeBadRequest)
-	a.Error.Words = fmt.Sprintf("the header %q is not taken with this key", name)
-	a.Stream = LogName
+	a.Error.Code, a.Error.ErrCode, a.Error.Words, a.Stream = status, code, words, LogName
 	b, err := json.Marshal(a)
 	if err != nil {
 		panic(err) // of strings and numbers
 	}
 	return b
 }
-
-// FromGate is the subject of the Log that a message at the gate was published to.
-func FromGate(name, subject string) string { return strings.TrimPrefix(subject, gate+name+".") }
