@@ -290,6 +290,7 @@ type HostStatus struct {
 	CopyError   string         `json:"copy_error,omitempty"`
 	CopyOut     bool           `json:"copy_out,omitempty"`
 	Stuck       string         `json:"stuck,omitempty"` // why the engine takes no appends
+	Torn        string         `json:"torn,omitempty"`  // why appends are refused behind a part of a batch
 	MirrorSeq   event.Sequence `json:"mirror_seq"`      // the last Sequence the mirror has dealt with
 	MirrorLines uint64         `json:"mirror_lines"`
 	MirrorOff   bool           `json:"mirror_off,omitempty"`
@@ -318,8 +319,9 @@ func (h *host) status() HostStatus {
 		Endpoint:   h.broker.Address().URL,
 		DiskFree:   disk.Free,
 		DiskFloor:  disk.Floor,
-		DiskFull:   disk.Full && disk.Lack != broker.LackWriting,
+		DiskFull:   disk.Full && disk.Lack != broker.LackWriting && disk.Lack != broker.LackBatch,
 		Stuck:      h.broker.Stuck(),
+		Torn:       h.broker.Torn(),
 		CopyError:  h.broker.Copy().Why,
 		CopyOut:    h.broker.Copy().Out,
 		SyncAlways: true,
@@ -328,7 +330,7 @@ func (h *host) status() HostStatus {
 		SweeperOff: h.cfg.NoSweeper,
 	}
 	s.DiskInodes, s.DiskInodeFloor = disk.Inodes, disk.InodeFloor
-	if s.DiskReadOnly = disk.Full && !s.DiskFull; s.DiskFull {
+	if s.DiskReadOnly = disk.Full && disk.Lack == broker.LackWriting; s.DiskFull {
 		s.DiskLacks = disk.Lack
 	}
 	if c := h.cfg.Serve.Cluster; c != nil {

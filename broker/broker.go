@@ -68,7 +68,8 @@ type Broker struct {
 	token     string // of our own connections
 	joinToken string // in the address file; "": each shows a key, or nothing
 	since     time.Time
-	partial   atomic.Bool // a batch is kept aside: see giveStaged
+	torn      atomic.Pointer[tornEnd] // nil: the Log does not end with a part of a batch
+	lent      atomic.Bool             // the engine got a copy of the rest of a batch: see lend
 	disk      *diskWatch
 	scrub     *scrub
 	copy      *copyWatch // nil on a lone host
@@ -188,6 +189,9 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 		err = b.openClusterLog(ctx)
 	default:
 		err = b.openLog(ctx)
+	}
+	if err == nil {
+		err = b.lookAtEnd(ctx)
 	}
 	if err == nil {
 		err = b.settleIdentity(ctx)
@@ -320,6 +324,9 @@ func (b *Broker) startServer(ctx context.Context, opts *server.Options) error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	s.SetLoggerV2(log, false, false, false)
+	if err := b.holdAppends(s); err != nil {
+		return err
+	}
 	b.estimate()
 	if err := b.runEngine(ctx, s); err != nil {
 		return err

@@ -2,15 +2,12 @@ package broker
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
-	"durablestream/internal/engine"
 	"durablestream/internal/wire"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -65,6 +62,7 @@ type DiskState struct {
 	Full       bool   // appends are refused
 	Lack       Lack   // why; of a node of a cluster LackNothing where its engine stepped aside by itself
 	Blocked    string // why the engine, which is stuck, is not restarted yet; "": nothing is known against it
+	torn       string // with LackBatch: see Broker.Torn
 }
 
 // diskEvery is well under the second within which appends must be refused.
@@ -107,11 +105,11 @@ func startWatch(b *Broker, floor int64, see func() (room, error), probe func(syn
 		done: make(chan struct{}),
 	}
 	w.state.Store(&DiskState{Free: -1, Floor: floor, Inodes: -1})
+	w.behind = w.refuseBehindPart()
 	if floor < 0 {
 		close(w.done)
 		return w
 	}
-	w.behind = w.refuseBehindPart()
 	w.look()
 	go w.run()
 	return w
@@ -167,17 +165,21 @@ func (w *diskWatch) look() {
 // decide is what a lone host does about what it has seen: now.Lack, on the way in, is what
 // the file system says.
 func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
+	torn := w.b.torn.Load()
 	switch {
+	case torn != nil && torn.gone:
+		now.Lack = LackBatch
 	case now.Lack != LackNothing:
-	case was.Full:
+	case torn != nil && time.Now().Before(torn.again):
+		now.Lack = w.tornLack(torn)
+	case was.Full || torn != nil:
 		if w.hasRoom(was, now, r, probeAgain) {
 			w.mend()
-			if w.b.partial.Load() { // it is tried again
-				now.Lack = was.Lack
-				return
-			}
-			now.Full = w.refuse(*now) != nil
+			w.mended(was, now)
 			return
+		}
+		if torn != nil && now.Lack == LackNothing {
+			now.Lack = w.tornLack(torn)
 		}
 	case !w.healthy():
 		if w.unhealthy++; w.unhealthy < unhealthyLooks<<min(w.mends, unhealthyMost) {
@@ -187,6 +189,8 @@ func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
 		w.mends++
 		if w.hasRoom(was, now, r, 0) {
 			w.mend()
+			w.mended(was, now)
+			return
 		}
 	default:
 		w.unhealthy, w.mends, now.Blocked = 0, 0, ""
@@ -204,7 +208,7 @@ func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
 // each again. Where it cannot, now says why.
 func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room, again time.Duration) bool {
 	now.Lack, now.Blocked = was.Lack, was.Blocked
-	if r.free < roomSize+w.b.stagedSize() {
+	if r.free < roomSize+w.b.stagedNeeds() {
 		now.Lack = LackSpace
 		return false
 	}
@@ -234,6 +238,8 @@ func (s DiskState) why() string {
 		return "the host may not write files of 8 MiB: raise its file size limit (ulimit -f) and start it again"
 	case LackWriting:
 		return "the host's disk is read-only"
+	case LackBatch:
+		return s.torn
 	default:
 		return "the host's disk is nearly full"
 	}
@@ -242,8 +248,11 @@ func (s DiskState) why() string {
 // refusal is the answer in the engine's own form, so that any client understands.
 func (s DiskState) refusal() []byte {
 	code := wire.StatusDiskFull
-	if s.Lack == LackWriting {
+	switch s.Lack {
+	case LackWriting:
 		code = wire.StatusReadOnly
+	case LackBatch:
+		code = wire.StatusTorn
 	}
 	return fmt.Appendf(nil, `{"stream":%q,"seq":0,"error":{"code":%d,"err_code":%d,"description":%q}}`, wire.LogName, code, wire.CodeDiskFull, s.why())
 }
@@ -252,6 +261,7 @@ func (s DiskState) refusal() []byte {
 // nothing is lacking.
 func (w *diskWatch) refuse(now DiskState) error {
 	on := now.Lack != LackNothing
+	now.torn = w.b.Torn()
 	reply := now.refusal()
 	w.reply.Store(&reply)
 	err := w.answer()
@@ -320,10 +330,22 @@ func (b *Broker) Stuck() string {
 	return why
 }
 
-// mend restarts JetStream inside the server if the stream is stuck.
+// mend restarts JetStream inside the server if the stream is stuck, or ends with a part of a
+// batch.
 func (w *diskWatch) mend() {
-	if w.healthy() && !w.b.partial.Load() {
-		return
+	torn := w.b.torn.Load()
+	if healthy := w.healthy(); healthy && (torn == nil || torn.part == nil) {
+		ctx, cancel := context.WithTimeout(context.Background(), endWait)
+		defer cancel()
+		part, err := w.b.end(ctx)
+		switch {
+		case err != nil:
+			w.b.torn.Store(&tornEnd{again: time.Now().Add(tornAgain)})
+			return
+		case part == nil:
+			w.b.torn.Store(nil)
+			return
+		}
 	}
 	w.b.cfg.Logger.Warn("the stream is stuck after a full disk: restarting JetStream in this process")
 	w.restartEngine()
@@ -334,59 +356,42 @@ func (w *diskWatch) mend() {
 // says so of v2.15.2) and leave two goroutines behind each time.
 //
 // A batch whose commit met the full disk is stored in part, and the engine completes
-// it, from what it had staged, when it starts. But it deletes what is staged when
-// only an account is switched off: so that is put aside meanwhile.
+// it, from what it had staged, when it starts: see torn.go. Until that was seen no append
+// gets in.
 func (w *diskWatch) restartEngine() {
-	if w.b.place.recreating.Load() {
+	b := w.b
+	if b.place.recreating.Load() {
 		return
 	}
-	acc, err := w.b.logAccount()
+	err := b.holdAppends(b.server)
+	acc, lookup := b.logAccount()
+	err = errors.Join(err, lookup)
 	if err == nil {
-		err = moveAll(w.b.staged(), w.b.aside())
+		err = moveStaged(b.staged(), b.aside())
 	}
 	if err == nil && acc.JetStreamEnabled() { // else the last restart did not get far
 		err = acc.DisableJetStream()
 	}
 	if err == nil {
-		err = w.b.settleStore()
-	}
-	err = errors.Join(err, moveAll(w.b.aside(), w.b.staged()))
-	if err == nil {
-		if err = acc.EnableJetStream(nil, nil); err == nil {
-			w.b.partial.Store(false)
-		}
-	}
-	w.b.enabled(err, w.state.Load().Full)
-}
-
-// staged is where the engine keeps the messages of batches that are not committed;
-// aside is where they are while JetStream is switched off.
-func (b *Broker) staged() string {
-	return filepath.Join(b.cfg.Dir, StoreDir, engine.StoreDir, b.cfg.account(), engine.StreamsDir, wire.LogName, engine.BatchesDir)
-}
-
-func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, AsideDir) }
-
-// AsideDir is inside Config.Dir while the engine restarts.
-const AsideDir = "batches"
-
-// moveAll moves what is in one directory into another. A crash in between leaves
-// some here and some there: Start moves all back.
-func moveAll(from, to string) error {
-	entries, err := os.ReadDir(from)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		err = b.settleStore()
 	}
 	if err == nil {
-		err = os.MkdirAll(to, 0o700)
+		err = b.lend()
 	}
-	for _, e := range entries {
-		if err == nil {
-			err = os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+	if err == nil {
+		err = acc.EnableJetStream(nil, nil)
+	}
+	full := w.state.Load().Full
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), endWait)
+		defer cancel()
+		if look := b.lookAtEnd(ctx); look != nil {
+			b.cfg.Logger.Warn("the end of the log cannot be read", "err", look) // or enabled says more
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("cannot keep the batches that are under way: %w", err)
+	b.enabled(err, full || b.torn.Load() != nil)
+	if !full && b.torn.Load() == nil && b.lost() == nil {
+		acc.RemoveMapping(wire.AllEvents)
+		acc.RemoveMapping(wire.AllGuards)
 	}
-	return os.Remove(from)
 }

@@ -27,6 +27,7 @@ const (
 	LackQuota    Lack = "quota"     // of the user or the project
 	LackFileSize Lack = "file_size" // RLIMIT_FSIZE of this process is under a block's size
 	LackWriting  Lack = "writing"   // the file system or the directory is read-only
+	LackBatch    Lack = "batch"     // the rest of the batch with a part of which the Log ends
 )
 
 const (

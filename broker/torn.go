@@ -1,70 +1,352 @@
 package broker
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+	"durablestream/internal/blocks"
+	"durablestream/internal/engine"
+	"durablestream/internal/wire"
 )
 
 // A lone host's engine stages a batch on disk, syncs that, and then stores it in the Log.
 // What ends that half-way, a full disk or a crash, leaves a part of the batch at the Log's
-// end. The engine completes it from what is staged when it starts, and deletes what is
-// staged then, whether it could complete the batch or not: on a disk that is full at that
-// moment the Log would hold a part of a batch for good.
+// end. The engine completes it from what is staged when it starts. Then it deletes what is
+// staged, whether it could complete the batch or not, and takes appends behind the part:
+// whoever reads takes the part for settled then (see package client).
 //
-// So the engine gets what is staged only where there is room for it. Else this keeps it
-// aside, the engine starts without, appends are refused from before anybody is let in, and
-// readers hold back the part (see package client). The watch over the disk gives it back
-// and restarts the engine once there is room. A crash at any point leaves what is staged in
-// one of the two places, or some here and some there, and the next start begins anew.
+// So the engine only ever gets a copy of what is staged. The rule, on each path on which it
+// starts:
+//
+//  1. appends are led nowhere;
+//  2. all that is staged is moved aside, and what belongs to the Log's end is lent to the
+//     engine as a copy, where there is room for that and for what the engine writes;
+//  3. the engine starts;
+//  4. the Log's last message is read. If it ends a part of a batch, appends stay refused,
+//     with words, and what is aside stays. Else what is aside goes, and appends are taken.
+//
+// The watch over the disk does all that again once there is room. Readers hold back the part
+// meanwhile. A crash leaves what was staged aside, or some of it there and some in the
+// engine's directory, and the next start begins with 2.
+//
+// The copy is no link: the engine cuts off a block in place where it finds a record damaged.
+// It is not synced, since it is only read by the engine that starts next.
 
-// stagedSize is how many bytes of batches are staged, or kept aside.
-func (b *Broker) stagedSize() (size int64) {
-	for _, dir := range []string{b.staged(), b.aside()} {
-		// What goes meanwhile is of no size; what cannot be read, the engine cannot either.
-		_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return nil //nolint:nilerr // see above
-			}
-			if info, err := d.Info(); err == nil {
-				size += info.Size()
-			}
-			return nil
-		})
+// tornEnd is a part of a batch at the Log's end.
+type tornEnd struct {
+	part  *blocks.Part // nil: the end could not be read
+	gone  bool         // the rest of the batch is not kept
+	room  bool         // the engine had a copy of the rest, and did not complete the batch all the same
+	again time.Time    // when the watch tries again
+	tries int
+}
+
+const (
+	endWait = 10 * time.Second // for the Log's last message
+	// tornAgain is how long the watch waits after the engine could not complete a batch
+	// although there was room; it doubles each time.
+	tornAgain = time.Second
+	tornMost  = 6 // times
+)
+
+// lack is what the watch says is lacking.
+func (w *diskWatch) tornLack(e *tornEnd) Lack {
+	if e.part == nil || e.gone || e.room || w.state.Load().Floor < 0 {
+		return LackBatch
 	}
+	return LackSpace
+}
+
+// Torn says in words why appends are refused behind a part of a batch at the Log's end; "":
+// there is none.
+func (b *Broker) Torn() string {
+	e := b.torn.Load()
+	switch {
+	case e == nil:
+		return ""
+	case e.part == nil:
+		return "the end of the log cannot be read: the host tries again"
+	case e.gone:
+		return fmt.Sprintf("the log ends with a part of a batch (position %s) that was acknowledged to nobody, and the rest of it is gone: 'dstream doctor --fix' cuts the part off", e.part.Range)
+	case e.room:
+		return fmt.Sprintf("the log ends with a part of a batch (position %s) that was acknowledged to nobody, and the engine has not completed it: the host tries again; "+
+			"if that does not help, 'dstream doctor --fix --accept-loss' cuts the part off", e.part.Range)
+	}
+	again := "the host completes it once there is space"
+	if b.cfg.DiskFloor < 0 {
+		again = "the watch over the disk is off (--disk-floor): make room, and start the host again, which completes it"
+	}
+	return fmt.Sprintf("the log ends with a part of a batch (position %s), and the disk had no space for the rest, which is kept: %s", e.part.Range, again)
+}
+
+// staged is where the engine keeps the messages of batches that are not committed;
+// aside is where they are kept until the Log's end is seen.
+func (b *Broker) staged() string {
+	return filepath.Join(b.cfg.Dir, StoreDir, engine.StoreDir, b.cfg.account(), engine.StreamsDir, wire.LogName, engine.BatchesDir)
+}
+
+func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, AsideDir) }
+
+// AsideDir is inside Config.Dir while the engine starts, and as long as the Log ends with a
+// part of a batch.
+const AsideDir = "batches"
+
+// moveStaged moves the batches in one directory into another. Of one that is there already
+// the engine has had a copy.
+func moveStaged(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && len(entries) > 0 {
+		err = os.MkdirAll(to, 0o700)
+	}
+	for _, e := range entries {
+		if err != nil {
+			break
+		}
+		at := filepath.Join(to, e.Name())
+		if _, there := os.Lstat(at); errors.Is(there, fs.ErrNotExist) {
+			err = os.Rename(filepath.Join(from, e.Name()), at)
+		}
+	}
+	if err == nil {
+		err = os.RemoveAll(from)
+	}
+	if err != nil {
+		return fmt.Errorf("broker: cannot keep the batches that are under way: %w", err)
+	}
+	return nil
+}
+
+// batches are the directories of the batches, of those that are kept aside, that the engine
+// may need; all where that is not known.
+func (b *Broker) batches() (dirs []string, err error) {
+	var ids []string
+	if e := b.torn.Load(); e != nil && e.part != nil {
+		ids = append(ids, e.part.Batch)
+	}
+	known := engineKnown()
+	if known {
+		part, err := blocks.OpenEnd(b.blocksDir())
+		if err != nil {
+			known = false // checkStore, and the engine, say more
+		} else if part != nil {
+			ids = append(ids, part.Batch)
+		}
+	}
+	kept, err := os.ReadDir(b.aside())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range kept {
+		needed := !known
+		for _, id := range ids {
+			needed = needed || e.Name() == engine.BatchDir(id)
+		}
+		if needed {
+			dirs = append(dirs, e.Name())
+		}
+	}
+	return dirs, err
+}
+
+// lend gives the engine, which is off, copies of what it needs to complete a batch. Where
+// there is no room for that it gets none.
+func (b *Broker) lend() error {
+	b.lent.Store(false)
+	dirs, err := b.batches()
+	if err != nil || len(dirs) == 0 {
+		return err
+	}
+	var size int64
+	for _, name := range dirs {
+		size += sizeOfAll(filepath.Join(b.aside(), name))
+	}
+	r, err := roomOf(b.cfg.Dir)
+	if err == nil && r.free < roomSize+2*size {
+		b.cfg.Logger.Warn("a batch may be stored in part, and there is no room to complete it: appends are refused until there is", "free", r.free, "needed", roomSize+2*size)
+		return nil
+	}
+	for _, name := range dirs {
+		if err == nil {
+			err = os.CopyFS(filepath.Join(b.staged(), name), os.DirFS(filepath.Join(b.aside(), name)))
+		}
+	}
+	if err != nil { // somebody else has filled the disk
+		b.cfg.Logger.Warn("the rest of a batch cannot be copied for the engine", "err", err)
+		return os.RemoveAll(b.staged())
+	}
+	b.lent.Store(true)
+	return nil
+}
+
+// stagedNeeds is how many bytes the engine's start may take for batches that are stored in
+// part, while the engine is at work: only some of them are needed in the end.
+func (b *Broker) stagedNeeds() int64 { return 2 * (sizeOfAll(b.staged()) + sizeOfAll(b.aside())) }
+
+func sizeOfAll(dir string) (size int64) {
+	// What goes meanwhile is of no size; what cannot be read, the engine cannot either.
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil //nolint:nilerr // see above
+		}
+		if info, err := d.Info(); err == nil {
+			size += info.Size()
+		}
+		return nil
+	})
 	return size
 }
 
-// giveStaged gives the engine what is staged before it starts, or keeps that aside.
+// giveStaged prepares what is staged for the engine, before the host starts it.
 func (b *Broker) giveStaged() error {
-	size := b.stagedSize()
-	if b.cfg.Cluster == nil && !b.cfg.ReadOnly && size > 0 {
-		r, err := roomOf(b.cfg.Dir)
-		if err == nil && r.free < roomSize+size {
-			if b.cfg.DiskFloor < 0 {
-				return fmt.Errorf("broker: the disk of %s has %d bytes free, and %d are needed to complete batches that are stored in part: make room, and start again",
-					b.cfg.Dir, r.free, roomSize+size)
-			}
-			b.cfg.Logger.Warn("a batch may be stored in part, and there is no room to complete it: appends are refused until there is", "free", r.free, "needed", roomSize+size)
-			b.partial.Store(true)
-			return moveAll(b.staged(), b.aside())
-		}
+	if b.cfg.ReadOnly || b.cfg.Cluster != nil { // a copy is thrown away; a node's raft log has the batch as a whole
+		return nil
 	}
-	return moveAll(b.aside(), b.staged()) // after a crash in restartEngine, or a start without room
+	if err := moveStaged(b.staged(), b.aside()); err != nil {
+		return err
+	}
+	return b.lend()
 }
 
-// refuseBehindPart refuses appends from the watch's first moment on where a batch is kept
-// aside: the engine would store them behind the part of it.
+// heldSubject is where appends are led until the Log's end is seen. Nobody answers there, so that
+// whoever appends knows that nothing was stored, and tries again.
+const heldSubject = "dstream.held."
+
+// holdAppends leads appends nowhere, before a server starts its engine.
+func (b *Broker) holdAppends(s *server.Server) error {
+	if b.cfg.Cluster != nil || b.cfg.ReadOnly {
+		return nil
+	}
+	acc, err := s.LookupAccount(b.cfg.account())
+	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
+		if err == nil {
+			err = acc.AddMapping(subject, heldSubject+subject)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("broker: cannot hold back appends: %w", err)
+	}
+	return nil
+}
+
+// lookAtEnd looks whether the Log that the engine has opened ends with a part of a batch. If
+// it does not, what is aside is done with, and at the start of the host appends are taken.
+func (b *Broker) lookAtEnd(ctx context.Context) error {
+	if b.cfg.Cluster != nil || b.cfg.ReadOnly {
+		return nil
+	}
+	part, err := b.end(ctx)
+	if err != nil {
+		b.torn.Store(&tornEnd{again: time.Now().Add(tornAgain)})
+		return err
+	}
+	if part == nil {
+		b.torn.Store(nil)
+		if err := os.RemoveAll(b.aside()); err != nil { // it is of no use, and of no harm
+			b.cfg.Logger.Warn("cannot remove what was staged of a batch that is stored", "err", err)
+		}
+		if b.disk != nil { // whose watch takes appends again
+			return nil
+		}
+		acc, err := b.logAccount()
+		if err == nil {
+			acc.RemoveMapping(wire.AllEvents)
+			acc.RemoveMapping(wire.AllGuards)
+		}
+		return err
+	}
+	b.tornWith(part)
+	return nil
+}
+
+// tornWith notes the part with which the Log ends.
+func (b *Broker) tornWith(part *blocks.Part) {
+	e := &tornEnd{part: part}
+	dir := filepath.Join(b.aside(), engine.BatchDir(part.Batch))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		e.gone = true
+	}
+	if r, err := roomOf(b.cfg.Dir); err == nil && r.free >= roomSize+2*sizeOfAll(dir) {
+		e.room = !e.gone && b.lent.Load()
+	}
+	if was := b.torn.Load(); was != nil && e.room {
+		e.tries = min(was.tries+1, tornMost)
+	}
+	if e.room {
+		e.again = time.Now().Add(tornAgain << e.tries)
+	}
+	b.torn.Store(e)
+	b.cfg.Logger.Error("appends are refused", "why", b.Torn())
+}
+
+// end reads the Log's last message.
+func (b *Broker) end(ctx context.Context) (*blocks.Part, error) {
+	m, err := b.admin.RequestWithContext(ctx, wire.GetSubject(b.js.Options().APIPrefix), wire.LastMessage)
+	if err != nil {
+		return nil, fmt.Errorf("broker: cannot read the end of the log: %w", err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Seq    event.Sequence `json:"seq"`
+			Header []byte         `json:"hdrs"`
+		} `json:"message"`
+	}
+	err = json.Unmarshal(m.Data, &answer)
+	if err == nil && answer.Error != nil {
+		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return nil, nil // it is empty
+		}
+		err = answer.Error
+	}
+	var h nats.Header
+	if err == nil && len(answer.Message.Header) > 0 {
+		h, err = nats.DecodeHeadersMsg(answer.Message.Header)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("broker: cannot read the end of the log: %w", err)
+	}
+	return blocks.PartOf(h, answer.Message.Seq), nil
+}
+
+// refuseBehindPart refuses appends from the watch's first moment on where the Log ends with
+// a part of a batch: the engine would store them behind it.
 func (w *diskWatch) refuseBehindPart() error {
-	if !w.b.partial.Load() {
+	torn := w.b.torn.Load()
+	if torn == nil {
 		return nil
 	}
 	now := *w.state.Load()
-	now.Full, now.Lack = true, LackSpace
+	now.Full, now.Lack = true, w.tornLack(torn)
 	w.state.Store(&now)
 	if err := w.refuse(now); err != nil {
 		return errors.Join(errors.New("broker: cannot refuse appends behind a batch that is stored in part"), err)
 	}
 	return nil
+}
+
+// mended takes appends again after mend, or does not: the engine may have stored a part of
+// a batch once more. Where the Log is not open it is lost that refuses them.
+func (w *diskWatch) mended(was DiskState, now *DiskState) {
+	now.Lack = LackNothing
+	torn := w.b.torn.Load()
+	if torn != nil && w.b.lost() == nil {
+		now.Lack = w.tornLack(torn)
+		now.Full = w.refuse(*now) == nil || was.Full
+		return
+	}
+	now.Full = w.refuse(*now) != nil
 }

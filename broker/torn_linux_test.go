@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -11,41 +10,15 @@ import (
 
 	"durablestream/broker"
 	"durablestream/client"
-	"durablestream/event"
 	"durablestream/internal/brokertest"
 	"durablestream/internal/sickdisk"
 )
 
-// tornOn is a host on a disk of its own that has stopped with a part of a batch of 400 events
-// at the end of its Log, which held one before.
+// tornOn is tornIn on a disk of its own.
 func tornOn(t *testing.T, floor int64) (h *brokertest.Host, disk string) {
 	t.Helper()
 	disk = smallDisk(t)
-	h = brokertest.Start(t, func(c *broker.Config) { c.Dir, c.DiskFloor = filepath.Join(disk, "host"), floor })
-	_, err := h.Client.Append(t.Context(), newEvent("1"))
-	require.NoError(t, err)
-	batch := make([]event.Event, 400)
-	for i := range batch {
-		batch[i] = newEvent(ofSize(10_000))
-		batch[i].ID = fmt.Sprintf("member_%d", i)
-	}
-	require.NoError(t, h.Broker.LimitStore(200_000))
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	appended := make(chan error, 1)
-	go func() {
-		_, err := h.Client.AppendBatch(ctx, batch)
-		appended <- err
-	}()
-	torn := func() bool { // a part of the batch is stored
-		st, err := h.Client.State(t.Context())
-		require.NoError(t, err)
-		return st.Last > 2 && st.Last < 401
-	}
-	require.Eventually(t, torn, 20*time.Second, time.Millisecond)
-	cancel()
-	require.ErrorIs(t, <-appended, client.ErrUnknownOutcome)
-	require.True(t, torn())
+	h, _ = tornIn(t, func(c *broker.Config) { c.Dir, c.DiskFloor = filepath.Join(disk, "host"), floor })
 	h.Stop(t)
 	return h, disk
 }
@@ -80,14 +53,19 @@ func TestABatchIsCompletedWhenThereIsRoom(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(h.Config.Dir, broker.AsideDir))
 }
 
-// Where nobody watches the disk, nobody would complete the batch.
+// Where nobody watches the disk, nobody completes the batch: the next start does.
 func TestABatchWithoutRoomAndWithoutAWatch(t *testing.T) {
 	t.Parallel()
 	h, disk := tornOn(t, -1)
 	undo, err := sickdisk.FillBytes(disk, 1<<20)
 	require.NoError(t, err)
-	_, err = broker.Start(t.Context(), h.Config)
-	require.ErrorContains(t, err, "are needed to complete batches that are stored in part")
+	h.Boot(t)
+	require.Eventually(t, func() bool { _, err := h.Client.Position(t.Context()); return err == nil }, 20*time.Second, time.Millisecond)
+	require.Len(t, all(t, h), 1)
+	_, err = h.Client.Append(t.Context(), newEvent("2"))
+	require.ErrorIs(t, err, client.ErrTornBatch)
+	require.ErrorContains(t, err, "make room, and start the host again")
+	h.Stop(t)
 	require.NoError(t, undo())
 	h.Boot(t)
 	require.Eventually(t, func() bool { _, err := h.Client.Position(t.Context()); return err == nil }, 20*time.Second, time.Millisecond)

@@ -28,6 +28,11 @@ var (
 	// appends are taken again as soon as it can.
 	ErrDiskReadOnly = errors.New("the host's disk is read-only: appends are refused, and reads go on, until it can be written again")
 
+	// ErrTornBatch means that the host refuses appends because the log ends with a part of a
+	// batch, of which it has not the rest, or cannot store it. Nothing was stored, and reads go
+	// on without that part.
+	ErrTornBatch = errors.New("the log ends with a part of a batch, and appends are refused")
+
 	// ErrDuplicateID means that the event's ID was used before, for an event with
 	// another type, stream or payload. Nothing was stored.
 	ErrDuplicateID = errors.New("the id belongs to another event already")
@@ -130,8 +135,11 @@ func judge(err error) (verdict, error) {
 
 // diskError is a host's refusal for want of a disk that it can write to.
 func diskError(api *jetstream.APIError) error {
-	if api.Code == wire.StatusReadOnly {
+	switch api.Code {
+	case wire.StatusReadOnly:
 		return ErrDiskReadOnly
+	case wire.StatusTorn:
+		return fmt.Errorf("%w: %s", ErrTornBatch, api.Description)
 	}
 	return fmt.Errorf("%w (%s)", ErrDiskFull, api.Description)
 }

@@ -41,7 +41,8 @@ import (
 // else. A reader that has waited for an open batch reads again from before it, in case
 // the engine has lost what it had staged and has given these positions to others.
 // Should the engine store other messages behind a part of a batch, which it does when it
-// cannot complete it, that part is in the Log for good, and is delivered.
+// cannot complete it, that part is in the Log for good, and is delivered. Hosts of ours keep
+// what completes it, and refuse appends until it is completed.
 //
 // Liveness: a reader waits as long as the engine is stuck. Cost: one read of a single
 // message a batch that a live reader meets, shared by the readers of a client; none for

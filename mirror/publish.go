@@ -211,8 +211,11 @@ func (p *publisher) refused(why error) error {
 	case wire.CodeBatchDuplicate:
 		return fmt.Errorf("the batch of seq %d to %d holds an id twice, or one that the Log holds already: %w", p.last+1, p.end(), why)
 	case wire.CodeDiskFull, wire.CodeNoResources, wire.CodeStorageFull:
-		if api.Code == wire.StatusReadOnly {
+		switch api.Code {
+		case wire.StatusReadOnly:
 			return client.ErrDiskReadOnly
+		case wire.StatusTorn:
+			return fmt.Errorf("%w: %s", client.ErrTornBatch, api.Description)
 		}
 		return fmt.Errorf("%w (%s)", client.ErrDiskFull, api.Description)
 	case wire.CodeWrongLast, wire.CodeWrongLastInFlight, wire.CodeDuplicateInFlight, wire.CodeBatchIncomplete, wire.CodeBatchInFlight:

@@ -27,6 +27,7 @@ const (
 	alarmDisk       = "disk_full"
 	alarmReadOnly   = "disk_read_only"
 	alarmStuck      = "appends_stuck" // the engine, after a full disk
+	alarmTorn       = "batch_torn"    // the log ends with a part of a batch
 	alarmLeader     = "no_leader"
 	alarmOffline    = "replica_offline"
 	alarmBehind     = "replica_behind"
@@ -70,6 +71,9 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 	}
 	if h.DiskReadOnly {
 		alarms = append(alarms, alarm{Name: alarmReadOnly, Message: readOnlyWords})
+	}
+	if h.Torn != "" {
+		alarms = append(alarms, alarm{Name: alarmTorn, Message: "appends are refused: " + h.Torn})
 	}
 	if h.Stuck != "" {
 		alarms = append(alarms, alarm{Name: alarmStuck, Message: stuckWords(h)})

@@ -29,7 +29,7 @@ func (d *doctor) compare(s seen, provenOnly bool) (behind uint64, disagree, err 
 	c.next()
 	for _, f := range files {
 		_, err := blocks.Walk(f.Path, f.Index, func(_ int64, _ []byte, r blocks.Record) error {
-			if disagree == nil {
+			if disagree == nil && (s.part == nil || r.Seq < s.part.From || s.mirror.Last >= s.part.From) { // else nobody was shown it
 				disagree = c.record(r)
 			}
 			return nil

@@ -38,6 +38,7 @@ const (
 	foundRestore  = "half_restored"
 	foundDisk     = "disk_full"
 	foundReadOnly = "disk_read_only"
+	foundTorn     = "batch_torn"
 	foundWedged   = "appends_stuck"
 	foundHost     = "host_failing"
 )
@@ -220,6 +221,9 @@ func (d *doctor) askHost() {
 			f = d.replaceCopy(f)
 		}
 		d.add(f)
+	}
+	if h.Torn != "" && !h.DiskFull {
+		return // the files say more
 	}
 	if h.DiskFull {
 		d.add(finding{Name: foundDisk, Sure: true, What: fullWords(h) + "; the host goes on by itself then"})

@@ -27,6 +27,7 @@ type seen struct {
 	first  event.Sequence
 	last   event.Sequence // which the store must hold at least
 	report blocks.Report
+	part   *blocks.Part    // of a batch, with which it ends; nil: none, or the store is damaged, or a node's
 	mirror mirror.Salvaged // with what the mirror has of what the store has lost
 	// foreign is where lines that are proven to be as they were written are not what the
 	// store holds: the one or the other is not this log's.
@@ -66,6 +67,11 @@ func (d *doctor) read() (s seen, err error) {
 		}
 		return s, err
 	}
+	if len(s.report.Damage) == 0 && !d.clustered() {
+		if s.part, err = blocks.OpenEnd(s.blocks); err != nil {
+			return s, err
+		}
+	}
 	if _, s.foreign, err = d.compare(s, true); err != nil {
 		return s, err
 	}
@@ -100,7 +106,7 @@ func (d *doctor) lookAtFiles() error {
 		return nil //nolint:nilerr // it is what was found
 	}
 	s, err := d.read()
-	if err == nil && len(s.report.Damage) > 0 && d.hosts() { // the engine may have been exchanging a file
+	if err == nil && (len(s.report.Damage) > 0 || s.part != nil) && d.hosts() { // the engine may have been exchanging a file, or storing a batch
 		if err := pause(d.cmd.Context(), time.Second); err != nil {
 			return err
 		}
@@ -126,6 +132,9 @@ func (d *doctor) lookAtFiles() error {
 	}
 	if len(s.report.Damage) > 0 {
 		d.add(d.storeFinding(s))
+	}
+	if s.part != nil {
+		d.tornFinding(s)
 	}
 	if d.clustered() && !address.Stopped(d.running) {
 		d.compareNodes(s)
@@ -176,7 +185,7 @@ func (d *doctor) mirrorFinding(s seen, problem error) {
 // mirrorEnds is about a mirror that only lacks lines at its end. While a host runs, it
 // writes them, and askHost looks whether it does.
 func (d *doctor) mirrorEnds(s seen, torn error, behind uint64) {
-	what := (&mirror.BehindError{File: filepath.Join(d.dir, durablestream.MirrorFile), After: s.mirror.Last, LogSeq: s.report.Last, Events: behind}).Error()
+	what := (&mirror.BehindError{File: filepath.Join(d.dir, durablestream.MirrorFile), After: s.mirror.Last, LogSeq: s.settled(), Events: behind}).Error()
 	if torn != nil {
 		what = torn.Error()
 	}
@@ -188,7 +197,7 @@ func (d *doctor) mirrorEnds(s seen, torn error, behind uint64) {
 		d.add(f)
 		return
 	}
-	d.behind, d.upTo = &f, s.report.Last
+	d.behind, d.upTo = &f, s.settled()
 }
 
 func (d *doctor) ends() string {

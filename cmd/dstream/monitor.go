@@ -144,7 +144,7 @@ func aloneMirror(p *mirror.Progress) (monitor.State, *monitor.Mirror, []alarm) {
 
 // snapshotOf is a host's own status in the monitor's words.
 func snapshotOf(h durablestream.HostStatus) (*monitor.Host, *monitor.Mirror, *monitor.Sweeper) {
-	host := &monitor.Host{Since: time.UnixMilli(h.Since), DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull, ReadOnly: h.DiskReadOnly, Inodes: h.DiskInodes, InodeFloor: h.DiskInodeFloor, Damaged: damagedCount(h)}
+	host := &monitor.Host{Since: time.UnixMilli(h.Since), DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull, ReadOnly: h.DiskReadOnly, Torn: h.Torn != "", Inodes: h.DiskInodes, InodeFloor: h.DiskInodeFloor, Damaged: damagedCount(h)}
 	if h.Checked != 0 {
 		host.Checked = time.UnixMilli(h.Checked)
 	}

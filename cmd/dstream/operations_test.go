@@ -28,7 +28,7 @@ func TestOperationsNamesEverything(t *testing.T) {
 	}
 	for _, name := range []string{
 		alarmStopped, alarmWaiting, alarmUnreadable, alarmMissing, alarmDamaged, alarmMirror, alarmMismatch,
-		alarmSweeper, alarmDisk, alarmStuck, alarmLeader, alarmOffline, alarmBehind, alarmSilent, alarmCopy,
+		alarmSweeper, alarmDisk, alarmStuck, alarmLeader, alarmOffline, alarmBehind, alarmSilent, alarmCopy, alarmTorn,
 	} {
 		require.True(t, strings.Contains(text, "| `"+name+"` |"), name)
 	}

@@ -250,6 +250,8 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 		text += fmt.Sprintf("%d behind", pos-s.MirrorSeq)
 	}
 	switch {
+	case s.Torn != "":
+		text += " · A BATCH IS STORED IN PART, appends refused"
 	case s.DiskReadOnly:
 		text += " · DISK READ-ONLY, appends refused"
 	case s.DiskFull:

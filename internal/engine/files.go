@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/sha256"
 	"path/filepath"
 )
 
@@ -36,6 +37,17 @@ const (
 // MessagesPath is the directory of the blocks of a stream in an account.
 func MessagesPath(store, account, stream string) string {
 	return filepath.Join(store, StoreDir, account, StreamsDir, stream, MessagesDir)
+}
+
+// BatchDir is the name, inside BatchesDir, of the directory of the batch with an id.
+func BatchDir(id string) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	sum := sha256.Sum256([]byte(id))
+	name := sum[:8]
+	for i, c := range name {
+		name[i] = digits[int(c)%len(digits)]
+	}
+	return string(name)
 }
 
 // The parts of a block. Package blocks describes a whole record.

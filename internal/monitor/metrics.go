@@ -39,7 +39,7 @@ var (
 	hostStart = desc("host_start_time_seconds", "Unix time at which this process began to host.")
 	diskFree  = desc("disk_free_bytes", "Free space where the Log is stored.")
 	diskFloor = desc("disk_floor_bytes", "Free space under which appends are refused.")
-	refusing  = desc("disk_refusing_appends", "1 while appends are refused because the disk is full or read-only.")
+	refusing  = desc("disk_refusing_appends", "1 while appends are refused because the disk is full or read-only, or the log ends with a part of a batch.")
 	readOnly  = desc("disk_read_only", "1 while the disk of the Log cannot be written.")
 	inodes    = desc("disk_free_inodes", "Free inodes where the Log is stored.")
 	inodesMin = desc("disk_floor_inodes", "Free inodes under which appends are refused.")
@@ -119,7 +119,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		if h.DiskFloor >= 0 {
 			gauge(diskFloor, float64(h.DiskFloor))
-			gauge(refusing, is(h.DiskFull || h.ReadOnly))
+			gauge(refusing, is(h.DiskFull || h.ReadOnly || h.Torn))
 			gauge(readOnly, is(h.ReadOnly))
 			if h.InodeFloor > 0 && h.Inodes >= 0 {
 				gauge(inodes, float64(h.Inodes))

@@ -76,6 +76,7 @@ type Host struct {
 	DiskFloor  int64     // bytes; negative: not watched
 	DiskFull   bool      // appends are refused
 	ReadOnly   bool      // appends are refused: the disk cannot be written
+	Torn       bool      // appends are refused: the Log ends with a part of a batch
 	Inodes     int64     // free
 	InodeFloor int64     // 0: the file system has no limit of inodes, or none is known
 	Damaged    uint64    // positions of its store that it cannot read

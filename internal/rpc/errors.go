@@ -103,6 +103,7 @@ func nameOf(err error) (string, map[string]any) {
 		{client.ErrDuplicateID, "duplicate_id"},
 		{client.ErrDiskFull, "disk_full"},
 		{client.ErrDiskReadOnly, "disk_full"},
+		{client.ErrTornBatch, "disk_full"},
 		{client.ErrNotAllowed, "not_allowed"},
 		{client.ErrOtherLog, "log"},
 		{client.ErrNoLog, "log"},

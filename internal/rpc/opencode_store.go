@@ -28,7 +28,7 @@ func fatal(err error) bool {
 func (b *bridge) patiently(do func() error) error {
 	for {
 		err := do()
-		if !errors.Is(err, client.ErrDiskFull) && !errors.Is(err, client.ErrDiskReadOnly) {
+		if !errors.Is(err, client.ErrDiskFull) && !errors.Is(err, client.ErrDiskReadOnly) && !errors.Is(err, client.ErrTornBatch) {
 			b.warned.Store(false)
 			return err
 		}

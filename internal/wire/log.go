@@ -48,6 +48,7 @@ const (
 const (
 	StatusDiskFull = 503
 	StatusReadOnly = 423 // the disk cannot be written at all
+	StatusTorn     = 424 // the Log ends with a part of a batch
 )
 
 // LogConfig is the configuration that a Log is created with.
