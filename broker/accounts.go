@@ -188,6 +188,15 @@ func (b *Broker) SetKeys(keys []roles.Key) error {
 	if a, ok := b.server.Addr().(*net.TCPAddr); ok {
 		opts.Port = a.Port
 	}
+	b.leading.Lock()
+	defer b.leading.Unlock()
+	for _, acc := range opts.Accounts { // whose mappings replace those that are there
+		if acc.Name == b.cfg.account() && b.led != "" {
+			if err := leadTo(acc, b.led); err != nil {
+				return fmt.Errorf("broker: %w", err)
+			}
+		}
+	}
 	if err := b.server.ReloadOptions(opts); err != nil {
 		return fmt.Errorf("broker: the server does not take the new keys: %w", err)
 	}

@@ -203,6 +203,29 @@ func TestListeningWantsKeysAndTLS(t *testing.T) {
 	require.ErrorContains(t, err, `role "owner" must be agent, operator or admin`)
 }
 
+// A refusal of appends outlives an exchange of keys.
+func TestKeysAreExchangedWhileAppendsAreRefused(t *testing.T) {
+	t.Parallel()
+	keys, seeds := keyring(t)
+	dir := t.TempDir()
+	b, err := start(t, broker.Config{Dir: dir, Keys: keys[:2], DiskFloor: -1})
+	require.NoError(t, err)
+	require.NoError(t, b.Advertise())
+	agent := connectAs(t, client.Target{AddressFile: broker.AddressPath(dir)}, filepath.Join(seeds, string(roles.Agent)))
+	_, err = agent.Append(t.Context(), newEvent("1"))
+	require.NoError(t, err)
+	require.NoError(t, b.Refuse(true))
+	for range 2 {
+		require.NoError(t, b.SetKeys(keys))
+		_, err = agent.Append(t.Context(), newEvent("2"))
+		require.ErrorIs(t, err, client.ErrDiskFull)
+	}
+	require.NoError(t, b.Refuse(false))
+	require.NoError(t, b.SetKeys(keys))
+	_, err = agent.Append(t.Context(), newEvent("2"))
+	require.NoError(t, err)
+}
+
 // Keys come and go while the host runs, and work that is under way goes on.
 func TestKeysAreExchanged(t *testing.T) {
 	t.Parallel()

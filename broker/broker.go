@@ -70,6 +70,8 @@ type Broker struct {
 	since     time.Time
 	torn      atomic.Pointer[tornEnd] // nil: the Log does not end with a part of a batch
 	lent      atomic.Bool             // the engine got a copy of the rest of a batch: see lend
+	leading   sync.Mutex              // guards led, and is held while the server takes other options
+	led       string                  // see lead
 	disk      *diskWatch
 	scrub     *scrub
 	copy      *copyWatch // nil on a lone host

@@ -269,14 +269,12 @@ func (w *diskWatch) refuse(now DiskState) error {
 	if lookup != nil {
 		return lookup // the server is shutting down
 	}
-	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
-		switch {
-		case !on && w.b.lost() != nil: // then they stay led where that is said
-		case !on:
-			acc.RemoveMapping(subject)
-		case err == nil:
-			err = acc.AddMapping(subject, refused+subject)
-		}
+	switch {
+	case !on && w.b.lost() != nil: // then they stay led where that is said
+	case !on:
+		err = errors.Join(err, w.b.lead(acc, ""))
+	case err == nil:
+		err = w.b.lead(acc, refused)
 	}
 	if err != nil {
 		w.b.cfg.Logger.Error("cannot refuse appends", "err", err)
@@ -391,7 +389,6 @@ func (w *diskWatch) restartEngine() {
 	}
 	b.enabled(err, full || b.torn.Load() != nil)
 	if !full && b.torn.Load() == nil && b.lost() == nil {
-		acc.RemoveMapping(wire.AllEvents)
-		acc.RemoveMapping(wire.AllGuards)
+		_ = b.lead(acc, "") // nothing of that can fail
 	}
 }

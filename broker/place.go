@@ -174,13 +174,11 @@ func (b *Broker) refuseLost(why error, full bool) {
 			err = b.admin.FlushTimeout(time.Second)
 		}
 	}
-	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
-		switch {
-		case why == nil && !full:
-			acc.RemoveMapping(subject)
-		case why != nil && err == nil:
-			err = acc.AddMapping(subject, lostSubject+subject)
-		}
+	switch {
+	case why == nil && !full:
+		err = b.lead(acc, "")
+	case why != nil && err == nil:
+		err = b.lead(acc, lostSubject)
 	}
 	if err != nil {
 		b.cfg.Logger.Error("cannot refuse appends", "err", err)

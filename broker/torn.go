@@ -231,10 +231,8 @@ func (b *Broker) holdAppends(s *server.Server) error {
 		return nil
 	}
 	acc, err := s.LookupAccount(b.cfg.account())
-	for _, subject := range []string{wire.AllEvents, wire.AllGuards} {
-		if err == nil {
-			err = acc.AddMapping(subject, heldSubject+subject)
-		}
+	if err == nil {
+		err = b.lead(acc, heldSubject)
 	}
 	if err != nil {
 		return fmt.Errorf("broker: cannot hold back appends: %w", err)
@@ -263,8 +261,7 @@ func (b *Broker) lookAtEnd(ctx context.Context) error {
 		}
 		acc, err := b.logAccount()
 		if err == nil {
-			acc.RemoveMapping(wire.AllEvents)
-			acc.RemoveMapping(wire.AllGuards)
+			err = b.lead(acc, "")
 		}
 		return err
 	}
