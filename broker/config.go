@@ -67,6 +67,7 @@ type Config struct {
 	// sends, of which one can stop the Log. The check costs each append two hops within the node.
 	AnyHeaders bool
 	gate       string // its name; "": none
+	gateMost   int    // messages that wait there; 0: engine.MostWaiting
 	// Logger receives the server's own words. Default: discarded.
 	Logger *slog.Logger
 }

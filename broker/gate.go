@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,6 +39,7 @@ type gate struct {
 	nc    *nats.Conn
 	sub   *nats.Subscription
 	name  string
+	most  int    // messages that wait; one on top is refused
 	inbox string // where the engine answers, before the reply of who published: it refuses such a reply itself
 }
 
@@ -57,7 +59,7 @@ func (b *Broker) startGate() error {
 	if err != nil {
 		return err
 	}
-	g := &gate{nc: nc, name: b.cfg.gate, inbox: nc.NewInbox() + "."}
+	g := &gate{nc: nc, name: b.cfg.gate, most: cmp.Or(b.cfg.gateMost, engine.MostWaiting), inbox: nc.NewInbox() + "."}
 	b.gate = g
 	if _, err = nc.Subscribe(g.inbox+">", g.answer); err == nil {
 		// The first message waits for the gate to be whole.
@@ -102,7 +104,7 @@ func (g *gate) take(m *nats.Msg) {
 		return
 	}
 	// As much waits here at most as may wait in the engine.
-	if n, size, err := g.sub.Pending(); err == nil && (n > engine.MostWaiting || size > engine.MostWaitingBytes) {
+	if n, size, err := g.sub.Pending(); err == nil && (n > g.most || size > engine.MostWaitingBytes) {
 		g.refuse(m, wire.BusyGate())
 		return
 	}

@@ -24,7 +24,7 @@ func gated(t *testing.T, without bool) (clients []*client.Client, bare []jetstre
 	return clients, bare
 }
 
-func gatedNodes(t *testing.T, without bool) (nodes []*Broker, clients []*client.Client, bare []jetstream.JetStream) {
+func gatedNodes(t *testing.T, without bool, configure ...func(*Config)) (nodes []*Broker, clients []*client.Client, bare []jetstream.JetStream) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent")
 	key, err := roles.Make("agent", roles.Agent, path)
@@ -32,6 +32,9 @@ func gatedNodes(t *testing.T, without bool) (nodes []*Broker, clients []*client.
 	cfgs := clusterOf(t, 3)
 	for i := range cfgs {
 		cfgs[i].Keys, cfgs[i].AnyHeaders = []roles.Key{key}, without
+		for _, f := range configure {
+			f(&cfgs[i])
+		}
 	}
 	nodes = upAll(t, cfgs)
 	for _, b := range nodes {

@@ -20,6 +20,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/engine"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
@@ -246,6 +247,60 @@ func TestGateLosesItsConnection(t *testing.T) {
 		}
 	}
 	require.Empty(t, acked, "acknowledged and not stored")
+}
+
+// Where more waits than may, the gate says that it is busy: our clients ask again, and a foreign
+// one hears what was not stored.
+func TestGateIsBusy(t *testing.T) {
+	t.Parallel()
+	nodes, clients, bare := gatedNodes(t, false, func(c *Config) { c.gateMost = 2 })
+	require.NoError(t, appendWithin(t, clients[0], time.Minute))
+	before, err := clients[0].Position(t.Context())
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			batch := make([]event.Event, 1+10*(i%2))
+			for j := range batch {
+				batch[j] = event.Event{Type: "task.created", Actor: "a"}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := clients[0].AppendBatch(ctx, batch)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	after, err := clients[0].Position(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 20+20*11, after-before, "each once")
+
+	var futures []jetstream.PubAckFuture
+	for n := range 3000 {
+		f, err := bare[0].PublishMsgAsync(nats.NewMsg(wire.EventSubject("a.b", fmt.Sprint(n))))
+		require.NoError(t, err)
+		futures = append(futures, f)
+	}
+	acks, busy := 0, 0
+	for _, f := range futures {
+		select {
+		case <-f.Ok():
+			acks++
+		case err := <-f.Err():
+			var refused *jetstream.APIError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, engine.CodeTooManyWaiting, refused.ErrorCode)
+			busy++
+		case <-time.After(time.Minute):
+			t.Fatal("a message was not answered")
+		}
+	}
+	require.Positive(t, busy)
+	info, err := nodes[0].js.Stream(t.Context(), wire.LogName)
+	require.NoError(t, err)
+	require.EqualValues(t, int(after)+acks, info.CachedInfo().State.LastSeq)
 }
 
 // A node without a gate, of an earlier version or with AnyHeaders, and nodes with one make a

@@ -29,6 +29,7 @@ type nodes struct {
 	words   [3]*syncBuffer
 	exit    [3]chan error
 	servers []string
+	flags   []string // of serve, besides
 }
 
 func newNodes(t *testing.T) *nodes {
@@ -52,9 +53,10 @@ func (n *nodes) start(t *testing.T, which ...int) {
 	t.Helper()
 	for _, i := range which {
 		n.words[i], n.exit[i] = &syncBuffer{}, make(chan error, 1)
-		cmd := as(t, "dstream", n.words[i], nil, "--dir", n.dirOf(i), "serve", "--name", fmt.Sprintf("n%d", i+1),
+		args := append([]string{"--dir", n.dirOf(i), "serve", "--name", fmt.Sprintf("n%d", i+1),
 			"--cluster-name", "ds", "--cluster-listen", n.ports[3+i],
-			"--routes", "nats://"+strings.Join(n.ports[3:], ",nats://"), "--listen", n.ports[i])
+			"--routes", "nats://" + strings.Join(n.ports[3:], ",nats://"), "--listen", n.ports[i]}, n.flags...)
+		cmd := as(t, "dstream", n.words[i], nil, args...)
 		require.NoError(t, cmd.Start())
 		n.procs[i] = cmd
 		go func() { n.exit[i] <- cmd.Wait() }()
