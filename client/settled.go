@@ -143,14 +143,18 @@ func (c *Client) boundary(ctx context.Context, seq event.Sequence) (at event.Seq
 		}
 		var last event.Sequence
 		var open bool
+		var damaged event.Sequence
 		err := c.retry(ctx, func(ctx context.Context) (err error) {
 			last, open, err = c.askEnd(ctx)
+			if err == nil && !open && last != 0 && last < seq {
+				damaged, err = c.damagedEnd(ctx, last)
+			}
 			return err
 		})
 		switch {
 		case err != nil:
 			return 0, err
-		case last == 0: // it cannot be read, or is not there: whoever reads on meets that
+		case last == 0, damaged != 0: // it cannot be read, or is not there: whoever reads on meets that
 			return seq, nil
 		case open:
 			return event.Sequence(c.settled.upTo.Load()), nil
@@ -172,8 +176,24 @@ func (c *Client) openAtEnd(ctx context.Context) (open bool, err error) {
 }
 
 // askEnd reads the Log's last message and learns from it what is settled; 0 if there is
-// none that can be read. The engine answers between two batches, not in the middle of one.
+// none that can be read. Where the Log goes on behind that message, its end is damaged, which
+// whoever reads on is told: then a part of a batch is no open one.
 func (c *Client) askEnd(ctx context.Context) (last event.Sequence, open bool, err error) {
+	last, open, err = c.askLast(ctx)
+	if err != nil || !open && last != 0 {
+		return last, open, err
+	}
+	end, err := c.damagedEnd(ctx, last)
+	if err != nil || end == 0 {
+		return last, open, err
+	}
+	c.settled.raise(end)
+	return last, false, nil
+}
+
+// askLast is askEnd for the last message that can be read. The engine answers between two
+// batches, not in the middle of one.
+func (c *Client) askLast(ctx context.Context) (last event.Sequence, open bool, err error) {
 	m, err := c.nc.RequestWithContext(ctx, wire.GetSubject(c.js.Options().APIPrefix), wire.LastMessage)
 	if err != nil {
 		return 0, false, err
@@ -209,6 +229,24 @@ func (c *Client) askEnd(ctx context.Context) (last event.Sequence, open bool, er
 	}
 	c.settled.raise(last)
 	return last, false, nil
+}
+
+// damagedEnd gives the Log's last Sequence if the Log goes on behind last, which the server
+// gave as the last message that it can read; else 0. The server is asked twice, since it may
+// store more while it is asked for the Log's state.
+func (c *Client) damagedEnd(ctx context.Context, last event.Sequence) (end event.Sequence, err error) {
+	s, err := c.js.Stream(ctx, wire.LogName)
+	if err != nil {
+		return 0, err
+	}
+	end = event.Sequence(s.CachedInfo().State.LastSeq)
+	if end <= last {
+		return 0, nil
+	}
+	if again, _, err := c.askLast(ctx); err != nil || again != last {
+		return 0, err
+	}
+	return end, nil
 }
 
 // settledOnly returns errOpenBatch for a message of an open batch.
