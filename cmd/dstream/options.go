@@ -125,6 +125,11 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: the log in %s is not this directory's: git takes the .git beside it for no repository; --dir %s names it\n", dir, dir)
 		}
 	}
+	if len(cfg.Servers) == 0 && cmd.Name() != "status" { // which has a line for it
+		if words, _ := unlinkedWords(o.dir); words != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", printable(words))
+		}
+	}
 	d, err := durablestream.Open(ctx, cfg)
 	return d, openWords(err)
 }

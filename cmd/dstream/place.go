@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -101,6 +102,22 @@ func sharedLog(dir string) (shared, worktree string) {
 		return "", ""
 	}
 	return filepath.Join(repo.Main(), logHere), repo.Worktree()
+}
+
+// unlinkedWords says that the log in dir is a linked work tree's alone because the work
+// tree's link to its repository is broken. "": it is no such log.
+func unlinkedWords(dir string) (words string, u paths.Unlinked) {
+	dir = absolute(dir)
+	u, ok := paths.FindUnlinked(filepath.Dir(dir))
+	if !ok || !isBelow(dir, u.Root) {
+		return "", u
+	}
+	fault := "does not point back to it"
+	if u.Gone {
+		fault = "does not exist"
+	}
+	return fmt.Sprintf("%s looks like a linked work tree, but %s %s: its log is separate, and goes with 'git worktree remove'; 'git worktree repair %s', run in the main work tree, links it again",
+		u.Root, u.GitDir, fault, u.Root), u
 }
 
 func isBelow(path, root string) bool {

@@ -57,8 +57,10 @@ type statusAnswer struct {
 
 // worktreeAnswer says that a linked work tree has a log of its own.
 type worktreeAnswer struct {
-	Name   string `json:"name"`
-	Shared string `json:"shared"` // the directory of the log that it would use without
+	Name     string `json:"name"`
+	Shared   string `json:"shared,omitempty"`   // the directory of the log that it would use without
+	Unlinked string `json:"unlinked,omitempty"` // where its file .git leads, which does not point back
+	words    string // of Unlinked
 }
 
 // nodeAnswer is a node of a cluster: what the Log's leader says of its replica, and
@@ -109,7 +111,9 @@ func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 			return a, err
 		}
 		if shared, name := sharedLog(o.dir); shared != "" {
-			a.Worktree = &worktreeAnswer{name, shared}
+			a.Worktree = &worktreeAnswer{Name: name, Shared: shared}
+		} else if words, u := unlinkedWords(o.dir); words != "" {
+			a.Worktree = &worktreeAnswer{Name: filepath.Base(u.GitDir), Unlinked: u.GitDir, words: words}
 		}
 		if a.stopped() {
 			return a, nil

@@ -58,7 +58,9 @@ func (a *statusAnswer) print(out io.Writer) error {
 	} else {
 		s.line("log of", "%s", a.Dir)
 	}
-	if w := a.Worktree; w != nil {
+	if w := a.Worktree; w != nil && w.Unlinked != "" {
+		s.line("work tree", "%s", w.words)
+	} else if w != nil {
 		s.line("work tree", "this log is the work tree's alone, and goes with it: 'dstream --dir %s import %s' takes it over into the log that the work trees share", w.Shared, a.Dir)
 	}
 	switch {
