@@ -3,20 +3,32 @@ package durablestream
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/mirror"
 )
 
-// NoLogError says that Dir holds no log, where Config.NoCreate forbids to create one.
-// errors.Is finds client.ErrNoLog in it.
+// NoLogError says that Dir holds no log, where none may be created: Config.NoCreate forbids
+// it, or there was one. errors.Is finds client.ErrNoLog in it.
 type NoLogError struct {
 	Dir    string
 	Mirror bool // files lie where its mirror goes
+	Lost   bool // it was hosted in Dir, and its store is gone
 }
 
 func (e *NoLogError) Error() string {
+	if e.Lost {
+		host := filepath.Join(e.Dir, HostDir)
+		back, files := "", ""
+		if e.Mirror {
+			back = ", or let 'dstream doctor --fix' make the log again from the mirror's files"
+			files = "the mirror's files and "
+		}
+		return fmt.Sprintf("the log in %s is gone: it was hosted there, as %s says, and %s holds none of it; no other one is made in its place: put the store back%s; to begin a new log, move %s%s away",
+			e.Dir, filepath.Join(host, broker.HomeFile), filepath.Join(host, broker.StoreDir), back, files, filepath.Join(host, broker.HomeFile))
+	}
 	if e.Mirror {
 		return fmt.Sprintf("there is no log in %s, only the files of a mirror: 'dstream restore' makes the log from them again, and 'dstream import --adopt' takes those of the original module", e.Dir)
 	}
@@ -33,5 +45,5 @@ func (c Config) noLog(err error) error {
 		return err
 	}
 	files, ferr := mirror.Files(c.Dir)
-	return &NoLogError{Dir: c.Dir, Mirror: ferr != nil || len(files) > 0}
+	return &NoLogError{Dir: c.Dir, Mirror: ferr != nil || len(files) > 0, Lost: none.Lost}
 }

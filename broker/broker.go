@@ -101,7 +101,7 @@ type Broker struct {
 // Start takes the lock, starts the server, and creates or checks the Log.
 //
 // It returns a *LockedError where another process has the lock, a *NoLogError where
-// Config.NoCreate forbids to create the Log, a *ManagedError or
+// Config.NoCreate forbids to create the Log or where there was one, a *ManagedError or
 // *LoneStoreError for a store that is hosted otherwise, a *MetaLostError for a node's
 // store that the engine would delete, a *wire.WeakLogError or *wire.NewerFormatError for a Log that must not be used,
 // and ErrRestoring for one that is not whole. A node of a cluster waits for the others
@@ -167,6 +167,9 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if err == nil {
 		err = b.settleStore()
+	}
+	if err == nil {
+		err = b.demandHeld()
 	}
 	if err == nil {
 		err = b.giveStaged()

@@ -113,7 +113,7 @@ func (b *Broker) settleIdentity(ctx context.Context) error {
 }
 
 func (b *Broker) settleHome(ctx context.Context) error {
-	home, err := b.readHome()
+	home, err := readHome(b.cfg.Dir)
 	if err != nil || home == b.cfg.Dir {
 		return err
 	}
@@ -174,8 +174,8 @@ type home struct {
 
 // readHome gives the path that the directory had; "" where it was never hosted, or only
 // by an earlier version.
-func (b *Broker) readHome() (string, error) {
-	path := filepath.Join(b.cfg.Dir, HomeFile)
+func readHome(dir string) (string, error) {
+	path := filepath.Join(dir, HomeFile)
 	body, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil

@@ -81,7 +81,7 @@ func (b *Broker) openLog(ctx context.Context) error {
 		return &MissingLogError{b.cfg.Dir, false}
 	}
 	if b.cfg.NoCreate {
-		return &NoLogError{b.cfg.Dir}
+		return &NoLogError{Dir: b.cfg.Dir}
 	}
 	if err := place.Prepare(); err != nil {
 		return fmt.Errorf("broker: %w", err)

@@ -257,7 +257,8 @@ func explained(err error) bool {
 	var missing *MissingLogError
 	var link *paths.LinkError
 	var short *ShortageError
-	return errors.As(err, &locked) || errors.As(err, &damaged) || errors.As(err, &managed) || errors.As(err, &missing) || errors.As(err, &link) || errors.As(err, &short) ||
+	var none *NoLogError
+	return errors.As(err, &locked) || errors.As(err, &damaged) || errors.As(err, &managed) || errors.As(err, &missing) || errors.As(err, &link) || errors.As(err, &short) || errors.As(err, &none) ||
 		errors.Is(err, ErrRestoring)
 }
 

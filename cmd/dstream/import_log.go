@@ -94,7 +94,7 @@ func readLogIn(ctx context.Context, dir string) (_ *broker.Broker, events []even
 	case errors.As(err, &locked):
 		return nil, nil, fmt.Errorf("it is in use: end whoever has it, and import it again: %w", err)
 	case errors.As(err, &none):
-		return nil, nil, &durablestream.NoLogError{Dir: dir, Mirror: exists(durablestream.MirrorPath(dir))}
+		return nil, nil, &durablestream.NoLogError{Dir: dir, Mirror: exists(durablestream.MirrorPath(dir)), Lost: none.Lost}
 	case err != nil:
 		return nil, nil, err
 	}

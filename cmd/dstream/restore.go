@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,9 @@ func restore(cmd *cobra.Command, o *options, from []string, replicas int) error 
 
 // restoreFrom fills an empty log.
 func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*durablestream.Config)) (report mirror.RestoreReport, err error) {
+	if err := demandFiles(o, from); err != nil {
+		return report, err
+	}
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.NoMirror, cfg.NoSweeper, cfg.Restoring = true, true, true
 		change(cfg)
@@ -77,4 +81,24 @@ func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*dur
 		b.finish()
 	}
 	return report, err
+}
+
+// demandFiles keeps a restore from nothing from making an empty log, perhaps where one is gone.
+func demandFiles(o *options, from []string) error {
+	if len(o.servers) > 0 {
+		return nil
+	}
+	for _, path := range from {
+		if !isDirectory(path) {
+			return nil // a file, or nothing, which the restore says
+		}
+		if files, err := mirror.Files(path); err != nil || len(files) > 0 {
+			return err
+		}
+	}
+	var none *durablestream.NoLogError
+	if err := demandLog(o.dir); errors.As(err, &none) && none.Lost {
+		return err
+	}
+	return fmt.Errorf("mirror: restore: %w in %v", mirror.ErrNoLines, from)
 }

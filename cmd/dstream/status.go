@@ -357,5 +357,10 @@ func demandLog(dir string) error {
 			return err
 		}
 	}
-	return &durablestream.NoLogError{Dir: absolute(dir)}
+	dir = absolute(dir)
+	lost, err := broker.Lost(filepath.Join(dir, durablestream.HostDir))
+	if err != nil {
+		return err
+	}
+	return &durablestream.NoLogError{Dir: dir, Lost: lost}
 }
