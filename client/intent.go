@@ -375,7 +375,7 @@ func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
 		if conflict.Winner != nil && conflict.Winner.ID == r.ID {
 			return *conflict.Winner, nil
 		}
-		return event.Recorded{}, fmt.Errorf("intent %s is there already: %w", i.ID, conflict)
+		return event.Recorded{}, fmt.Errorf("intent %s is there already: use another id: %w", i.ID, conflict)
 	}
 	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
 }

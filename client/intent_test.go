@@ -446,6 +446,24 @@ func TestCreateOverABareSpawn(t *testing.T) {
 	}
 }
 
+// An id whose guard was written by hand is of no use: another is to be used, and is told so.
+func TestGuardByHandTakesTheID(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	for _, kind := range []string{wire.GuardIntent, wire.GuardRequest} {
+		_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(kind, "i1"), []byte(`{}`)))
+		require.NoError(t, err)
+	}
+	_, err := h.Client.CreateIntent(t.Context(), client.IntentSpec{ID: "i1", StreamID: "s", Actor: "a", Description: "d"})
+	require.ErrorContains(t, err, "intent i1 is there already: use another id")
+	_, err = h.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{
+		ID: "i1", StreamID: "s", RequestedBy: "a", DecisionPoint: "d", Options: []event.Option{{ID: "yes", Label: "yes"}},
+	})
+	require.ErrorContains(t, err, "checkpoint i1 is taken, and no request of that id is found: use another id")
+	var conflict *client.ConflictError
+	require.ErrorAs(t, err, &conflict)
+}
+
 // Claims by hand on the guard cost nobody their state: what cannot be read stands
 // where it is, and the rest goes on.
 func TestGuardThatSaysNothing(t *testing.T) {

@@ -111,7 +111,7 @@ func (c *Client) protectRequest(r *event.Recorded) (*protection, error) {
 	}
 	lost := func(_ context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if conflict.Winner == nil {
-			return event.Recorded{}, conflict
+			return event.Recorded{}, fmt.Errorf("checkpoint %s is taken, and no request of that id is found: use another id: %w", cp.ID, conflict)
 		}
 		first, err := projection.NewCheckpoint(*conflict.Winner)
 		if err == nil && sameQuestion(first, cp) {

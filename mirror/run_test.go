@@ -256,6 +256,23 @@ func TestFileTouchedByOthersWhileRunning(t *testing.T) {
 	}
 }
 
+// Where the whole directory has gone, no file is damaged, and none is to be put back.
+func TestDirectoryMovedWhileRunning(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	cfg := configOf(t, h)
+	cfg.Dir = filepath.Join(cfg.Dir, "log")
+	require.NoError(t, os.Mkdir(cfg.Dir, 0o700))
+	appendAll(t, h.Client, mixed(1)...)
+	r := start(t, cfg)
+	r.reach(t, position(t, h.Client))
+	require.NoError(t, os.Rename(cfg.Dir, cfg.Dir+"-moved"))
+	appendAll(t, h.Client, mixed(1)...)
+	err := r.wait(t)
+	require.ErrorContains(t, err, "its directory was removed or moved away")
+	require.NotContains(t, err.Error(), "damaged")
+}
+
 func appendTo(path, text string) error {
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {

@@ -149,6 +149,8 @@ func (w *writer) ready() error {
 func (w *writer) size() (int64, error) {
 	info, err := os.Stat(w.path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && gone(filepath.Dir(w.path)):
+		return 0, permanent{fmt.Errorf("%s is gone: its directory was removed or moved away while the mirror wrote it", w.path)}
 	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, w.id):
 		return 0, w.damage("it was moved away or replaced while the mirror wrote it")
 	case err != nil:
@@ -157,6 +159,11 @@ func (w *writer) size() (int64, error) {
 		return 0, w.damage("it has only %d of the %d bytes that were synced", info.Size(), w.synced)
 	}
 	return info.Size(), nil
+}
+
+func gone(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // damage is what was done to the file behind the mirror's back.

@@ -216,12 +216,7 @@ func listCheckpoints(out io.Writer, list []projection.Checkpoint, now time.Time)
 // printable takes out of a text what would move a terminal's cursor or turn its
 // writing round: control and format characters, and odd line ends.
 func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && console.Hidden(r) {
-			return ' '
-		}
-		return r
-	}, s)
+	return console.Plain(s)
 }
 
 // oneLine keeps a text from spoiling a table.

@@ -184,6 +184,9 @@ func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
 	if f.Until, err = parseTime("until", f.until, time.Now(), when.Last); err != nil {
 		return f.Filter, usage(err)
 	}
+	if f.Until != 0 && f.Since > f.Until {
+		return f.Filter, usage(&event.InvalidError{Field: "since", Value: f.since, Rule: fmt.Sprintf("must not be after until (%s)", f.until)})
+	}
 	f.After = event.Sequence(f.after)
 	return f.Filter, usage(f.Validate())
 }

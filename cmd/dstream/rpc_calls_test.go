@@ -150,6 +150,7 @@ func TestRPCBadInput(t *testing.T) {
 	for _, c := range []struct{ line, name string }{
 		{`not json`, "not_json"},
 		{`{"jsonrpc":"2.0","id":1,"method":"append","params":{"event":` + good, "not_json"},
+		{`{"jsonrpc":"2.0","id":1,"method":"append","params":{"event":{"type":"task.x","stream_id":"s","actor":"a","payload":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}}}`, "invalid"},
 		{`[{"jsonrpc":"2.0","id":1,"method":"append","params":{"event":` + good + `}}]`, "batch"},
 		{`[]`, "batch"},
 		{`5`, "invalid_request"},

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"unicode"
 	"unicode/utf16"
@@ -125,6 +126,20 @@ func (c *Writer) escape(out, in []byte) []byte {
 	return out
 }
 
+// Plain is s with a space for each character but a newline that a terminal is not to have
+// raw. What holds an emoji or a word of a script together stays.
+func Plain(s string) string {
+	var last rune
+	return strings.Map(func(r rune) rune {
+		before := last
+		last = r
+		if r != '\n' && Hidden(r) && !joins(before, r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
 // appendRune appends a character as JSON escapes it.
 func appendRune(out []byte, r rune) []byte {
 	if a, b := utf16.EncodeRune(r); a != unicode.ReplacementChar {
@@ -143,7 +158,10 @@ func appendBytes(out, in []byte) []byte {
 
 // blank are characters that are graphic by their category, and show nothing.
 var blank = &unicode.RangeTable{
-	R16: []unicode.Range16{{Lo: 0x2800, Hi: 0x2800, Stride: 1}}, // a braille cell without dots
+	R16: []unicode.Range16{
+		{Lo: 0x2800, Hi: 0x2800, Stride: 1}, // a braille cell without dots
+		{Lo: 0xfffc, Hi: 0xfffc, Stride: 1}, // the place of an object that is not in the text
+	},
 }
 
 // Hidden reports a character that does something else than to show itself: control

@@ -21,7 +21,7 @@ const (
 )
 
 // Forms lists what Parse understands, for error messages.
-const Forms = "a date (2026-11-29), a date and a time (2026-11-29 13:50, with Z or +01:00 behind it for another zone), " +
+const Forms = "a date (2026-11-29), a date and a time (2026-11-29 13:50, with Z, +01:00 or +0100 behind it for another zone), " +
 	"a time of today (13:50), now, today, yesterday (yesterday 13:50), a time ago (90m, 2h ago, 7d, 1d12h, 3 weeks ago), or Unix time in milliseconds"
 
 // Parse reads s in the zone of now. Days and weeks ago are calendar days: 1d ago is the
@@ -111,7 +111,10 @@ func Seconds(n int64) bool {
 func absolute(s string) (time.Time, bool) {
 	s = strings.ToUpper(s)
 	for _, layout := range []string{"2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00",
-		"2006-01-02T15:04Z07:00", "2006-01-02 15:04Z07:00", "2006-01-02 15:04 Z07:00"} {
+		"2006-01-02T15:04Z07:00", "2006-01-02 15:04Z07:00", "2006-01-02 15:04 Z07:00",
+		// as date prints %z
+		"2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05Z0700", "2006-01-02 15:04:05 Z0700",
+		"2006-01-02T15:04Z0700", "2006-01-02 15:04Z0700", "2006-01-02 15:04 Z0700"} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t, true
 		}
