@@ -73,4 +73,11 @@ func TestRootInAnothersDirectory(t *testing.T) {
 	left, err := os.ReadDir(project)
 	require.NoError(t, err)
 	require.Empty(t, left)
+
+	// Nor does it use what somebody has put into a directory of root's.
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, os.Chown(dir, 4001, 4001))
+	_, err = durablestream.Open(t.Context(), durablestream.Config{Dir: dir})
+	require.ErrorContains(t, err, "dubious ownership: "+dir+" belongs to user 4001")
 }

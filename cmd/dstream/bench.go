@@ -43,6 +43,9 @@ While it runs it needs up to 50 MB of disk for each second of --for.`,
 }
 
 func runBench(cmd *cobra.Command, o *options, length time.Duration) (err error) {
+	if err := o.asOwner(); err != nil {
+		return err
+	}
 	where, err := nearest(o.dir)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/internal/paths"
 	"durablestream/internal/roles"
 )
 
@@ -40,11 +41,17 @@ A server reads the list when it starts, and again at SIGHUP.`,
 	list := func() string {
 		return cmp.Or(file, filepath.Join(o.dir, durablestream.HostDir, "keys.json"))
 	}
-	cmd.AddCommand(keysMakeCommand(o, list), keysListCommand(o, list), keysRemoveCommand(list), keysConfigCommand(list), keysTLSCommand())
+	become := func() error { // the owner of where the list is written
+		if file == "" {
+			return o.asOwner()
+		}
+		return becomeOwner(filepath.Dir(absolute(file)))
+	}
+	cmd.AddCommand(keysMakeCommand(o, list, become), keysListCommand(o, list), keysRemoveCommand(list, become), keysConfigCommand(list), keysTLSCommand())
 	return cmd
 }
 
-func keysMakeCommand(o *options, list func() string) *cobra.Command {
+func keysMakeCommand(o *options, list func() string, become func() error) *cobra.Command {
 	var role, out string
 	cmd := &cobra.Command{
 		Use:   "make NAME --role agent|operator|admin",
@@ -57,6 +64,9 @@ directory: never into the project, where agents read.`,
 			name, r := args[0], roles.Role(role)
 			if !r.Valid() {
 				return usage(fmt.Errorf("--role %q: must be agent, operator or admin", role))
+			}
+			if err := become(); err != nil {
+				return err
 			}
 			keys, err := readList(list())
 			if err != nil {
@@ -116,6 +126,9 @@ func seedFile(list, name string, r roles.Role) (string, error) {
 	if r == roles.Agent {
 		return filepath.Join(filepath.Dir(list), "keys", name+".nk"), nil
 	}
+	if paths.Became() {
+		return "", fmt.Errorf("where does the seed go? This command was started by root, and runs as the owner of the list %s: run it as that user, or give --out a file that the user may write", list)
+	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return "", fmt.Errorf("where does the seed go? %w: give --out", err)
@@ -145,12 +158,15 @@ func keysListCommand(o *options, list func() string) *cobra.Command {
 	}
 }
 
-func keysRemoveCommand(list func() string) *cobra.Command {
+func keysRemoveCommand(list func() string, become func() error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Take a key off the list",
 		Args:  exactArgs(1, "a NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := become(); err != nil {
+				return err
+			}
 			keys, err := roles.Read(list())
 			if err != nil {
 				return err
@@ -201,6 +217,9 @@ ca.pem only; ca.key is wanted again only for another certificate: keep it elsewh
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(hosts) == 0 || out == "" {
 				return usage(errors.New("keys tls needs --host, the names and addresses that are dialled, and --out, a directory"))
+			}
+			if err := becomeOwner(absolute(out)); err != nil {
+				return err
 			}
 			if err := roles.MakeTLS(out, hosts); err != nil {
 				return err

@@ -109,3 +109,95 @@ func TestPermissionDenied(t *testing.T) {
 		require.NotContains(t, words, "mount is dead")
 	}
 }
+
+// In a directory where everybody may make something, root does not use what a stranger has
+// put there: it would believe the stranger's answers. Root may name the stranger, and sudo
+// names its caller.
+func TestRootAndAStranger(t *testing.T) {
+	project, as := users(t)
+	require.NoError(t, os.Chown(project, 0, 0))
+	require.NoError(t, os.Chmod(project, 0o777|os.ModeSticky))
+	words, err := as(someoneToo, "append", "a.b", "--stream", "s", "--actor", "stranger")
+	require.NoError(t, err, words)
+	log := filepath.Join(project, ".opencode")
+	refused := func(path string) {
+		for _, args := range [][]string{
+			{"append", "a.b", "--stream", "s", "--actor", "root"}, {"status"}, {"doctor"}, {"query"}, {"serve"}, {"mirror", "run"},
+			{"checkpoint", "list"}, {"restore"}, {"keys", "make", "x", "--role", "agent"},
+		} {
+			words, err := as(0, args...)
+			require.Error(t, err, "%v: %s", args, words)
+			require.Contains(t, words, "dubious ownership: "+path+" belongs to user 4002, and this process runs as root", "%v", args)
+			require.Contains(t, words, "DSTREAM_TRUST_OWNER=4002", "%v", args)
+		}
+	}
+	refused(log)
+	of(t, someoneToo, log)
+	t.Setenv("SUDO_UID", "4002")
+	words, err = as(0, "append", "a.b", "--stream", "s", "--actor", "root")
+	require.NoError(t, err, words)
+	require.Contains(t, words, `"seq":2,`)
+	of(t, someoneToo, log)
+	t.Setenv("SUDO_UID", "4001")
+	refused(log)
+	require.NoError(t, os.Chown(log, 0, 0), "and so for what is in a log's directory of root's own")
+	refused(filepath.Join(log, "durable_stream"))
+	t.Setenv("DSTREAM_TRUST_OWNER", "4002")
+	words, err = as(0, "status")
+	require.NoError(t, err, words)
+}
+
+// What root makes in a user's directory without the log is the user's too.
+func TestRootsKeysAreTheUsers(t *testing.T) {
+	t.Parallel()
+	project, as := users(t)
+	log := filepath.Join(project, ".opencode")
+	for _, args := range [][]string{
+		{"keys", "make", "first", "--role", "agent"}, // which makes the directories
+		{"append", "a.b", "--stream", "s", "--actor", "root"},
+		{"keys", "make", "x", "--role", "agent"},
+		{"keys", "remove", "first"},
+		{"keys", "make", "x", "--role", "agent", "--keys", filepath.Join(project, "deploy", "all", "keys.json")},
+		{"keys", "tls", "--host", "localhost", "--out", filepath.Join(project, "deploy", "certs")},
+		{"bench", "--for", "100ms"},
+	} {
+		words, err := as(0, args...)
+		require.NoError(t, err, "%v: %s", args, words)
+		of(t, someone, project)
+	}
+	require.FileExists(t, filepath.Join(log, "durable_stream", "keys", "x.nk"))
+	words, err := as(someone, "append", "a.b", "--stream", "s", "--actor", "me")
+	require.NoError(t, err, words)
+
+	words, err = as(0, "keys", "make", "boss", "--role", "operator")
+	require.Error(t, err)
+	require.Contains(t, words, "give --out", "not into root's own directory, which the user cannot read")
+	own := filepath.Join(filepath.Dir(project), "own") // of root alone
+	require.NoError(t, os.Mkdir(own, 0o700))
+	words, err = as(0, "keys", "make", "x", "--role", "agent", "--keys", filepath.Join(own, "keys.json"))
+	require.NoError(t, err, words)
+	of(t, 0, own)
+}
+
+// A command that root gives in a user's project cannot read what is root's alone, and says
+// why; the copy is not to be given away.
+func TestRestoreFromWhatOnlyRootReads(t *testing.T) {
+	t.Parallel()
+	project, as := users(t)
+	backup := filepath.Join(filepath.Dir(project), "backup")
+	require.NoError(t, os.Mkdir(backup, 0o700))
+	mirror := filepath.Join(backup, ".opencode")
+	words, err := as(0, "--dir", mirror, "append", "a.b", "--stream", "s", "--actor", "root")
+	require.NoError(t, err, words)
+	words, err = as(0, "restore", "--from", mirror)
+	require.Error(t, err)
+	require.Contains(t, words, backup+" belongs to root, and this command runs as user 4001, to whom "+filepath.Join(project, ".opencode")+" belongs: copy what it is to read")
+	require.NotContains(t, words, "chown")
+
+	require.NoError(t, os.Chmod(backup, 0o755))
+	require.NoError(t, os.Chmod(mirror, 0o755))
+	require.NoError(t, os.Chmod(filepath.Join(mirror, "durable_stream.jsonl"), 0o644))
+	words, err = as(0, "restore", "--from", filepath.Join(mirror, "durable_stream.jsonl"))
+	require.NoError(t, err, words)
+	of(t, someone, project)
+}

@@ -119,10 +119,10 @@ func ownDir(dir string) (owner int, err error) {
 	if !info.IsDir() {
 		return 0, fmt.Errorf("address: %s is a link, or no directory, and a link may lead into somebody else's log: remove it, or name the directory itself (--dir)", dir)
 	}
-	owner, known := Owner(info)
-	if known && !Trusted(owner) {
-		return 0, &OwnerError{dir, owner, os.Geteuid()}
+	if err := CheckOwner(dir); err != nil {
+		return 0, err
 	}
+	owner, known := Owner(info)
 	if !known {
 		owner = os.Geteuid()
 	}

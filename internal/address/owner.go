@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,18 +56,65 @@ func trusts(me, uid int, named string) bool {
 	return me == 0 || uid == me || slices.Contains(strings.Split(named, ","), strconv.Itoa(uid))
 }
 
-// CheckOwner returns an *OwnerError where path belongs to a user that this process does
-// not trust. A path that is not there belongs to nobody. A link is judged by itself.
+// CheckOwner returns an *OwnerError where a host's directory belongs to a user that this
+// process does not trust, or where somebody has put it, or the log's directory around it,
+// before root (see CheckPlaced). A path that is not there belongs to nobody. A link is
+// judged by itself.
 func CheckOwner(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	uid, known, err := ownerAt(path, os.Lstat)
+	if err != nil {
+		return err
+	}
+	if known && !Trusted(uid) {
+		return &OwnerError{path, uid, os.Geteuid()}
+	}
+	if err := CheckPlaced(filepath.Dir(path)); err != nil {
+		return err
+	}
+	return CheckPlaced(path)
+}
+
+// CheckPlaced returns an *OwnerError where this process is root, and path belongs to
+// another user while the directory around it does not.
+//
+// Safety: root uses what another user has in a directory of that user. In a directory where
+// everybody may make something, as in /tmp, a path says only who was there first, and root
+// would believe a stranger's answers. Root may name the owner in TrustVariable, and sudo
+// names the user who has called it.
+func CheckPlaced(path string) error {
+	if os.Geteuid() != 0 {
 		return nil
 	}
+	path, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("address: %w", err)
 	}
-	if uid, known := Owner(info); known && !Trusted(uid) {
-		return &OwnerError{path, uid, os.Geteuid()}
+	uid, known, err := ownerAt(path, os.Lstat)
+	if err != nil || !known || uid == 0 || called(uid) {
+		return err
 	}
-	return nil
+	around, known, err := ownerAt(filepath.Dir(path), os.Stat) // a link to it says nothing
+	if err != nil || !known || around == uid {
+		return err
+	}
+	return &OwnerError{path, uid, 0}
+}
+
+// called reports that uid was named to root, by root itself or by sudo.
+func called(uid int) bool {
+	n := strconv.Itoa(uid)
+	return os.Getenv("SUDO_UID") == n || slices.Contains(strings.Split(os.Getenv(TrustVariable), ","), n)
+}
+
+// ownerAt is the owner of what is at path; it is not known where nothing is there.
+func ownerAt(path string, stat func(string) (fs.FileInfo, error)) (uid int, known bool, err error) {
+	info, err := stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("address: %w", err)
+	}
+	uid, known = Owner(info)
+	return uid, known, nil
 }

@@ -70,5 +70,21 @@ func TestAnotherUsersDirectory(t *testing.T) {
 	said, status = find(other, fmt.Sprintf("%s=%d", address.TrustVariable, owner))
 	require.Zero(t, status, "that user is trusted, and only the directory's own mode is in the way: %s", said)
 	require.Contains(t, said, "permission denied")
-	h.found(t) // root uses it
+
+	// Root uses it in a project of that user, and not where the user has only put it.
+	log := filepath.Dir(h.dir)
+	h.strange(t, h.dir)
+	require.NoError(t, os.Chown(log, owner, owner))
+	h.strange(t, log)
+	require.NoError(t, os.Chown(filepath.Dir(log), owner, owner))
+	h.found(t)
+}
+
+// strange finds no host, since somebody has put a path there.
+func (h *hosted) strange(t *testing.T, path string) {
+	t.Helper()
+	_, err := address.Find(h.path)
+	var other *address.OwnerError
+	require.ErrorAs(t, err, &other)
+	require.Equal(t, path, other.Path)
 }

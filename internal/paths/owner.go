@@ -46,8 +46,9 @@ func ownerOf(path string) (User, bool) {
 
 // Become makes root this user, for good: what the process makes from now on, the engine
 // included, belongs to the user, however the process ends. Nothing less covers the
-// files of the engine, which makes a new one whenever one is full.
-func Become(u User) error {
+// files of the engine, which makes a new one whenever one is full. It does so for what it
+// makes in dir.
+func Become(u User, dir string) error {
 	groups := []int{u.GID}
 	if named, err := user.LookupId(strconv.Itoa(u.UID)); err == nil {
 		ids, _ := named.GroupIds() // without them, the directory's group must do
@@ -60,8 +61,15 @@ func Become(u User) error {
 	if err := errors.Join(syscall.Setgroups(groups), syscall.Setregid(u.GID, u.GID), syscall.Setreuid(u.UID, u.UID)); err != nil {
 		return fmt.Errorf("root cannot become %s here (%w)", u, err)
 	}
+	became = dir
 	return nil
 }
+
+// became is the directory for which this process has become its owner; "" if it has not.
+var became string
+
+// Became tells whether this process, which root has started, has become another user.
+func Became() bool { return became != "" }
 
 // RootError is a directory of another user in which root would make files that this
 // user cannot use.
@@ -111,6 +119,10 @@ func Denied(err error) error {
 	me := User{os.Geteuid(), os.Getegid()}
 	if !ok || owner.UID == me.UID {
 		return err
+	}
+	if rel, rerr := filepath.Rel(became, path); Became() && (rerr != nil || !filepath.IsLocal(rel)) {
+		return fmt.Errorf("%w: %s belongs to %s, and this command runs as %s, to whom %s belongs: copy what it is to read to where that user can read it, and let it write where that user may",
+			err, path, owner, me, became)
 	}
 	back := "run it as the owner"
 	if log, in := logAround(path); in && owner.UID == 0 {
