@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"durablestream/broker"
+	"durablestream/internal/paths"
 	"durablestream/internal/readcopy"
 	"durablestream/internal/roles"
 )
@@ -19,7 +20,7 @@ import (
 // It returns why, joined with what went wrong.
 func (h *hosting) hostCopy(ctx context.Context, cfg Config, why *broker.UnwritableError) error {
 	var node broker.Managed
-	b, err := os.ReadFile(filepath.Join(why.Dir, broker.ManagedFile))
+	b, err := paths.ReadFile(filepath.Join(why.Dir, broker.ManagedFile))
 	if err == nil && json.Unmarshal(b, &node) == nil && node.Cluster != "" {
 		return fmt.Errorf("%w; not so here: this is the node %s of the cluster %s, whose own files may lack the newest events: ask another node (--server)", why, node.Node, node.Cluster)
 	}

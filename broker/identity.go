@@ -18,6 +18,7 @@ import (
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
 	"durablestream/internal/fence"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -47,10 +48,10 @@ func LogIn(dir string) (string, error) {
 		return "", err
 	}
 	last := filepath.Dir(found[len(found)-1]) // the one behind the fence, if there is one
-	b, err := os.ReadFile(filepath.Join(last, engine.ConfigFile))
+	b, err := paths.ReadFile(filepath.Join(last, engine.ConfigFile))
 	id, ok := identityIn(b)
 	if !ok { // it has gone, or is being written
-		if b, err = os.ReadFile(filepath.Join(store, fence.KeptFile)); err == nil {
+		if b, err = paths.ReadFile(filepath.Join(store, fence.KeptFile)); err == nil {
 			_, b, _ = bytes.Cut(b, []byte("\n")) // behind its checksum
 			id, ok = identityIn(b)
 		}
@@ -176,7 +177,7 @@ type home struct {
 // by an earlier version.
 func readHome(dir string) (string, error) {
 	path := filepath.Join(dir, HomeFile)
-	body, err := os.ReadFile(path)
+	body, err := paths.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

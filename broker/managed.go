@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"durablestream/internal/meta"
+	"durablestream/internal/paths"
 )
 
 // ManagedFile is inside Config.Dir, and says that the store is more than a lone host's.
@@ -83,7 +84,7 @@ func (c Config) claim() error {
 	path := filepath.Join(c.Dir, ManagedFile)
 	want := c.managed()
 	var is Managed
-	b, err := os.ReadFile(path)
+	b, err := paths.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if meta.Exists(filepath.Join(c.Dir, StoreDir)) { // who it was is not known, and a wrong name or a lone host would lose it

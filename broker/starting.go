@@ -16,6 +16,7 @@ import (
 
 	"durablestream/internal/blocks"
 	"durablestream/internal/grace"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -60,7 +61,7 @@ func (e *StartingError) Error() string {
 // Starting tells of a host of dir that is starting and takes long; nil: there is none.
 func Starting(dir string) *StartingError {
 	path := filepath.Join(dir, StartingFile)
-	if _, err := os.Stat(path); err != nil {
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		return nil //nolint:nilerr // there is none, or nothing that could be told of it
 	}
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
@@ -70,7 +71,7 @@ func Starting(dir string) *StartingError {
 		return nil       //nolint:nilerr // the same
 	}
 	var e StartingError
-	b, err := os.ReadFile(path)
+	b, err := paths.ReadFile(path)
 	if err != nil || json.Unmarshal(b, &e) != nil {
 		return &StartingError{} // it is being written
 	}

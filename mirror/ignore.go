@@ -24,7 +24,7 @@ func ignore(dir string) error {
 		return nil
 	}
 	path := filepath.Join(dir, ".gitignore")
-	have, err := os.ReadFile(path)
+	have, err := paths.ReadLinked(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		have = nil

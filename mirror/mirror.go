@@ -223,8 +223,11 @@ func takeLock(ctx context.Context, dir string) (*flock.Flock, error) {
 // busy reports a *BusyError where a writer holds the lock. It makes no file.
 func busy(dir string) error {
 	path := lockPath(dir)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err := paths.NoLink(path); err != nil {
+		return fmt.Errorf("cannot look at the mirror's lock: %w", err)
 	}
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	ok, err := lock.TryRLock()

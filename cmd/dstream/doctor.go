@@ -15,6 +15,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/event"
+	"durablestream/internal/paths"
 )
 
 // finding is one thing that the doctor has found to be wrong. docs/doctor.md has the
@@ -117,7 +118,7 @@ type doctor struct {
 // readManaged reads what the store must be hosted as. What cannot be read is another
 // finding.
 func (d *doctor) readManaged() error {
-	b, err := os.ReadFile(filepath.Join(d.host, broker.ManagedFile))
+	b, err := paths.ReadFile(filepath.Join(d.host, broker.ManagedFile))
 	if err != nil {
 		return nil //nolint:nilerr // it is a lone host's, or examine says more
 	}

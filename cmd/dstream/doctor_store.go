@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -212,7 +212,7 @@ func (d *doctor) halfRestored(s seen) bool {
 		return false
 	}
 	var cfg jetstream.StreamConfig
-	b, err := os.ReadFile(filepath.Join(filepath.Dir(s.blocks), engine.ConfigFile))
+	b, err := paths.ReadFile(filepath.Join(filepath.Dir(s.blocks), engine.ConfigFile))
 	if err != nil || json.Unmarshal(b, &cfg) != nil || !wire.IsRestoring(cfg) {
 		return false
 	}

@@ -20,6 +20,7 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/when"
 )
@@ -130,8 +131,39 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", printable(words))
 		}
 	}
-	d, err := durablestream.Open(ctx, cfg)
+	d, err := openUntil(ctx, cfg)
 	return d, openWords(err)
+}
+
+// endsWithin is how long a command that was asked to end during a start waits for the start
+// to end in an orderly way.
+const endsWithin = 3 * time.Second
+
+// openUntil opens a log, or ends soon after ctx was canceled, whatever the start waits for: a
+// disk, say, that does not answer. The process ends then, as if it had been killed.
+func openUntil(ctx context.Context, cfg durablestream.Config) (*durablestream.DurableStream, error) {
+	type opened struct {
+		d   *durablestream.DurableStream
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		d, err := durablestream.Open(ctx, cfg)
+		done <- opened{d, err}
+	}()
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		if grace.Canceled(ctx) {
+			time.AfterFunc(endsWithin, func() { close(over) })
+		}
+	})
+	defer stop()
+	select {
+	case o := <-done:
+		return o.d, o.err
+	case <-over:
+		return nil, fmt.Errorf("the start was canceled, and had not ended %s later: %w", endsWithin, ctx.Err())
+	}
 }
 
 // openWords says only what a person needs who named the wrong directory.

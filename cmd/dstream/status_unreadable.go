@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/internal/paths"
 )
 
 // unreadable tells what is known although the Log could not be read: which nodes
@@ -88,7 +88,7 @@ func (a *statusAnswer) noHostWords() string {
 		return "nobody hosts this log, and this process cannot"
 	}
 	var m broker.Managed
-	b, err := os.ReadFile(filepath.Join(a.Dir, durablestream.HostDir, broker.ManagedFile))
+	b, err := paths.ReadFile(filepath.Join(a.Dir, durablestream.HostDir, broker.ManagedFile))
 	if err == nil && json.Unmarshal(b, &m) == nil && m.Cluster != "" {
 		a.Cluster = m.Cluster
 		return "the node " + m.Node + " of the cluster " + m.Cluster + " runs here and has no log yet: it waits for the other nodes. Start them: a new cluster needs all of its nodes once, later a majority is enough"

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -30,7 +31,7 @@ var ErrNone = errors.New("no host has left its address")
 
 // Read reads the address file. A file that is no address is an error that names it.
 func Read(path string) (Address, error) {
-	b, err := os.ReadFile(path)
+	b, err := paths.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Address{}, ErrNone
 	}

@@ -172,7 +172,7 @@ func distrust(info fs.FileInfo, owner int) string {
 // means that nobody hosts there, whatever an address or a process id says.
 func Held(dir string) (bool, error) {
 	store := filepath.Join(dir, storeDir)
-	if _, err := os.Lstat(store); err != nil {
+	if info, err := os.Lstat(store); err != nil || !info.IsDir() {
 		return false, nil //nolint:nilerr // no store, no host
 	}
 	lock := flock.New(store, flock.SetFlag(os.O_RDONLY))

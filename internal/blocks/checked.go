@@ -4,9 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"os"
 
 	"durablestream/event"
+	"durablestream/internal/paths"
 )
 
 // CheckedFile is in a host's store. It names the block files that were read and found
@@ -57,7 +57,7 @@ func (c Checked) intact() bool {
 // ReadChecked reads a CheckedFile about the blocks in dir. It returns the zero value if
 // the file is missing or damaged, or describes another Log.
 func ReadChecked(path, dir string) Checked {
-	raw, err := os.ReadFile(path)
+	raw, err := paths.ReadFile(path)
 	var c Checked
 	_, made, bad := Stream(dir)
 	if err != nil || bad != nil || json.Unmarshal(raw, &c) != nil || c.Log != made || !c.intact() {

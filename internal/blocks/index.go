@@ -10,6 +10,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/engine"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -21,7 +22,7 @@ import (
 // A file that is missing, that cannot be read or that the engine would not use says
 // nothing: LastWritten returns (0, false).
 func LastWritten(dir string) (last event.Sequence, current bool) {
-	raw, err := os.ReadFile(filepath.Join(dir, engine.StateFile))
+	raw, err := paths.ReadFile(filepath.Join(dir, engine.StateFile))
 	if err != nil {
 		return 0, false
 	}
@@ -64,7 +65,7 @@ func Stream(dir string) (cfg jetstream.StreamConfig, made string, err error) {
 		Created string
 		jetstream.StreamConfig
 	}
-	b, err := os.ReadFile(filepath.Join(filepath.Dir(dir), engine.ConfigFile))
+	b, err := paths.ReadFile(filepath.Join(filepath.Dir(dir), engine.ConfigFile))
 	if err == nil {
 		err = json.Unmarshal(b, &meta)
 	}

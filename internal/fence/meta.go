@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/internal/engine"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -20,11 +21,11 @@ func (s Store) settleMeta(dir string) error {
 	if s.Blind {
 		return nil
 	}
-	meta, err := os.ReadFile(filepath.Join(dir, engine.ConfigFile))
+	meta, err := paths.ReadFile(filepath.Join(dir, engine.ConfigFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	sum, err := os.ReadFile(filepath.Join(dir, engine.ConfigSum))
+	sum, err := paths.ReadFile(filepath.Join(dir, engine.ConfigSum))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -111,11 +112,11 @@ func (s Store) Keep() error {
 	if s.Blind {
 		return nil
 	}
-	meta, err := os.ReadFile(filepath.Join(s.engine(), engine.ConfigFile))
+	meta, err := paths.ReadFile(filepath.Join(s.engine(), engine.ConfigFile))
 	if err != nil {
 		return err
 	}
-	sum, err := os.ReadFile(filepath.Join(s.engine(), engine.ConfigSum))
+	sum, err := paths.ReadFile(filepath.Join(s.engine(), engine.ConfigSum))
 	if err != nil || string(sum) != engine.SumOf(wire.LogName, meta) {
 		return err // the engine is writing it
 	}
@@ -135,7 +136,7 @@ func (s Store) keep(meta []byte) error {
 
 // readKept gives the copy, if there is one that is whole.
 func (s Store) readKept() (meta []byte, ok bool) {
-	b, err := os.ReadFile(filepath.Join(s.Dir, KeptFile))
+	b, err := paths.ReadFile(filepath.Join(s.Dir, KeptFile))
 	if err != nil {
 		return nil, false
 	}

@@ -42,6 +42,7 @@ import (
 
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
 
@@ -248,7 +249,7 @@ func logGroups(dir string) (out []Group, err error) {
 		var about struct {
 			Metadata struct{ Account, Stream string }
 		}
-		b, err := os.ReadFile(filepath.Join(dir, engine.ConfigFile))
+		b, err := paths.ReadFile(filepath.Join(dir, engine.ConfigFile))
 		if err != nil || json.Unmarshal(b, &about) != nil || about.Metadata.Stream != wire.LogName {
 			continue
 		}
@@ -270,7 +271,7 @@ var errEnough = errors.New("enough")
 
 // readPeers reads who is in a raft group.
 func readPeers(dir string) ([]string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, engine.PeersFile))
+	b, err := paths.ReadFile(filepath.Join(dir, engine.PeersFile))
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +310,7 @@ func newestSnapshot(dir, group string) (index uint64, data []byte, err error) {
 	if newest == "" {
 		return 0, nil, nil
 	}
-	b, err := os.ReadFile(newest)
+	b, err := paths.ReadFile(newest)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -344,7 +345,7 @@ func readLog(dir, group string, after uint64, entry func([]byte) error) (some bo
 		return false, err
 	}
 	for _, f := range files {
-		b, err := os.ReadFile(f.Path)
+		b, err := paths.ReadFile(f.Path)
 		if err != nil {
 			return some, err
 		}

@@ -25,15 +25,20 @@ func (e *LinkError) Error() string {
 	return fmt.Sprintf(why+"put the file or directory itself there, or remove the link", e.Path, e.To)
 }
 
-// NoLink returns a *LinkError where path is a symbolic link. A path that does not exist
-// is none.
+// NoLink returns a *LinkError where path is a symbolic link, and a *SpecialError where it is
+// neither a regular file nor a directory. A path that does not exist is none of it.
 func NoLink(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+	switch {
+	case err != nil:
 		return err
+	case special(info.Mode()):
+		return &SpecialError{path}
+	case info.Mode()&fs.ModeSymlink == 0:
+		return nil
 	}
 	return linkError(path)
 }
@@ -77,5 +82,23 @@ func NoLinksBelow(dir string, allowed func(link, to string) bool) error {
 			return nil
 		}
 		return linkError(path)
+	})
+}
+
+// RegularBelow returns a *SpecialError for the first entry of dir that is neither a regular
+// file, nor a directory, nor a link. It does not look below the directory except in dir.
+func RegularBelow(dir, except string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // removed since its directory was listed
+		case err != nil:
+			return err
+		case e.IsDir() && path == filepath.Join(dir, except):
+			return fs.SkipDir
+		case special(e.Type()):
+			return &SpecialError{path}
+		}
+		return nil
 	})
 }

@@ -61,6 +61,9 @@ func (p Presence) Of(instance string) Life {
 		}
 		return LifeUnknown
 	}
+	if paths.NoLink(path) != nil {
+		return LifeUnknown
+	}
 	lock := flock.New(path)
 	free, err := lock.TryRLock()
 	if err != nil {
@@ -94,7 +97,7 @@ func (p Presence) hold(ctx context.Context, instance string, now event.Sequence)
 	}
 	p.tidy()
 	t := trace{Instance: instance, PID: os.Getpid(), Began: now}
-	if b, err := os.ReadFile(p.path(instance)); err == nil {
+	if b, err := paths.ReadFile(p.path(instance)); err == nil {
 		var was trace
 		if json.Unmarshal(b, &was) != nil || was.Instance != instance || was.Began > now {
 			was.Began = 0 // damaged, or of a log that was made anew
@@ -126,8 +129,8 @@ func (p Presence) tidy() {
 	}
 	for _, name := range files {
 		path := filepath.Join(p.Dir, name)
-		about, err := os.Stat(path)
-		if err != nil || time.Since(about.ModTime()) < keepTrace {
+		about, err := os.Lstat(path)
+		if err != nil || !about.Mode().IsRegular() || time.Since(about.ModTime()) < keepTrace {
 			continue
 		}
 		lock := flock.New(path)
