@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -71,6 +72,8 @@ func (a *statusAnswer) print(out io.Writer) error {
 		s.line("endpoint", "%s", a.Host.Endpoint)
 	case a.Running && len(a.Servers) == 0:
 		s.line("host", "a process has this log and does not answer")
+	case len(a.Servers) == 0 && slices.ContainsFunc(a.Alarms, func(x alarm) bool { return x.Name == alarmMismatch }):
+		s.line("host", "none is running, and none can start: see the alarm")
 	case len(a.Servers) == 0:
 		s.line("host", "none is running; 'dstream serve' starts one")
 	case !a.Running:

@@ -205,3 +205,13 @@ func TestReplicaAlarms(t *testing.T) {
 	require.Equal(t, []string{alarmSilent + " n1", alarmSilent + " n2"}, names(replicaAlarms(gone, current)))
 	require.Equal(t, []string{alarmLeader + " "}, names(replicaAlarms(answers, client.State{Cluster: "ds"})))
 }
+
+// Where an alarm says that no host can start, status does not advise to start one.
+func TestStatusAdvisesNoHostThatCannotStart(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	a := statusAnswer{Dir: "d", Alarms: []alarm{{Name: alarmMismatch, Message: "no host can start"}}}
+	require.NoError(t, a.print(&out))
+	require.Contains(t, out.String(), "none can start: see the alarm")
+	require.NotContains(t, out.String(), "starts one")
+}
