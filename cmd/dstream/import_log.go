@@ -93,6 +93,8 @@ func readLogIn(ctx context.Context, dir string) (_ *broker.Broker, events []even
 	switch {
 	case errors.As(err, &locked):
 		return nil, nil, fmt.Errorf("it is in use: end whoever has it, and import it again: %w", err)
+	case errors.As(err, &none) && exists(filepath.Join(dir, importedDir)):
+		return nil, nil, fmt.Errorf("another log has taken it over already: it is kept in %s", filepath.Join(dir, importedDir))
 	case errors.As(err, &none):
 		return nil, nil, &durablestream.NoLogError{Dir: dir, Mirror: exists(durablestream.MirrorPath(dir)), Lost: none.Lost}
 	case err != nil:

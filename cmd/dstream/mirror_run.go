@@ -74,6 +74,11 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 	if err := r.o.asOwner(); err != nil {
 		return err
 	}
+	if len(r.o.servers) == 0 {
+		if err := demandLog(r.o.dir); err != nil {
+			return err
+		}
+	}
 	var typo *paths.ParentError
 	if err := errors.Join(paths.NoLogLink(absolute(r.o.dir)), paths.MakeDir(absolute(r.o.dir))); errors.As(err, &typo) {
 		return usage(err)
