@@ -13,7 +13,7 @@ import (
 // another directory, dir is a copy, or was moved, and nothing is known.
 func Lost(dir string) (bool, error) {
 	if _, err := os.Lstat(filepath.Join(dir, StoreDir)); !errors.Is(err, fs.ErrNotExist) {
-		return false, nil //nolint:nilerr // what is there, others look at
+		return false, nil // what is there, others look at
 	}
 	return hostedIn(dir)
 }
