@@ -21,17 +21,17 @@ var imports = map[string]struct {
 	"internal/wire":    {ours: []string{"event"}, nats: true},
 	"internal/paths":   {},
 	"internal/when":    {},
-	"internal/address": {ours: []string{"event", "internal/wire"}, nats: true},
-	"internal/blocks":  {ours: []string{"event", "internal/wire"}, nats: true},
-	"internal/meta":    {ours: []string{"event", "internal/wire", "internal/blocks"}, nats: true},
-	"internal/index":   {ours: []string{"event", "internal/wire", "internal/blocks"}, nats: true},
-	"internal/fence":   {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks"}, nats: true},
+	"internal/address": {ours: []string{"event", "internal/wire", "internal/paths"}, nats: true},
+	"internal/blocks":  {ours: []string{"event", "internal/wire", "internal/paths"}, nats: true},
+	"internal/meta":    {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths"}, nats: true},
+	"internal/index":   {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths"}, nats: true},
+	"internal/fence":   {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/grace":   {},
 	"internal/roles":   {ours: []string{"event", "internal/wire"}, nats: true},
 	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},
-	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles"}, nats: true},
-	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
+	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"legacy":           {ours: []string{"event"}},
 	"opencode":         {ours: []string{"event"}},
@@ -41,7 +41,7 @@ var imports = map[string]struct {
 
 	"internal/console":  {},
 	"internal/sickdisk": {},
-	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index"}, nats: true},
+	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
 }
 
 func TestImportTable(t *testing.T) {

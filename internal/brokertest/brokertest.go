@@ -3,6 +3,8 @@ package brokertest
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -90,6 +92,10 @@ func (h *Host) Wipe(t testing.TB) {
 		return
 	}
 	require.NoError(t, os.RemoveAll(filepath.Join(h.Config.Dir, broker.StoreDir)))
+	// Where the log was, a host makes another one only in a directory that knows of none.
+	if err := os.Remove(filepath.Join(h.Config.Dir, broker.HomeFile)); !errors.Is(err, fs.ErrNotExist) {
+		require.NoError(t, err)
+	}
 }
 
 // Restart stops the broker in an orderly way and starts it again, on another port;
