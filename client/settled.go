@@ -154,8 +154,10 @@ func (c *Client) boundary(ctx context.Context, seq event.Sequence) (at event.Seq
 		switch {
 		case err != nil:
 			return 0, err
-		case last == 0, damaged != 0: // it cannot be read, or is not there: whoever reads on meets that
+		case last == 0: // it cannot be read, or is not there: whoever reads on meets that
 			return seq, nil
+		case damaged != 0: // an engine that has lost its newest file may not say so to readers
+			return 0, &DamageError{From: last + 1, To: damaged}
 		case open:
 			return event.Sequence(c.settled.upTo.Load()), nil
 		case last >= seq:
