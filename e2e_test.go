@@ -18,7 +18,7 @@ import (
 
 	"durablestream"
 	"durablestream/event"
-	"durablestream/legacy"
+	"durablestream/internal/legacy"
 	"durablestream/mirror"
 )
 
@@ -55,7 +55,7 @@ func verifyClean(t *testing.T, d *durablestream.DurableStream) mirror.Report {
 // readLegacy reads the original module's file of testdata.
 func readLegacy(t *testing.T) []event.Event {
 	t.Helper()
-	f, err := os.Open("legacy/testdata/durable_stream.jsonl")
+	f, err := os.Open("internal/legacy/testdata/durable_stream.jsonl")
 	require.NoError(t, err)
 	defer f.Close()
 	var events []event.Event
@@ -79,7 +79,7 @@ func TestImportKeepsEveryFieldAndRepeats(t *testing.T) {
 	require.Equal(t, 860, report.Stored)
 	require.Empty(t, report.Refused)
 
-	raw, err := os.ReadFile("legacy/testdata/durable_stream.jsonl")
+	raw, err := os.ReadFile("internal/legacy/testdata/durable_stream.jsonl")
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
 	got := collect(t, d, event.Filter{})

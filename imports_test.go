@@ -33,7 +33,7 @@ var imports = map[string]struct {
 	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
 	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
-	"legacy":           {ours: []string{"event"}},
+	"internal/legacy":  {ours: []string{"event"}},
 	"opencode":         {ours: []string{"event"}},
 	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},

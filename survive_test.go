@@ -212,7 +212,7 @@ func TestExpiredWhileEverythingWasDown(t *testing.T) {
 
 func TestResumeAfterImport(t *testing.T) {
 	t.Parallel()
-	raw, err := os.ReadFile("legacy/testdata/expected.json")
+	raw, err := os.ReadFile("internal/legacy/testdata/expected.json")
 	require.NoError(t, err)
 	var want struct {
 		Events      uint64   `json:"events_replayed"`

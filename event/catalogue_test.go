@@ -109,7 +109,7 @@ func fill(t *testing.T, v reflect.Value) {
 // name every member of it. (Readers do not ask for that: what a type does not name
 // is passed over, and still there in the event.)
 func TestLegacyPayloadsDecode(t *testing.T) {
-	f, err := os.Open("../legacy/testdata/durable_stream.jsonl")
+	f, err := os.Open("../internal/legacy/testdata/durable_stream.jsonl")
 	require.NoError(t, err)
 	defer f.Close()
 	sc := bufio.NewScanner(f)

@@ -22,7 +22,7 @@ func addSeeds(f *testing.F, prefix string) {
 	} {
 		f.Add([]byte(s))
 	}
-	file, err := os.Open("../legacy/testdata/durable_stream.jsonl")
+	file, err := os.Open("../internal/legacy/testdata/durable_stream.jsonl")
 	if err != nil {
 		f.Fatal(err)
 	}

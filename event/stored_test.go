@@ -115,7 +115,7 @@ func FuzzDecodeBody(f *testing.F) {
 	for i := range 200 {
 		f.Add([]byte(genBody().Example(i)))
 	}
-	file, err := os.Open("../legacy/testdata/durable_stream.jsonl")
+	file, err := os.Open("../internal/legacy/testdata/durable_stream.jsonl")
 	require.NoError(f, err)
 	defer file.Close()
 	lines := bufio.NewScanner(file)

@@ -13,7 +13,7 @@ import (
 
 	"durablestream"
 	"durablestream/event"
-	"durablestream/legacy"
+	"durablestream/internal/legacy"
 )
 
 // importAnswer is what `import --json` prints.

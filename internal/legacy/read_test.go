@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/event"
-	"durablestream/legacy"
+	"durablestream/internal/legacy"
 )
 
 const good = `{"type":"task.created","stream_id":"s1","correlation_id":"c1","actor":"user","payload":{"a":1},"id":"e1","timestamp":7}`

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"durablestream/legacy"
+	"durablestream/internal/legacy"
 )
 
 // touch makes empty files, and folders where a name ends in a slash.
