@@ -29,11 +29,11 @@ test: ## all tests
 	$(GO) test $(RACE) -timeout 20m ./...
 
 test-plain: ## the tests that any server must pass, with a plain nats-server
-	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./sweeper ./mirror
+	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/sweeper ./mirror
 
 test-servers: ## the tests that any server must pass, with a plain nats-server and with three
-	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./sweeper ./mirror
-	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./sweeper ./mirror
+	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/sweeper ./mirror
+	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./internal/sweeper ./mirror
 
 SDK := plugin/opencode/sdk
 sdk: ## the TypeScript SDK for Node, as JavaScript in plugin/opencode/sdk/dist (npm and Node 20)

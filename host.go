@@ -21,9 +21,9 @@ import (
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/roles"
+	"durablestream/internal/sweeper"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
-	"durablestream/sweeper"
 )
 
 // host is what runs in the process that hosts: the broker, the mirror and the

@@ -31,7 +31,7 @@ var imports = map[string]struct {
 	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},
 	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
-	"sweeper":          {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
+	"internal/sweeper": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
 	"opencode":         {ours: []string{"event"}},

@@ -15,9 +15,9 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/internal/paths"
+	"durablestream/internal/sweeper"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
-	"durablestream/sweeper"
 )
 
 func mirrorRunCommand(o *options) *cobra.Command {

@@ -14,9 +14,9 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/roles"
+	"durablestream/internal/sweeper"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
-	"durablestream/sweeper"
 )
 
 // Each role can do with our client all that it must, and is refused the rest at once

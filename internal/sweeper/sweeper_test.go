@@ -16,9 +16,9 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/sweeper"
 	"durablestream/internal/wire"
 	"durablestream/projection"
-	"durablestream/sweeper"
 )
 
 // run sweeps until the test ends, or until stop.

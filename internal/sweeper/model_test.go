@@ -17,8 +17,8 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/sweeper"
 	"durablestream/projection"
-	"durablestream/sweeper"
 )
 
 // TestModel drives random commands, crashes of clients and restarts of the broker
