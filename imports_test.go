@@ -34,14 +34,15 @@ var imports = map[string]struct {
 	"internal/sweeper": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
-	"opencode":         {ours: []string{"event"}},
 	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},
-	"internal/rpc":     {ours: []string{"event", "projection", "opencode", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents/opencode", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
 	"internal/console":  {},
 	"internal/sickdisk": {},
 	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
+
+	"internal/agents/opencode": {ours: []string{"event"}},
 }
 
 func TestImportTable(t *testing.T) {

@@ -24,8 +24,8 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/agents/opencode"
 	"durablestream/internal/wire"
-	"durablestream/opencode"
 )
 
 // captured is a line of what a real OpenCode 1.18.33 sent.
@@ -36,7 +36,7 @@ type captured struct {
 
 func capture(b testing.TB) []captured {
 	b.Helper()
-	f, err := os.Open("../opencode/testdata/session-events.jsonl.gz")
+	f, err := os.Open("../internal/agents/opencode/testdata/session-events.jsonl.gz")
 	require.NoError(b, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)

@@ -12,8 +12,8 @@ import (
 
 	"durablestream"
 	"durablestream/event"
+	"durablestream/internal/agents/opencode"
 	"durablestream/internal/rpc"
-	"durablestream/opencode"
 )
 
 func opencodeCommand(o *options) *cobra.Command {

@@ -14,8 +14,8 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/agents/opencode"
 	"durablestream/internal/roles"
-	"durablestream/opencode"
 	"durablestream/projection"
 )
 

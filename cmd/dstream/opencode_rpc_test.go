@@ -17,13 +17,13 @@ import (
 
 	"durablestream"
 	"durablestream/event"
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 )
 
 // busEvents reads what a real OpenCode 1.18.33 sent.
 func busEvents(t testing.TB, name string) []json.RawMessage {
 	t.Helper()
-	f, err := os.Open("../../opencode/testdata/" + name + ".jsonl.gz")
+	f, err := os.Open("../../internal/agents/opencode/testdata/" + name + ".jsonl.gz")
 	require.NoError(t, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)

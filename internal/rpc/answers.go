@@ -11,7 +11,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 	"durablestream/projection"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 )
 
 // bridge brings the events of one run of OpenCode into the Log.

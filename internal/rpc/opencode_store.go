@@ -8,7 +8,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 )
 
 // fatal reports whether an error ends the process: nothing is lost by that, since what

@@ -9,7 +9,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 )
 
 // Recovered is what OpenCode left behind in a Log.

@@ -25,7 +25,7 @@ func plainMessages(testing.TB) []*nats.Msg {
 
 // capturedMessages are of the events that a real OpenCode 1.18.33 sent.
 func capturedMessages(t testing.TB) []*nats.Msg {
-	f, err := os.Open("../../opencode/testdata/session-events.jsonl.gz")
+	f, err := os.Open("../agents/opencode/testdata/session-events.jsonl.gz")
 	require.NoError(t, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)

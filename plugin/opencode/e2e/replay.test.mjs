@@ -12,7 +12,7 @@ import { Model } from "./model.mjs";
 import { Project, program, until } from "./opencode.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const captured = gunzipSync(readFileSync(join(here, "../../../opencode/testdata/session-events.jsonl.gz")));
+const captured = gunzipSync(readFileSync(join(here, "../../../internal/agents/opencode/testdata/session-events.jsonl.gz")));
 const events = captured.toString().trim().split("\n").map((line) => JSON.parse(line).event);
 let model;
 

@@ -9,8 +9,8 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/agents/opencode"
 	"durablestream/internal/brokertest"
-	"durablestream/opencode"
 	"durablestream/projection"
 
 	"github.com/stretchr/testify/require"

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"durablestream/event"
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 
 	"github.com/stretchr/testify/require"
 )

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 
 	"github.com/stretchr/testify/require"
 )

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"durablestream/event"
-	"durablestream/opencode"
+	"durablestream/internal/agents/opencode"
 
 	"github.com/stretchr/testify/require"
 )
