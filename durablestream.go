@@ -23,7 +23,8 @@ import (
 	"durablestream/internal/paths"
 )
 
-// Version is this program's.
+// Version is the version of this module and of dstream. A release changes it here, in
+// CHANGELOG.md and in the package.json files; a test compares them.
 const Version = "0.1.0"
 
 // Names inside Config.Dir.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream"
 	"durablestream/event"
 )
 
@@ -117,7 +118,7 @@ func TestServeStandsBy(t *testing.T) {
 	require.NoError(t, first.Process.Signal(syscall.SIGINT))
 	require.NoError(t, first.Wait())
 	says(t, standing, "has gone: this process hosts now")
-	says(t, standing, "Durable Stream "+"0.1.0 hosts the log of "+dir)
+	says(t, standing, "Durable Stream "+durablestream.Version+" hosts the log of "+dir)
 	require.Contains(t, command(t, dir, "status"), "alarms     none")
 	require.NoError(t, second.Process.Signal(syscall.SIGINT))
 	require.NoError(t, second.Wait())

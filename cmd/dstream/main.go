@@ -91,6 +91,7 @@ moment later.
   dstream tail 'task.*'                  see events live
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
+		Version:       versionLine(buildInfo()),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
@@ -104,6 +105,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w: see '%s --help'", flagError(err), cmd.CommandPath()))
 	})
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print what 'dstream version' prints")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch {

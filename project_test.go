@@ -1,0 +1,78 @@
+package durablestream_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// What a stranger looks for first is there, and says what it has to.
+func TestProjectFiles(t *testing.T) {
+	t.Parallel()
+	licence := read(t, "LICENSE")
+	require.Contains(t, licence, "Apache License\n                           Version 2.0, January 2004")
+	require.Contains(t, licence, "END OF TERMS AND CONDITIONS")
+	require.Contains(t, licence, "Copyright 2026 The Durable Stream Authors")
+	require.NotContains(t, licence, "[name of copyright owner]")
+
+	workflow := read(t, ".github/workflows/ci.yml")
+	require.Regexp(t, `(?m)^      - run: \.ci/run$`, workflow)
+	require.Contains(t, workflow, "go-version-file: go.mod")
+	ci, err := os.Stat(".ci/run")
+	require.NoError(t, err)
+	require.NotZero(t, ci.Mode()&0o100, ".ci/run is executable")
+
+	// A host or an address in SECURITY.md would have to exist.
+	require.NotRegexp(t, `[\w.]+@[\w.]+|https?://`, read(t, "SECURITY.md"))
+}
+
+// The links, make targets and directories that these documents name exist.
+func TestProjectFilesNameWhatExists(t *testing.T) {
+	t.Parallel()
+	makefile := read(t, "Makefile")
+	for _, doc := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"} {
+		text := read(t, doc)
+		for _, bad := range misnamed(text, makefile) {
+			t.Errorf("%s names %s, which does not exist", doc, bad)
+		}
+	}
+	require.Equal(t, []string{"docs/nothing.md", "make nonsense", "nowhere/"},
+		misnamed("see [it](docs/nothing.md), `make nonsense` and `nowhere/`, [this](docs/api.md#x), `make test` and `client/`", makefile))
+}
+
+var (
+	link   = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	target = regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)")
+	folder = regexp.MustCompile("`([a-z][a-z/]*/)`")
+)
+
+func misnamed(text, makefile string) []string {
+	var bad []string
+	for _, m := range link.FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(m[1]); err != nil {
+			bad = append(bad, m[1])
+		}
+	}
+	for _, m := range target.FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(makefile, "\n"+m[1]+":") {
+			bad = append(bad, "make "+m[1])
+		}
+	}
+	for _, m := range folder.FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(filepath.FromSlash(m[1])); err != nil {
+			bad = append(bad, m[1])
+		}
+	}
+	return bad
+}
