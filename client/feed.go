@@ -82,7 +82,7 @@ func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, er
 			if err == nil {
 				done, err = f.run(ctx, yield)
 			}
-			if done && cfg.Until != 0 && !f.stopped {
+			if done && err == nil && cfg.Until != 0 && !f.stopped {
 				err = c.verify(ctx, f.read, cfg.After, cfg.Until)
 			}
 			if done && err == nil {
