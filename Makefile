@@ -8,7 +8,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults soak clean
+.PHONY: run build image cycles cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -90,6 +90,9 @@ lint: $(LINT) ## gofmt, go vet, staticcheck and what .golangci.yml names
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(LINT) run --allow-parallel-runners ./...
+
+cycles: ## how many files of each package refer to each other in a cycle; ARGS='-v ./client' names those of some
+	$(GO) run tools/filecycles/main.go $(or $(ARGS),./...)
 
 $(LINT): tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
