@@ -5,6 +5,8 @@ GO      ?= go
 BIN     := bin/dstream
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
+# Modules of their own, which ./... leaves out.
+NESTED  := bench deploy/containers
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
@@ -27,6 +29,7 @@ cluster: build ## three nodes and a mirror on the loopback, until Ctrl-C; ARGS=-
 
 test: ## all tests
 	$(GO) test $(RACE) -timeout 20m ./...
+	@set -e; for m in $(NESTED); do $(GO) test -C $$m $(RACE) ./...; done
 
 test-plain: ## the tests that any server must pass, with a plain nats-server
 	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/sweeper ./mirror
@@ -73,8 +76,8 @@ races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on thr
 BENCHTMP := $(CURDIR)/bin/bench
 bench: ## all measurements of docs/performance.md, each beside its neighbours, in some minutes; BENCH='…|…' picks
 	@rm -rf $(BENCHTMP) && mkdir -p $(BENCHTMP)
-	TMPDIR=$(BENCHTMP) $(GO) test -run '^$$' -bench '$(or $(value BENCH),.)' -benchtime 1x -timeout 30m ./bench | \
-	  TMPDIR=$(BENCHTMP) $(GO) run ./bench/table $(if $(BENCH),-some,-write docs/performance.md)
+	TMPDIR=$(BENCHTMP) $(GO) test -C bench -run '^$$' -bench '$(or $(value BENCH),.)' -benchtime 1x -timeout 30m . | \
+	  TMPDIR=$(BENCHTMP) $(GO) run -C bench ./table $(if $(BENCH),-some,-write ../docs/performance.md)
 
 bench-compare: ## what changed since BASE=<rev>, by benchstat: COUNT runs of each in turn; BENCH='…|…' picks
 	@GO=$(GO) BENCH='$(or $(value BENCH),.)' COUNT=$(or $(COUNT),6) bench/compare.sh '$(BASE)' bin/compare
@@ -88,8 +91,8 @@ fuzz: ## each fuzz target for FUZZTIME
 
 lint: $(LINT) ## gofmt, go vet, staticcheck and what .golangci.yml names
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	$(GO) vet ./...
-	$(LINT) run --allow-parallel-runners ./...
+	@set -e; for m in . $(NESTED); do echo "lint $$m"; \
+	  (cd $$m && $(GO) mod tidy -diff && $(GO) vet ./... && $(CURDIR)/$(LINT) run --allow-parallel-runners ./...); done
 
 cycles: ## how many files of each package refer to each other in a cycle; ARGS='-v ./client' names those of some
 	$(GO) run tools/filecycles/main.go $(or $(ARGS),./...)

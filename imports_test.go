@@ -72,7 +72,7 @@ func TestImportTableIsWhole(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "./...").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	wiring := []string{"durablestream", "durablestream/cmd/dstream", "durablestream/internal/brokertest", "durablestream/internal/faults", "durablestream/bench", "durablestream/bench/table"}
+	wiring := []string{"durablestream", "durablestream/cmd/dstream", "durablestream/internal/brokertest", "durablestream/internal/faults", "durablestream/internal/measure"}
 	for pkg := range strings.FieldsSeq(string(out)) {
 		_, known := imports[strings.TrimPrefix(pkg, "durablestream/")]
 		require.True(t, known || slices.Contains(wiring, pkg), "%s is not in the import table", pkg)

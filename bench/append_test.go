@@ -8,17 +8,19 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/measure"
 )
 
 // One append at a time, beside the engine alone, SQLite and the disk alone.
 func BenchmarkAppendOne(b *testing.B) {
 	h := host(b)
 	l := newLite(b)
-	f, err := NewFile(filepath.Join(b.TempDir(), "plain"))
+	f, err := measure.NewFile(filepath.Join(b.TempDir(), "plain"))
 	require.NoError(b, err)
 	defer f.Close()
-	all, err := Alternate(b.Context(), Turns{Rounds: rounds(100), For: 15 * time.Millisecond, InFlight: 1},
-		h.ours(), h.bare(), Side{Name: "sqlite", Op: l.Append}, Side{Name: "file", Op: f.Append})
+	all, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(100), For: 15 * time.Millisecond, InFlight: 1},
+		ours(h), bare(h), measure.Side{Name: "sqlite", Op: l.Append}, measure.Side{Name: "file", Op: f.Append})
 	require.NoError(b, err)
 	report(b, all)
 }
@@ -28,7 +30,7 @@ func BenchmarkAppendInFlight(b *testing.B) {
 	for _, n := range []int{8, 64, 512} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			h := host(b)
-			all, err := Alternate(b.Context(), Turns{Rounds: rounds(10), For: 250 * time.Millisecond, InFlight: n}, h.ours(), h.bare())
+			all, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(10), For: 250 * time.Millisecond, InFlight: n}, ours(h), bare(h))
 			require.NoError(b, err)
 			report(b, all)
 		})
@@ -40,7 +42,7 @@ func BenchmarkAppendInFlight(b *testing.B) {
 func BenchmarkAppendBesideMany(b *testing.B) {
 	h := host(b)
 	many, lone := startWorker(b, h), startWorker(b, h)
-	var got [2]Measured
+	var got [2]measure.Measured
 	for round := range rounds(10) * 2 {
 		kind := []string{"ours", "bare"}[round%2]
 		many.begin(b, job{Do: kind, InFlight: 512, For: 350 * time.Millisecond})
@@ -60,7 +62,7 @@ func BenchmarkAppendProcesses(b *testing.B) {
 	for range 8 {
 		workers = append(workers, startWorker(b, h))
 	}
-	var got [2]Measured
+	var got [2]measure.Measured
 	for round := range rounds(8) * 2 {
 		kind := []string{"ours", "bare"}[round%2]
 		m := together(b, workers, job{Do: kind, InFlight: 1, For: 250 * time.Millisecond})
@@ -78,8 +80,9 @@ func BenchmarkAppendBatch(b *testing.B) {
 			of := func(f func(context.Context, int) error) func(context.Context) error {
 				return func(ctx context.Context) error { return f(ctx, n) }
 			}
-			all, err := Alternate(b.Context(), Turns{Rounds: rounds(12), For: 100 * time.Millisecond, InFlight: 1},
-				Side{"ours", BatchAppender(h.Client, n), n}, Side{"bare", of(h.Bare.Batch), n}, Side{"sqlite", of(l.Batch), n})
+			all, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(12), For: 100 * time.Millisecond, InFlight: 1},
+				measure.Side{Name: "ours", Op: measure.BatchAppender(h.Client, n), Each: n},
+				measure.Side{Name: "bare", Op: of(h.Bare.Batch), Each: n}, measure.Side{Name: "sqlite", Op: of(l.Batch), Each: n})
 			require.NoError(b, err)
 			report(b, all)
 		})

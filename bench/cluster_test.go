@@ -14,6 +14,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/measure"
 )
 
 // freePorts finds ports that nobody listens on; all are taken before any is freed, so
@@ -60,8 +61,8 @@ func BenchmarkCluster(b *testing.B) {
 	c, bare, conns := joined(b, client.Target{Servers: servers[at : at+1]})
 	for _, n := range []int{1, 64, 512} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			all, err := Alternate(b.Context(), Turns{Rounds: rounds(10), For: 200 * time.Millisecond, InFlight: n},
-				Side{Name: "ours", Op: Appender(c)}, Side{Name: "bare", Op: bare.Append})
+			all, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(10), For: 200 * time.Millisecond, InFlight: n},
+				measure.Side{Name: "ours", Op: measure.Appender(c)}, measure.Side{Name: "bare", Op: bare.Append})
 			require.NoError(b, err)
 			state, err := c.State(b.Context())
 			require.NoError(b, err)
@@ -74,9 +75,9 @@ func BenchmarkCluster(b *testing.B) {
 }
 
 // joined is Join until the benchmark ends.
-func joined(b testing.TB, t client.Target) (*client.Client, *Bare, []*nats.Conn) {
+func joined(b testing.TB, t client.Target) (*client.Client, *measure.Bare, []*nats.Conn) {
 	b.Helper()
-	c, bare, conns, err := Join(b.Context(), t)
+	c, bare, conns, err := measure.Join(b.Context(), t)
 	require.NoError(b, err)
 	b.Cleanup(func() { leave(c, conns) })
 	return c, bare, conns

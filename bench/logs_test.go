@@ -17,6 +17,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/measure"
 	"durablestream/internal/wire"
 )
 
@@ -32,9 +33,9 @@ func sizes() []int {
 func filled(b testing.TB, n int) string {
 	b.Helper()
 	return shared(b, fmt.Sprint("log", n), func(dir string) {
-		h, err := Start(b.Context(), filepath.Join(dir, durablestream.HostDir))
+		h, err := measure.Start(b.Context(), filepath.Join(dir, durablestream.HostDir))
 		require.NoError(b, err)
-		require.NoError(b, Fill(b.Context(), h.Bare, n))
+		require.NoError(b, measure.Fill(b.Context(), h.Bare, n))
 		position, err := h.Client.Position(b.Context())
 		require.NoError(b, err)
 		require.NoError(b, mirrorTo(b.Context(), h, dir, position))
@@ -44,14 +45,14 @@ func filled(b testing.TB, n int) string {
 }
 
 // indexed waits until the host has an index of each block that is full.
-func indexed(b testing.TB, h *Host) {
+func indexed(b testing.TB, h *measure.Host) {
 	b.Helper()
 	_, last := full(b, h)
 	require.Eventually(b, func() bool { return h.Broker.Indexed() >= last }, 3*time.Minute, 5*time.Millisecond, "no index up to %d", last)
 }
 
 // full is how many bytes the blocks hold that are full, and the last Sequence in them.
-func full(b testing.TB, h *Host) (bytes int64, last event.Sequence) {
+func full(b testing.TB, h *measure.Host) (bytes int64, last event.Sequence) {
 	b.Helper()
 	dirs, err := blocks.Find(filepath.Join(h.Dir, broker.StoreDir))
 	require.NoError(b, err)
@@ -74,7 +75,7 @@ func full(b testing.TB, h *Host) (bytes int64, last event.Sequence) {
 func benchmarkIndex(b *testing.B, dir string) {
 	host := filepath.Join(dir, durablestream.HostDir)
 	require.NoError(b, os.RemoveAll(filepath.Join(host, broker.StoreDir, broker.IndexDir)))
-	h, err := Start(b.Context(), host)
+	h, err := measure.Start(b.Context(), host)
 	require.NoError(b, err)
 	b.ReportMetric(us(timed(b, func() { indexed(b, h) }))/1000, "index-ms")
 	require.NoError(b, h.Stop(context.Background()))
@@ -90,11 +91,11 @@ func BenchmarkLog(b *testing.B) {
 		b.Run(fmt.Sprintf("%d/sizes", n), func(b *testing.B) { benchmarkSizes(b, dir) })
 		b.Run(fmt.Sprintf("%d/boot", n), func(b *testing.B) { benchmarkBoot(b, dir) })
 		s := serve(b, dir)
-		c, bare, conns, err := Join(b.Context(), client.Target{AddressFile: broker.AddressPath(filepath.Join(dir, durablestream.HostDir))})
+		c, bare, conns, err := measure.Join(b.Context(), client.Target{AddressFile: broker.AddressPath(filepath.Join(dir, durablestream.HostDir))})
 		require.NoError(b, err)
 		b.Run(fmt.Sprintf("%d/append", n), func(b *testing.B) {
-			all, err := Alternate(b.Context(), Turns{Rounds: rounds(40), For: 20 * time.Millisecond, InFlight: 1},
-				Side{Name: "ours", Op: Appender(c)}, Side{Name: "bare", Op: bare.Append})
+			all, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(40), For: 20 * time.Millisecond, InFlight: 1},
+				measure.Side{Name: "ours", Op: measure.Appender(c)}, measure.Side{Name: "bare", Op: bare.Append})
 			require.NoError(b, err)
 			report(b, all)
 		})
@@ -110,19 +111,19 @@ func BenchmarkLog(b *testing.B) {
 
 // benchmarkSizes measures what an event takes on the disk, with an index that is whole.
 func benchmarkSizes(b *testing.B, dir string) {
-	h, err := Start(b.Context(), filepath.Join(dir, durablestream.HostDir))
+	h, err := measure.Start(b.Context(), filepath.Join(dir, durablestream.HostDir))
 	require.NoError(b, err)
 	defer func() { require.NoError(b, h.Stop(context.Background())) }()
 	position, err := h.Client.Position(b.Context())
 	require.NoError(b, err)
 	indexed(b, h)
-	events := float64(position - Matter) // the others are guards, and no lines of the mirror
+	events := float64(position - measure.Matter) // the others are guards, and no lines of the mirror
 	log, index := storeSize(b, h)
 	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl")) // whole: its maker has waited for it
 	require.NoError(b, err)
 	mirror := int64(0)
 	for _, f := range files {
-		size, err := Size(f)
+		size, err := measure.Size(f)
 		require.NoError(b, err)
 		mirror += size
 	}
@@ -133,13 +134,13 @@ func benchmarkSizes(b *testing.B, dir string) {
 }
 
 // storeSize is how many bytes the Log holds on the disk, and how many its index.
-func storeSize(b testing.TB, h *Host) (log, index int64) {
+func storeSize(b testing.TB, h *measure.Host) (log, index int64) {
 	b.Helper()
 	store := filepath.Join(h.Dir, broker.StoreDir)
-	all, err := Size(store)
+	all, err := measure.Size(store)
 	require.NoError(b, err)
 	if made := filepath.Join(store, broker.IndexDir); exists(made) { // where a block is full
-		index, err = Size(made)
+		index, err = measure.Size(made)
 		require.NoError(b, err)
 	}
 	return all - index, index
@@ -152,7 +153,7 @@ func exists(path string) bool {
 
 // benchmarkBoot measures a start of the host, and a command that must host by itself.
 func benchmarkBoot(b *testing.B, dir string) {
-	var boot, command Measured
+	var boot, command measure.Measured
 	var memory float64
 	for range rounds(4) {
 		s := serve(b, dir)
@@ -161,11 +162,11 @@ func benchmarkBoot(b *testing.B, dir string) {
 		s.stop(b)
 		command.Times = append(command.Times, timed(b, func() { run(b, dir, "append", "task.created", "--stream", "s", "--actor", "a") }))
 	}
-	report(b, []Measured{boot.named("boot"), command.named("command")})
+	report(b, []measure.Measured{named("boot", boot), named("command", command)})
 	b.ReportMetric(memory, "booted-MB")
 }
 
-func (m Measured) named(name string) Measured {
+func named(name string, m measure.Measured) measure.Measured {
 	m.Name = name
 	return m
 }
@@ -189,37 +190,37 @@ type query struct {
 	name   string
 	filter event.Filter
 	want   int
-	match  func(Line) bool
+	match  func(measure.Line) bool
 }
 
 func queries(n int) []query {
-	since := int64(FirstTimestamp + n/2*Spacing)
-	until := since + 999*Spacing
+	since := int64(measure.FirstTimestamp + n/2*measure.Spacing)
+	until := since + 999*measure.Spacing
 	return []query{
-		{"stream", event.Filter{StreamID: RareStream}, StreamEvents, func(l Line) bool { return l.StreamID == RareStream }},
-		{"type", event.Filter{Types: []string{RareType}}, StreamEvents, func(l Line) bool { return l.Type == RareType }},
-		{"actor", event.Filter{Actor: RareActor}, StreamEvents, func(l Line) bool { return l.Actor == RareActor }},
-		{"correlation", event.Filter{CorrelationID: RareCorrelation}, StreamEvents, func(l Line) bool { return l.CorrelationID == RareCorrelation }},
-		{"time", event.Filter{Since: since, Until: until}, 0, func(l Line) bool { return l.Timestamp >= since && l.Timestamp <= until }},
-		{"newest", event.Filter{Last: 50}, 50, func(Line) bool { return true }},
+		{"stream", event.Filter{StreamID: measure.RareStream}, measure.StreamEvents, func(l measure.Line) bool { return l.StreamID == measure.RareStream }},
+		{"type", event.Filter{Types: []string{measure.RareType}}, measure.StreamEvents, func(l measure.Line) bool { return l.Type == measure.RareType }},
+		{"actor", event.Filter{Actor: measure.RareActor}, measure.StreamEvents, func(l measure.Line) bool { return l.Actor == measure.RareActor }},
+		{"correlation", event.Filter{CorrelationID: measure.RareCorrelation}, measure.StreamEvents, func(l measure.Line) bool { return l.CorrelationID == measure.RareCorrelation }},
+		{"time", event.Filter{Since: since, Until: until}, 0, func(l measure.Line) bool { return l.Timestamp >= since && l.Timestamp <= until }},
+		{"newest", event.Filter{Last: 50}, 50, func(measure.Line) bool { return true }},
 	}
 }
 
 // benchmarkQueries asks each question a few times, in turn with the others.
-func benchmarkQueries(b *testing.B, c *client.Client, bare *Bare, dir string, n int) {
-	got := map[string]*Measured{}
-	measure := func(name string, f func()) {
+func benchmarkQueries(b *testing.B, c *client.Client, bare *measure.Bare, dir string, n int) {
+	got := map[string]*measure.Measured{}
+	took := func(name string, f func()) {
 		if got[name] == nil {
-			got[name] = &Measured{}
+			got[name] = &measure.Measured{}
 		}
-		got[name].Add(Measured{Name: name, Times: []time.Duration{timed(b, f)}, Count: 1})
+		got[name].Add(measure.Measured{Name: name, Times: []time.Duration{timed(b, f)}, Count: 1})
 	}
 	all := queries(n)
-	_, err := ParseJSONL(dir, func(Line) {}) // from the disk: a mirror that catches up leaves its files out of the page cache
+	_, err := measure.ParseJSONL(dir, func(measure.Line) {}) // from the disk: a mirror that catches up leaves its files out of the page cache
 	require.NoError(b, err)
 	for round := range rounds(8) {
 		for _, q := range all {
-			measure(q.name, func() {
+			took(q.name, func() {
 				found := 0
 				for _, err := range c.Query(b.Context(), q.filter) {
 					require.NoError(b, err)
@@ -232,23 +233,23 @@ func benchmarkQueries(b *testing.B, c *client.Client, bare *Bare, dir string, n 
 				}
 			})
 		}
-		stream := wire.FilterSubjects(event.Filter{StreamID: RareStream})
-		measure("stream-bare", func() { require.NoError(b, bare.Read(b.Context(), stream, StreamEvents)) })
+		stream := wire.FilterSubjects(event.Filter{StreamID: measure.RareStream})
+		took("stream-bare", func() { require.NoError(b, bare.Read(b.Context(), stream, measure.StreamEvents)) })
 		matter := append(wire.FilterSubjects(event.Filter{Types: []string{"checkpoint.>", "agent.>"}}), wire.AllGuards)
-		measure("resume-bare", func() { require.NoError(b, bare.Read(b.Context(), matter, 2*Matter)) })
-		measure("resume", func() {
+		took("resume-bare", func() { require.NoError(b, bare.Read(b.Context(), matter, 2*measure.Matter)) })
+		took("resume", func() {
 			r, err := c.Resume(b.Context())
 			require.NoError(b, err)
-			require.Len(b, r.PendingCheckpoints, Open)
-			require.Len(b, r.ActiveIntents, Open)
+			require.Len(b, r.PendingCheckpoints, measure.Open)
+			require.Len(b, r.ActiveIntents, measure.Open)
 		})
 		if round%2 == 0 {
-			measure("process", func() { run(b, dir, "resume", "--json") })
+			took("process", func() { run(b, dir, "resume", "--json") })
 		}
 		if round%3 == 0 { // it takes long, and three have a median
-			measure("jsonl", func() {
+			took("jsonl", func() {
 				found := 0
-				_, err := ParseJSONL(dir, func(l Line) {
+				_, err := measure.ParseJSONL(dir, func(l measure.Line) {
 					if first := all[0]; first.match(l) {
 						found++
 					}

@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/measure"
 )
 
 // All of these are one measurement each and want -benchtime 1x: how long it takes is
 // fixed, and b.N has no part in it. -short measures less, for comparisons.
 //
-//	go test -run '^$' -bench . -benchtime 1x ./bench
+//	cd bench && go test -run '^$' -bench . -benchtime 1x .
 func TestMain(m *testing.M) {
 	if os.Getenv(workerEnv) != "" {
 		if err := work(os.Stdin, os.Stdout); err != nil {
@@ -66,25 +68,28 @@ func shared(b testing.TB, name string, build func(dir string)) string {
 func program(b testing.TB) string {
 	b.Helper()
 	return filepath.Join(shared(b, "bin", func(dir string) {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "dstream"), "../cmd/dstream")
+		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "dstream"), "./cmd/dstream")
+		cmd.Dir = ".." // another module
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		out, err := cmd.CombinedOutput()
 		require.NoError(b, err, "%s", out)
 	}), "dstream")
 }
 
-func host(b testing.TB) *Host {
+func host(b testing.TB) *measure.Host {
 	b.Helper()
-	h, err := Start(b.Context(), filepath.Join(b.TempDir(), "durable_stream"))
+	h, err := measure.Start(b.Context(), filepath.Join(b.TempDir(), "durable_stream"))
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, h.Stop(context.Background())) })
 	return h
 }
 
 // ours appends one event after the other.
-func (h *Host) ours() Side { return Side{Name: "ours", Op: Appender(h.Client)} }
+func ours(h *measure.Host) measure.Side {
+	return measure.Side{Name: "ours", Op: measure.Appender(h.Client)}
+}
 
-func (h *Host) bare() Side { return Side{Name: "bare", Op: h.Bare.Append} }
+func bare(h *measure.Host) measure.Side { return measure.Side{Name: "bare", Op: h.Bare.Append} }
 
 // rounds is n, or less with -short.
 func rounds(n int) int {
@@ -95,7 +100,7 @@ func rounds(n int) int {
 }
 
 // report gives each side's figures, and the p50 of ours, the first, as a part of theirs.
-func report(b *testing.B, all []Measured) {
+func report(b *testing.B, all []measure.Measured) {
 	b.Helper()
 	for _, m := range all {
 		b.ReportMetric(us(m.P(0.5)), m.Name+"-p50-µs")

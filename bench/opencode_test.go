@@ -25,6 +25,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/measure"
 	"durablestream/internal/wire"
 )
 
@@ -60,37 +61,37 @@ func capture(b testing.TB) []captured {
 func BenchmarkOpenCode(b *testing.B) {
 	all := capture(b)
 	var stored []*nats.Msg
-	session := func(f func(dir string, c *client.Client, bare *Bare)) {
+	session := func(f func(dir string, c *client.Client, bare *measure.Bare)) {
 		dir := filepath.Join(b.TempDir(), ".opencode")
 		s := serve(b, dir)
-		c, bare, conns, err := Join(b.Context(), client.Target{AddressFile: broker.AddressPath(filepath.Join(dir, durablestream.HostDir))})
+		c, bare, conns, err := measure.Join(b.Context(), client.Target{AddressFile: broker.AddressPath(filepath.Join(dir, durablestream.HostDir))})
 		require.NoError(b, err)
 		f(dir, c, bare)
 		leave(c, conns)
 		s.stop(b)
 	}
-	ours, alone, batched := Measured{Name: "ours"}, Measured{Name: "bare"}, Measured{Name: "batch"}
-	turns := []func(*Measured){
-		func(m *Measured) {
-			session(func(dir string, c *client.Client, _ *Bare) {
+	ours, alone, batched := measure.Measured{Name: "ours"}, measure.Measured{Name: "bare"}, measure.Measured{Name: "batch"}
+	turns := []func(*measure.Measured){
+		func(m *measure.Measured) {
+			session(func(dir string, c *client.Client, _ *measure.Bare) {
 				m.Took += timed(b, func() { throughRPC(b, dir, "bench", all) })
 				stored = messages(b, c)
 				m.Count += len(stored)
 			})
 		},
-		func(m *Measured) {
-			session(func(_ string, _ *client.Client, bare *Bare) {
+		func(m *measure.Measured) {
+			session(func(_ string, _ *client.Client, bare *measure.Bare) {
 				m.Took += timed(b, func() {
 					for _, msg := range stored {
-						_, err := bare.js.PublishMsg(b.Context(), msg)
+						_, err := bare.JS.PublishMsg(b.Context(), msg)
 						require.NoError(b, err)
 					}
 				})
 				m.Count += len(stored)
 			})
 		},
-		func(m *Measured) {
-			session(func(_ string, _ *client.Client, bare *Bare) {
+		func(m *measure.Measured) {
+			session(func(_ string, _ *client.Client, bare *measure.Bare) {
 				copies := make([]*nats.Msg, len(stored)) // Store adds headers to them
 				for i, msg := range stored {
 					copies[i] = &nats.Msg{Subject: msg.Subject, Header: maps.Clone(msg.Header), Data: msg.Data}
@@ -104,17 +105,17 @@ func BenchmarkOpenCode(b *testing.B) {
 			})
 		},
 	}
-	turns[0](&Measured{}) // what there is to store
+	turns[0](&measure.Measured{}) // what there is to store
 	taken := 0
 	for round := range rounds(4) {
 		for k := range turns {
 			i := (k + round) % len(turns)
-			turns[i]([]*Measured{&ours, &alone, &batched}[i])
+			turns[i]([]*measure.Measured{&ours, &alone, &batched}[i])
 		}
 		taken += len(all)
 	}
 	b.ReportMetric(float64(taken)/ours.Took.Seconds(), "taken/s")
-	for _, m := range []Measured{ours, alone, batched} {
+	for _, m := range []measure.Measured{ours, alone, batched} {
 		b.ReportMetric(m.Rate(), m.Name+"/s")
 	}
 	b.ReportMetric(0, "ns/op")
@@ -185,7 +186,7 @@ func BenchmarkDisk(b *testing.B) {
 			events = append(events, item.Event)
 		}
 	}
-	hosts := []*Host{compressing(b, jetstream.NoCompression), compressing(b, jetstream.S2Compression)}
+	hosts := []*measure.Host{compressing(b, jetstream.NoCompression), compressing(b, jetstream.S2Compression)}
 	const enough = 40_000
 	var body, n int
 	for n < enough {
@@ -207,45 +208,45 @@ func BenchmarkDisk(b *testing.B) {
 		}
 	}
 	indexed(b, hosts[0]) // a host makes none of blocks that are compressed
-	var reads, appends []Side
+	var reads, appends []measure.Side
 	for i, name := range []string{"plain", "S2"} {
 		h := hosts[i]
 		bytes, events := full(b, h) // the newest block is compressed once it is full, and there are few here
 		require.Positive(b, events)
 		b.ReportMetric(float64(bytes)/float64(events), name+"-log-B/event")
-		appends = append(appends, Side{Name: name, Op: Appender(h.Client)})
-		reads = append(reads, Side{name + "-read", func(ctx context.Context) error {
+		appends = append(appends, measure.Side{Name: name, Op: measure.Appender(h.Client)})
+		reads = append(reads, measure.Side{Name: name + "-read", Op: func(ctx context.Context) error {
 			for _, err := range h.Client.Subscribe(ctx, event.Filter{Limit: n}) {
 				if err != nil {
 					return err
 				}
 			}
 			return nil
-		}, n})
+		}, Each: n})
 	}
 	b.ReportMetric(float64(body)/float64(n), "body-B/event")
-	read, err := Alternate(b.Context(), Turns{Rounds: rounds(4), For: 0, InFlight: 1}, reads...)
+	read, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(4), For: 0, InFlight: 1}, reads...)
 	require.NoError(b, err)
-	appended, err := Alternate(b.Context(), Turns{Rounds: rounds(20), For: 20 * time.Millisecond, InFlight: 1}, appends...)
+	appended, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(20), For: 20 * time.Millisecond, InFlight: 1}, appends...)
 	require.NoError(b, err)
 	report(b, append(appended, read...))
 }
 
 // compressing is a host whose log is stored with a compression.
-func compressing(b *testing.B, how jetstream.StoreCompression) *Host {
+func compressing(b *testing.B, how jetstream.StoreCompression) *measure.Host {
 	b.Helper()
 	dir := filepath.Join(b.TempDir(), "durable_stream")
-	h, err := Start(b.Context(), dir)
+	h, err := measure.Start(b.Context(), dir)
 	require.NoError(b, err)
 	if how != jetstream.NoCompression { // which the engine looks at when it opens the store
-		s, err := h.Bare.js.Stream(b.Context(), wire.LogName)
+		s, err := h.Bare.JS.Stream(b.Context(), wire.LogName)
 		require.NoError(b, err)
 		cfg := s.CachedInfo().Config
 		cfg.Compression = how
-		_, err = h.Bare.js.UpdateStream(b.Context(), cfg)
+		_, err = h.Bare.JS.UpdateStream(b.Context(), cfg)
 		require.NoError(b, err)
 		require.NoError(b, h.Stop(b.Context()))
-		h, err = Start(b.Context(), dir)
+		h, err = measure.Start(b.Context(), dir)
 		require.NoError(b, err)
 	}
 	b.Cleanup(func() { require.NoError(b, h.Stop(context.Background())) })
@@ -291,10 +292,10 @@ func BenchmarkImport(b *testing.B) {
 	const n = 50_000
 	events := make([]event.Event, n)
 	for i := range events {
-		events[i] = plain(i, n)
+		events[i] = measure.Plain(i, n)
 		events[i].Extra = nil
 	}
-	var got [2]Measured
+	var got [2]measure.Measured
 	for range rounds(3) {
 		h := host(b)
 		for i := range got {
@@ -316,11 +317,11 @@ func BenchmarkCommand(b *testing.B) {
 	dir := filepath.Join(b.TempDir(), ".opencode")
 	s := serve(b, dir)
 	idle := s.resident(b)
-	m := Measured{Name: "append"}
+	m := measure.Measured{Name: "append"}
 	for range rounds(20) {
 		m.Times = append(m.Times, timed(b, func() { run(b, dir, "append", "task.created", "--stream", "s", "--actor", "a") }))
 	}
-	report(b, []Measured{m})
+	report(b, []measure.Measured{m})
 	b.ReportMetric(idle, "idle-MB")
 	b.ReportMetric(s.resident(b), "after-MB")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/event"
+	"durablestream/internal/measure"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -21,13 +22,13 @@ const catchUpEvents = 100_000
 // engine's own ordered consumer, and the lines of the mirror parsed.
 func BenchmarkCatchUp(b *testing.B) {
 	h := host(b)
-	require.NoError(b, Fill(b.Context(), h.Bare, catchUpEvents))
+	require.NoError(b, measure.Fill(b.Context(), h.Bare, catchUpEvents))
 	position, err := h.Client.Position(b.Context())
 	require.NoError(b, err)
 	indexed(b, h)
 	var written string
-	sides := []Side{
-		{"ours", func(ctx context.Context) error {
+	sides := []measure.Side{
+		{Name: "ours", Op: func(ctx context.Context) error {
 			n := 0
 			for _, err := range h.Client.Subscribe(ctx, event.Filter{Limit: catchUpEvents}) {
 				if err != nil {
@@ -39,32 +40,32 @@ func BenchmarkCatchUp(b *testing.B) {
 				return fmt.Errorf("%d events instead of %d", n, catchUpEvents)
 			}
 			return nil
-		}, catchUpEvents},
-		{"bare", func(ctx context.Context) error { return h.Bare.Read(ctx, []string{wire.AllEvents}, catchUpEvents) }, catchUpEvents},
-		{"mirror", func(ctx context.Context) error {
+		}, Each: catchUpEvents},
+		{Name: "bare", Op: func(ctx context.Context) error { return h.Bare.Read(ctx, []string{wire.AllEvents}, catchUpEvents) }, Each: catchUpEvents},
+		{Name: "mirror", Op: func(ctx context.Context) error {
 			dir := b.TempDir()
 			if written == "" {
 				written = dir
 			}
 			return mirrorTo(ctx, h, dir, position)
-		}, catchUpEvents},
+		}, Each: catchUpEvents},
 		// Of the first turn's files: a mirror that catches up leaves what it wrote out of the
 		// page cache, where the turn that is not counted brings it.
-		{"jsonl", func(context.Context) error {
-			n, err := ParseJSONL(written, func(Line) {})
+		{Name: "jsonl", Op: func(context.Context) error {
+			n, err := measure.ParseJSONL(written, func(measure.Line) {})
 			if err == nil && n != catchUpEvents {
 				err = fmt.Errorf("%d lines instead of %d", n, catchUpEvents)
 			}
 			return err
-		}, catchUpEvents},
+		}, Each: catchUpEvents},
 	}
-	all, err := Alternate(b.Context(), Turns{Rounds: rounds(8), For: 0, InFlight: 1}, sides...)
+	all, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(8), For: 0, InFlight: 1}, sides...)
 	require.NoError(b, err)
 	report(b, all)
 }
 
 // mirrorTo writes the files from nothing up to position.
-func mirrorTo(ctx context.Context, h *Host, dir string, position event.Sequence) error {
+func mirrorTo(ctx context.Context, h *measure.Host, dir string, position event.Sequence) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	return mirror.Run(ctx, mirror.Config{Client: h.Client, Dir: dir, Progress: func(p mirror.Progress) {
@@ -79,7 +80,7 @@ func mirrorTo(ctx context.Context, h *Host, dir string, position event.Sequence)
 func BenchmarkLive(b *testing.B) {
 	h := host(b)
 	w := startWorker(b, h)
-	var heard, appended Measured
+	var heard, appended measure.Measured
 	for range rounds(8) {
 		const each = 250
 		w.begin(b, job{Do: "hear", N: each})
@@ -87,7 +88,7 @@ func BenchmarkLive(b *testing.B) {
 		tick := time.NewTicker(2 * time.Millisecond)
 		for range each {
 			<-tick.C // one that comes while the last is still on its way would wait for it
-			e := Event()
+			e := measure.Event()
 			began := time.Now()
 			e.Payload = fmt.Appendf(nil, `{"sent":%d,"text":%q}`, began.UnixNano(), strings.Repeat("durable ", 18))
 			_, err := h.Client.Append(b.Context(), e)
@@ -98,7 +99,7 @@ func BenchmarkLive(b *testing.B) {
 		heard.Add(w.end(b))
 	}
 	appended.Name, heard.Name = "append", "ours"
-	report(b, []Measured{heard, appended})
+	report(b, []measure.Measured{heard, appended})
 }
 
 // How long after its acknowledgement an event is in the mirror's file, synced, while
@@ -127,7 +128,7 @@ func BenchmarkMirrorLag(b *testing.B) {
 		all.Go(func() {
 			for i := g; i < total; i += appenders {
 				<-time.After(time.Until(began.Add(time.Duration(i) * time.Second / perSecond)))
-				r, err := h.Client.Append(b.Context(), Event())
+				r, err := h.Client.Append(b.Context(), measure.Event())
 				if err != nil {
 					b.Error(err)
 					return
@@ -146,7 +147,7 @@ func BenchmarkMirrorLag(b *testing.B) {
 		byAck[m.seq] = m.at
 		last = max(last, m.seq)
 	}
-	lag := Measured{Name: "lag"}
+	lag := measure.Measured{Name: "lag"}
 	for at := event.Sequence(0); at < last; {
 		m := <-written
 		for ; at < m.seq; at++ {
@@ -157,7 +158,7 @@ func BenchmarkMirrorLag(b *testing.B) {
 	}
 	cancel()
 	require.NoError(b, <-done)
-	report(b, []Measured{lag})
+	report(b, []measure.Measured{lag})
 	b.ReportMetric(us(lag.P(0.99))/1000, "lag-p99-ms")
 	b.ReportMetric(us(lag.P(0.5))/1000, "lag-p50-ms")
 	b.ReportMetric(float64(len(acked))/took.Seconds(), "offered/s")

@@ -10,6 +10,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"durablestream/event"
+	"durablestream/internal/measure"
 	"durablestream/internal/wire"
 )
 
@@ -37,14 +38,14 @@ func newLite(b testing.TB) *lite {
 	l := &lite{db: db}
 	l.insert, err = db.PrepareContext(b.Context(), `INSERT INTO events (id, type, stream, body) VALUES (?, ?, ?, ?)`)
 	require.NoError(b, err)
-	e := Event()
+	e := measure.Event()
 	e.ID, e.CorrelationID, e.Timestamp = event.NewID(), event.NewID(), event.Now()
 	l.body = wire.Encode(event.Recorded{Event: e}).Data
 	return l
 }
 
 func (l *lite) row(ctx context.Context, s *sql.Stmt) error {
-	e := Event()
+	e := measure.Event()
 	_, err := s.ExecContext(ctx, event.NewID(), e.Type, e.StreamID, l.body)
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/measure"
 )
 
 // A worker is another process: this test binary once more, which joins a host and
@@ -33,7 +34,7 @@ type job struct {
 // work is the worker's side.
 func work(in io.Reader, out io.Writer) error {
 	ctx := context.Background()
-	c, bare, _, err := Join(ctx, client.Target{AddressFile: os.Getenv(workerEnv)})
+	c, bare, _, err := measure.Join(ctx, client.Target{AddressFile: os.Getenv(workerEnv)})
 	if err != nil {
 		return err
 	}
@@ -48,12 +49,12 @@ func work(in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		var m Measured
+		var m measure.Measured
 		switch j.Do {
 		case "ours":
-			m, err = Turn(ctx, j.For, j.InFlight, Side{Name: "ours", Op: Appender(c)})
+			m, err = measure.Turn(ctx, j.For, j.InFlight, measure.Side{Name: "ours", Op: measure.Appender(c)})
 		case "bare":
-			m, err = Turn(ctx, j.For, j.InFlight, Side{Name: "bare", Op: bare.Append})
+			m, err = measure.Turn(ctx, j.For, j.InFlight, measure.Side{Name: "bare", Op: bare.Append})
 		case "hear":
 			m, err = hear(ctx, c, j.N, func() error { return answers.Encode("ready") })
 		default:
@@ -70,8 +71,8 @@ func work(in io.Reader, out io.Writer) error {
 
 // hear measures how long n events took from the beginning of their append, which their
 // payloads tell, to its handler.
-func hear(ctx context.Context, c *client.Client, n int, ready func() error) (Measured, error) {
-	m := Measured{Name: "heard"}
+func hear(ctx context.Context, c *client.Client, n int, ready func() error) (measure.Measured, error) {
+	m := measure.Measured{Name: "heard"}
 	at, err := c.Position(ctx)
 	if err != nil {
 		return m, err
@@ -99,7 +100,7 @@ type worker struct {
 	out *json.Decoder
 }
 
-func startWorker(b testing.TB, h *Host) *worker {
+func startWorker(b testing.TB, h *measure.Host) *worker {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), workerEnv+"="+broker.AddressPath(h.Dir))
@@ -130,22 +131,22 @@ func (w *worker) begin(b testing.TB, j job) {
 	require.NoError(b, w.in.Encode(j))
 }
 
-func (w *worker) end(b testing.TB) Measured {
+func (w *worker) end(b testing.TB) measure.Measured {
 	b.Helper()
-	var m Measured
+	var m measure.Measured
 	require.NoError(b, w.out.Decode(&m))
 	return m
 }
 
 // together gives the same job to several workers at once.
-func together(b testing.TB, workers []*worker, j job) Measured {
+func together(b testing.TB, workers []*worker, j job) measure.Measured {
 	b.Helper()
 	began := time.Now()
 	for _, w := range workers {
 		w.begin(b, j)
 	}
 	var mu sync.Mutex
-	var all Measured
+	var all measure.Measured
 	var wait sync.WaitGroup
 	for _, w := range workers {
 		wait.Go(func() {

@@ -1,7 +1,7 @@
 // Command table reads what the benchmarks of package bench print, makes the tables of
 // docs/performance.md out of it, prints them, and with -write puts them into that file.
 //
-//	go test -run '^$' -bench . -benchtime 1x ./bench | go run ./bench/table -write docs/performance.md
+//	cd bench && go test -run '^$' -bench . -benchtime 1x . | go run ./table -write ../docs/performance.md
 //
 // With -some it makes no table, and passes on what it reads: for a run of some benchmarks.
 //

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"durablestream/bench"
 	"durablestream/internal/console"
+	"durablestream/internal/measure"
 )
 
 func benchCommand(o *options) *cobra.Command {
@@ -63,7 +63,7 @@ func runBench(cmd *cobra.Command, o *options, length time.Duration) (err error) 
 		defer console.Redraw(words, "")
 	}
 	began := time.Now()
-	r, err := bench.Short(ctx, dir, length, doing)
+	r, err := measure.Short(ctx, dir, length, doing)
 	if left := os.RemoveAll(dir); left != nil {
 		return errors.Join(err, fmt.Errorf("cannot remove what was measured in, remove it by hand: %w", left))
 	}
@@ -99,7 +99,7 @@ func nearest(dir string) (string, error) {
 }
 
 // sayBench tells what the figures mean.
-func sayBench(w io.Writer, where string, r bench.Report, took time.Duration) {
+func sayBench(w io.Writer, where string, r measure.Report, took time.Duration) {
 	fmt.Fprintf(w, `An append takes %s (1 in 100 more than %s): your disk's write + fsync is %s
 of it, the engine around it %s, this program %s. Nothing is acknowledged before it is
 on the disk, so no append is faster than that fsync.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"durablestream/bench"
+	"durablestream/internal/measure"
 )
 
 func TestBenchMeasuresAndLeavesNothing(t *testing.T) {
@@ -19,7 +19,7 @@ func TestBenchMeasuresAndLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	var out, errs strings.Builder
 	require.Equal(t, exitDone, run([]string{"--dir", filepath.Join(dir, ".opencode"), "--json", "bench", "--for", "200ms"}, strings.NewReader(""), &out, &errs), errs.String())
-	var r bench.Report
+	var r measure.Report
 	require.NoError(t, json.Unmarshal([]byte(out.String()), &r))
 	for _, v := range []float64{r.Append.P50, r.Bare.P50, r.Fsync.P50, r.Heard.P50, r.Batch.PerSecond, r.CatchUp.PerSecond, r.Start.P50} {
 		require.Positive(t, v, out.String())
@@ -79,9 +79,9 @@ func TestBenchSaysWhatItMeans(t *testing.T) {
 	t.Parallel()
 	say := func(fsync float64) string {
 		var out strings.Builder
-		sayBench(&out, "/home/dev/project", bench.Report{
-			Fsync: bench.Times{P50: fsync}, Append: bench.Times{P50: fsync + 0.05, P99: 20}, Bare: bench.Times{P50: fsync + 0.04},
-			InFlight: []bench.Rate{{N: 1, PerSecond: 3210}, {N: 8, PerSecond: 12345}}, Batch: bench.Rate{N: 999, PerSecond: 70000},
+		sayBench(&out, "/home/dev/project", measure.Report{
+			Fsync: measure.Times{P50: fsync}, Append: measure.Times{P50: fsync + 0.05, P99: 20}, Bare: measure.Times{P50: fsync + 0.04},
+			InFlight: []measure.Rate{{N: 1, PerSecond: 3210}, {N: 8, PerSecond: 12345}}, Batch: measure.Rate{N: 999, PerSecond: 70000},
 		}, 12*time.Second)
 		return out.String()
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,38 +16,90 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/compose-spec/compose-go/v2/loader"
-	"github.com/compose-spec/compose-go/v2/types"
-	"github.com/moby/buildkit/frontend/dockerfile/instructions"
-	"github.com/moby/buildkit/frontend/dockerfile/linter"
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 )
 
-// What is said here of containers is checked without a container engine: compose-go
-// is the loader of `docker compose` itself, and the parser is that of `docker build`.
+// What is said here of containers is checked without a container engine.
+// deploy/containers reads the files with the libraries of `docker compose` and
+// `docker build`.
 
 // top is a file of the repository.
 func top(path string) string { return filepath.Join("..", "..", path) }
 
-func composeProject(t *testing.T, text []byte, env ...string) *types.Project {
-	t.Helper()
-	p, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
-		WorkingDir:  t.TempDir(),
-		ConfigFiles: []types.ConfigFile{{Filename: "docker-compose.yml", Content: text}},
-		Environment: types.NewMapping(env),
-	}, func(o *loader.Options) { o.SetProjectName("dstream", true) })
-	require.NoError(t, err)
-	return p
+// composeFile is a compose file as Docker understands it, as far as the tests look.
+type composeFile struct {
+	Services map[string]struct {
+		Command, Entrypoint []string
+		Environment         map[string]*string
+		Restart, User       string
+		Privileged          bool
+		StopGracePeriod     *string `json:"stop_grace_period"`
+		Volumes             []struct{ Type, Source, Target string }
+		Ports               []struct {
+			HostIP    string `json:"host_ip"`
+			Published string
+		}
+		HealthCheck *struct{ Test []string }
+		Secrets     []struct{ Source string }
+	}
+	Secrets map[string]struct{ File string }
 }
 
-func readCompose(t *testing.T) []byte {
+// stage is one of a Dockerfile.
+type stage struct {
+	Base     string
+	Commands []struct {
+		Kind, Text, User string
+		CmdLine          []string `json:"cmd_line"`
+		Shell            bool
+	}
+}
+
+type composeText struct {
+	Text string   `json:"text"`
+	Env  []string `json:"env"`
+}
+
+// asDocker reads files as Docker does.
+func asDocker(t *testing.T, compose []composeText, dockerfiles ...string) ([]composeFile, [][]stage) {
 	t.Helper()
-	b, err := os.ReadFile(top("docker-compose.yml"))
+	question, err := json.Marshal(map[string]any{"compose": compose, "dockerfiles": dockerfiles})
 	require.NoError(t, err)
-	return b
+	cmd := exec.CommandContext(t.Context(), "go", "run", "-C", top("deploy/containers"), ".")
+	cmd.Stdin = bytes.NewReader(question)
+	var words bytes.Buffer
+	cmd.Stderr = &words
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s", &words)
+	var answer struct {
+		Compose     []composeFile
+		Dockerfiles []struct {
+			Stages   []stage
+			Warnings []string
+		}
+	}
+	require.NoError(t, json.Unmarshal(out, &answer), "%s", out)
+	require.Len(t, answer.Compose, len(compose))
+	require.Len(t, answer.Dockerfiles, len(dockerfiles))
+	var all [][]stage
+	for n, d := range answer.Dockerfiles {
+		require.Empty(t, d.Warnings, "%s", dockerfiles[n])
+		all = append(all, d.Stages)
+	}
+	return answer.Compose, all
+}
+
+func composeProject(t *testing.T, text string, env ...string) composeFile {
+	t.Helper()
+	p, _ := asDocker(t, []composeText{{text, env}})
+	return p[0]
+}
+
+func readCompose(t *testing.T) string {
+	t.Helper()
+	return string(must(os.ReadFile(top("docker-compose.yml"))))
 }
 
 // clusterScript runs deploy/cluster.sh in the top directory.
@@ -71,7 +124,7 @@ type process struct {
 }
 
 // composed are the processes of docker-compose.yml.
-func composed(p *types.Project) map[string]process {
+func composed(p composeFile) map[string]process {
 	all := map[string]process{}
 	for name, s := range p.Services {
 		env := map[string]string{}
@@ -124,7 +177,7 @@ func inContainer(name, word string) string {
 }
 
 // sameCluster says in what a compose file and cluster.sh differ.
-func sameCluster(p *types.Project, script string) error {
+func sameCluster(p composeFile, script string) error {
 	want, err := printed(script)
 	if err != nil {
 		return err
@@ -193,41 +246,42 @@ func given(cmd *cobra.Command) string {
 func TestComposeIsTheCluster(t *testing.T) {
 	t.Parallel()
 	text, script := readCompose(t), printedCluster(t)
-	require.NoError(t, sameCluster(composeProject(t, text), script))
-
-	// The check sees a change on either side.
-	for _, c := range []struct{ old, changed string }{
+	type change struct{ old, changed string }
+	both := []change{
 		{"--replicas 3", "--replicas 1"},
 		{"--name n2", "--name n1"},
 		{" --no-mirror", ""},
 		{"mirror run --monitor", "mirror run --sweeper --monitor"},
 		{"--cluster-name ds", "--cluster-name other"},
-	} {
-		require.Contains(t, script, c.old)
-		require.Contains(t, string(text), c.old)
-		one := strings.Replace(string(text), c.old, c.changed, 1)
-		require.Error(t, sameCluster(composeProject(t, []byte(one)), script), "%s in docker-compose.yml", c.changed)
-		require.Error(t, sameCluster(composeProject(t, text), strings.Replace(script, c.old, c.changed, 1)), "%s in cluster.sh", c.changed)
 	}
-	for _, c := range []struct{ old, changed string }{
+	inCompose := append(slices.Clone(both), []change{
 		{"--listen 0.0.0.0:4222", "--listen 0.0.0.0:4223"},
 		{"nats://n3:6222", "nats://n3:6223"},
 		{"--replicas 3", "--repliças 3"},
 		{"/run/secrets/server.pem", "/run/secrets/other.pem"},
 		{"DSTREAM_NKEY", "DSTREAM_KEY"},
 		{"nats://n1:4222,", ""},
-	} {
-		require.Contains(t, string(text), c.old)
-		one := strings.Replace(string(text), c.old, c.changed, 1)
-		require.Error(t, sameCluster(composeProject(t, []byte(one)), script), "%s in docker-compose.yml", c.changed)
-	}
-	for _, c := range []struct{ old, changed string }{
+	}...)
+	inScript := append(slices.Clone(both), []change{
 		{"--listen 127.0.0.1:4221", "--listen 127.0.0.1:4222"},
 		{"nats://127.0.0.1:6223", "nats://127.0.0.1:6222"},
 		{".cluster/n2", ".cluster/n1"},
-	} {
+	}...)
+	texts := []composeText{{Text: text}}
+	for _, c := range inCompose {
+		require.Contains(t, text, c.old)
+		texts = append(texts, composeText{Text: strings.Replace(text, c.old, c.changed, 1)})
+	}
+	p, _ := asDocker(t, texts)
+	require.NoError(t, sameCluster(p[0], script))
+
+	// The check sees a change on either side.
+	for n, c := range inCompose {
+		require.Error(t, sameCluster(p[n+1], script), "%s in docker-compose.yml", c.changed)
+	}
+	for _, c := range inScript {
 		require.Contains(t, script, c.old)
-		require.Error(t, sameCluster(composeProject(t, text), strings.Replace(script, c.old, c.changed, 1)), "%s in cluster.sh", c.changed)
+		require.Error(t, sameCluster(p[0], strings.Replace(script, c.old, c.changed, 1)), "%s in cluster.sh", c.changed)
 	}
 }
 
@@ -248,7 +302,7 @@ func TestCompose(t *testing.T) {
 		require.Empty(t, s.User, "%s: the image's, which is not root", name)
 		require.False(t, s.Privileged, name)
 		require.Len(t, s.Volumes, 1, name)
-		require.Equal(t, types.VolumeTypeVolume, s.Volumes[0].Type, name)
+		require.Equal(t, "volume", s.Volumes[0].Type, name)
 		require.Equal(t, name, s.Volumes[0].Source, "a volume of its own")
 		require.Equal(t, "/data", s.Volumes[0].Target)
 		for _, port := range s.Ports {
@@ -258,7 +312,7 @@ func TestCompose(t *testing.T) {
 			require.Contains(t, printedCluster(t), "127.0.0.1:"+port.Published, "as in make cluster")
 		}
 		require.NotNil(t, s.HealthCheck, name)
-		require.Equal(t, []string{"CMD", "/dstream", "health"}, []string(s.HealthCheck.Test[:3]), "there is no shell")
+		require.Equal(t, []string{"CMD", "/dstream", "health"}, s.HealthCheck.Test[:3], "there is no shell")
 		_, err := parsed(s.HealthCheck.Test[2:])
 		require.NoError(t, err)
 		command, asked := strings.Join(s.Command, " "), s.HealthCheck.Test[3]
@@ -302,48 +356,35 @@ func TestComposeMountsWhatKeysMake(t *testing.T) {
 	}
 }
 
-// dockerfile gives the stages of a Dockerfile.
-func dockerfile(t *testing.T, path string) []instructions.Stage {
-	t.Helper()
-	b, err := os.ReadFile(top(path))
-	require.NoError(t, err)
-	ast, err := parser.Parse(bytes.NewReader(b))
-	require.NoError(t, err)
-	warned := func(name, what, _, msg string, _ []parser.Range) { t.Errorf("%s: %s: %s: %s", path, name, what, msg) }
-	stages, _, err := instructions.Parse(ast.AST, linter.New(&linter.Config{Warn: warned}))
-	require.NoError(t, err)
-	return stages
-}
-
 // The image holds one static program, runs as nobody in particular, and is the same
 // whichever way it is built.
 func TestDockerfile(t *testing.T) {
 	t.Parallel()
-	stages := dockerfile(t, "Dockerfile")
-	built := dockerfile(t, "Dockerfile.binary")
+	_, files := asDocker(t, nil, string(must(os.ReadFile(top("Dockerfile")))), string(must(os.ReadFile(top("Dockerfile.binary")))))
+	stages, built := files[0], files[1]
 	require.Len(t, stages, 2)
 	require.Len(t, built, 1)
 
 	mod, err := os.ReadFile(top("go.mod"))
 	require.NoError(t, err)
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)[1]
-	require.Equal(t, "golang:"+string(version), stages[0].BaseName, "the version of go.mod")
+	require.Equal(t, "golang:"+string(version), stages[0].Base, "the version of go.mod")
 	recipe := must(os.ReadFile(top("Makefile")))
 	build := "CGO_ENABLED=0 go build -trimpath -o "
 	require.Contains(t, strings.ReplaceAll(string(recipe), "$(GO)", "go"), build)
 	require.Contains(t, commands(stages[0], false), "RUN "+build+"/image/dstream ./cmd/dstream && mkdir /image/data", "as make build")
 
-	for _, final := range []instructions.Stage{stages[1], built[0]} {
-		require.Equal(t, "scratch", final.BaseName)
+	for _, final := range []stage{stages[1], built[0]} {
+		require.Equal(t, "scratch", final.Base)
 		var user string
 		for _, c := range final.Commands {
-			switch c := c.(type) {
-			case *instructions.UserCommand:
+			switch c.Kind {
+			case "USER":
 				user = c.User
-			case *instructions.RunCommand:
-				t.Errorf("there is nothing to run it with: %s", c)
-			case *instructions.EntrypointCommand:
-				require.False(t, c.PrependShell)
+			case "RUN":
+				t.Errorf("there is nothing to run it with: %s", c.Text)
+			case "ENTRYPOINT":
+				require.False(t, c.Shell)
 				require.Equal(t, []string{"/dstream"}, c.CmdLine)
 			}
 		}
@@ -358,10 +399,10 @@ func TestDockerfile(t *testing.T) {
 }
 
 // commands are the instructions of a stage; final leaves out where files come from.
-func commands(s instructions.Stage, final bool) []string {
+func commands(s stage, final bool) []string {
 	var all []string
 	for _, c := range s.Commands {
-		text := fmt.Sprint(c)
+		text := c.Text
 		if final {
 			text = strings.NewReplacer(" --from=build", "", " /image/", " ").Replace(text)
 		}

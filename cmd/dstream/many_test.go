@@ -17,10 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream"
-	"durablestream/bench"
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/address"
+	"durablestream/internal/measure"
 	"durablestream/mirror"
 )
 
@@ -215,7 +215,7 @@ func manyWorkers(t *testing.T, kills int) {
 	slices.Sort(times)
 	first, last := time.UnixMicro(times[0]), time.UnixMicro(times[len(times)-1])
 	t.Logf("figure | %d processes, %d events each, %d kills | %.0f appends/s in total, p50 %v, p99 %v, max %v; all in %v",
-		processes, w.each, kills, float64(all)/last.Sub(first).Seconds(), bench.Quantile(took, 0.5), bench.Quantile(took, 0.99), bench.Quantile(took, 1), elapsed.Round(time.Millisecond))
+		processes, w.each, kills, float64(all)/last.Sub(first).Seconds(), measure.Quantile(took, 0.5), measure.Quantile(took, 0.99), measure.Quantile(took, 1), elapsed.Round(time.Millisecond))
 	if kills == 0 {
 		return
 	}
@@ -228,7 +228,7 @@ func manyWorkers(t *testing.T, kills int) {
 			gaps = append(gaps, time.UnixMicro(times[i]).Sub(at))
 		}
 	}
-	t.Logf("figure | first acknowledgement after a kill, %d kills | p50 %v, max %v", len(gaps), bench.Quantile(gaps, 0.5), bench.Quantile(gaps, 1))
+	t.Logf("figure | first acknowledgement after a kill, %d kills | p50 %v, max %v", len(gaps), measure.Quantile(gaps, 0.5), measure.Quantile(gaps, 1))
 }
 
 // check compares what was acknowledged with the log and the mirror.

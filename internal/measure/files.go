@@ -1,4 +1,4 @@
-package bench
+package measure
 
 import (
 	"bufio"
@@ -25,7 +25,7 @@ type File struct {
 func NewFile(path string) (*File, error) {
 	f, err := os.Create(path)
 	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("measure: %w", err)
 	}
 	e := Event()
 	e.ID, e.CorrelationID, e.Timestamp = event.NewID(), event.NewID(), event.Now()
@@ -64,7 +64,7 @@ func ParseJSONL(dir string, f func(Line)) (lines int, err error) {
 		n, err := parseFile(name, f)
 		lines += n
 		if err != nil {
-			return lines, fmt.Errorf("bench: %s: %w", name, err)
+			return lines, fmt.Errorf("measure: %s: %w", name, err)
 		}
 	}
 	return lines, nil

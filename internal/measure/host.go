@@ -1,4 +1,4 @@
-package bench
+package measure
 
 import (
 	"context"
@@ -27,14 +27,14 @@ func Start(ctx context.Context, dir string) (*Host, error) {
 	h := &Host{Dir: dir}
 	var err error
 	if h.Broker, err = broker.Start(ctx, broker.Config{Dir: dir}); err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("measure: %w", err)
 	}
 	if err = h.Broker.Advertise(); err == nil {
 		target := client.Target{AddressFile: broker.AddressPath(dir)}
 		h.Client, h.Bare, h.conns, err = Join(ctx, target)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: %w", err), h.Stop(ctx))
+		return nil, errors.Join(fmt.Errorf("measure: %w", err), h.Stop(ctx))
 	}
 	return h, nil
 }

@@ -1,4 +1,4 @@
-package bench
+package measure
 
 import (
 	"context"
@@ -27,8 +27,9 @@ func Event() event.Event {
 // client, on the same broker and into the same Log. Its messages are composed before
 // they are measured, but for their ids.
 type Bare struct {
+	JS jetstream.JetStream
+
 	nc   *nats.Conn
-	js   jetstream.JetStream
 	like *nats.Msg
 	next atomic.Uint64
 	run  string
@@ -38,11 +39,11 @@ type Bare struct {
 func NewBare(nc *nats.Conn) (*Bare, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("measure: %w", err)
 	}
 	e := Event()
 	e.ID, e.CorrelationID, e.Timestamp = event.NewID(), event.NewID(), event.Now()
-	return &Bare{nc: nc, js: js, like: wire.Encode(event.Recorded{Event: e}), run: event.NewID()[:23]}, nil
+	return &Bare{JS: js, nc: nc, like: wire.Encode(event.Recorded{Event: e}), run: event.NewID()[:23]}, nil
 }
 
 // message is one more message, with an id of its own.
@@ -57,7 +58,7 @@ func (b *Bare) message() *nats.Msg {
 
 // Append publishes one message and waits for its answer.
 func (b *Bare) Append(ctx context.Context) error {
-	_, err := b.js.PublishMsg(ctx, b.message())
+	_, err := b.JS.PublishMsg(ctx, b.message())
 	return err
 }
 
@@ -79,7 +80,7 @@ func (b *Bare) Store(ctx context.Context, all []*nats.Msg) error {
 		switch {
 		case i == len(all)-1:
 			m.Header[wire.HeaderBatchCommit] = []string{"1"}
-			_, err := b.js.PublishMsg(ctx, m)
+			_, err := b.JS.PublishMsg(ctx, m)
 			return err
 		case i == 0:
 			answer, err := b.nc.RequestMsgWithContext(ctx, m)
@@ -87,7 +88,7 @@ func (b *Bare) Store(ctx context.Context, all []*nats.Msg) error {
 				return err
 			}
 			if len(answer.Data) > 0 {
-				return fmt.Errorf("bench: a batch was refused: %s", answer.Data)
+				return fmt.Errorf("measure: a batch was refused: %s", answer.Data)
 			}
 		default:
 			if err := b.nc.PublishMsg(m); err != nil {
@@ -100,7 +101,7 @@ func (b *Bare) Store(ctx context.Context, all []*nats.Msg) error {
 
 // Read reads n messages of the Log with the engine's own ordered consumer.
 func (b *Bare) Read(ctx context.Context, subjects []string, n int) error {
-	cons, err := b.js.OrderedConsumer(ctx, wire.LogName, jetstream.OrderedConsumerConfig{FilterSubjects: subjects})
+	cons, err := b.JS.OrderedConsumer(ctx, wire.LogName, jetstream.OrderedConsumerConfig{FilterSubjects: subjects})
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (b *Bare) Read(ctx context.Context, subjects []string, n int) error {
 		msgs.Stop()
 		// Or it stays on the server for minutes, and the next measurement pays for it.
 		if info := cons.CachedInfo(); info != nil {
-			_ = b.js.DeleteConsumer(ctx, wire.LogName, info.Name)
+			_ = b.JS.DeleteConsumer(ctx, wire.LogName, info.Name)
 		}
 	}()
 	for range n {

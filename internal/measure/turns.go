@@ -1,11 +1,11 @@
-// Package bench measures the log beside what its users would pick instead.
+// Package measure measures the log beside what its users would pick instead.
 //
 // A figure alone says nothing on a machine where other things run. So every workload
 // here is run in short turns, ours and its neighbours one after the other, in one
 // process and on one disk: what disturbs one disturbs the others, and their ratio
-// stays. The Go benchmarks of this directory are the whole measurement (`make bench`,
+// stays. The Go benchmarks in bench/ are the whole measurement (`make bench`,
 // docs/performance.md); Short is what `dstream bench` runs.
-package bench
+package measure
 
 import (
 	"context"
@@ -110,7 +110,7 @@ func Turn(ctx context.Context, d time.Duration, inFlight int, s Side) (Measured,
 	m.Count = len(m.Times) * max(s.Each, 1)
 	for _, err := range errs {
 		if err != nil {
-			return m, fmt.Errorf("bench: %s: %w", s.Name, err)
+			return m, fmt.Errorf("measure: %s: %w", s.Name, err)
 		}
 	}
 	return m, nil

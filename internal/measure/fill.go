@@ -1,4 +1,4 @@
-package bench
+package measure
 
 import (
 	"context"
@@ -49,7 +49,7 @@ func Fill(ctx context.Context, b *Bare, n int) error {
 	matter := matters()
 	every := n / len(matter)
 	for i := range n {
-		e := plain(i, n)
+		e := Plain(i, n)
 		if i%every == 0 && i/every < len(matter) {
 			m := matter[i/every]
 			e.Type, e.Payload, e.StreamID = m.Type, m.Payload, "ses_matter"
@@ -65,15 +65,15 @@ func Fill(ctx context.Context, b *Bare, n int) error {
 		batch = append(batch, m)
 		if len(batch) >= fillBatch-1 { // a guard and its event go together
 			if err := flush(); err != nil {
-				return fmt.Errorf("bench: fill the log: %w", err)
+				return fmt.Errorf("measure: fill the log: %w", err)
 			}
 		}
 	}
 	return flush()
 }
 
-// plain is event i of n: of a tool that was used.
-func plain(i, n int) event.Event {
+// Plain is event i of n: of a tool that was used.
+func Plain(i, n int) event.Event {
 	e := Event()
 	of := i % (n / StreamEvents)
 	e.ID = event.NewID()
