@@ -10,7 +10,7 @@ NESTED  := bench deploy/containers
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cycles cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults soak clean
+.PHONY: run build image cycles cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults upgrade soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -68,6 +68,9 @@ SOAK ?= 20m
 LONG ?= 1m
 faults: ## LONG of faults on one host and on three nodes each, SEED=… repeats a run, KINDS='…|…' picks faults
 	DSTREAM_FAULTS=$(LONG) SEED=$(SEED) DSTREAM_FAULT_KINDS='$(value KINDS)' $(GO) test -count=1 -timeout 3h -v -run 'TestFaults|TestControl' ./internal/faults
+
+upgrade: ## logs of the program of BASE=<rev> are continued by this one, process by process, and back
+	@GO=$(GO) internal/faults/upgrade.sh '$(BASE)' bin/upgrade
 
 races: ## 200 rounds of 100 deciders and of 50 claimants, on one host and on three nodes
 	DSTREAM_RACE_ROUNDS=200 $(GO) test -count=1 -timeout 40m -run '^TestOneOf' -v .

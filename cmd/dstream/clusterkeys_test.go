@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -51,5 +52,36 @@ func TestClusterWithKeysUnderLoad(t *testing.T) {
 	}
 	l.stop()
 	l.check(t, d)
+	n.stop(t, 0, 1, 2)
+}
+
+// The nodes compare their copies for an admin. The server drops such a request of another key
+// without an answer, so doctor names the role that it takes, and does not wait for one.
+func TestDoctorWithALesserKey(t *testing.T) {
+	t.Parallel()
+	n := newNodes(t)
+	list := filepath.Join(n.dir, "keys.json")
+	seed := func(r roles.Role) string { return filepath.Join(n.dir, string(r)+".nk") }
+	var keys []roles.Key
+	for _, r := range []roles.Role{roles.Agent, roles.Operator, roles.Admin} {
+		key, err := roles.Make(string(r), r, seed(r))
+		require.NoError(t, err)
+		keys = append(keys, key)
+	}
+	require.NoError(t, roles.Write(list, keys))
+	n.flags = []string{"--keys", list}
+	n.start(t, 0, 1, 2)
+	n.serving(t, 0, 1, 2)
+	as := func(r roles.Role, args ...string) []string {
+		return append([]string{"--dir", n.dirOf(0), "--server", strings.Join(n.servers, ","), "--nkey", seed(r)}, args...)
+	}
+	status, _, words := dstream(t, as(roles.Agent, "append", "task.created", "--stream", "s", "--actor", "a")...)
+	require.Zero(t, status, words)
+	for _, r := range []roles.Role{roles.Agent, roles.Operator} {
+		_, out, words := dstream(t, as(r, "doctor")...)
+		require.Contains(t, out+words, "not the other nodes: client: not allowed: this key has the role "+string(r)+", and to ask the nodes for digests of their copies takes the role admin")
+	}
+	_, out, words := dstream(t, as(roles.Admin, "doctor")...)
+	require.Contains(t, out+words, "the copies of n1, n2, n3, up to position 1")
 	n.stop(t, 0, 1, 2)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"durablestream"
+	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
@@ -74,7 +75,15 @@ func (d *doctor) cluster() (*durablestream.DurableStream, error) {
 	defer cancel()
 	cfg := d.o.config(d.cmd)
 	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper, cfg.NoCreate = true, true, true, true
-	return durablestream.Open(ctx, cfg)
+	log, err := durablestream.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	// The server drops the request of any other key without an answer.
+	if err := log.Needs(client.RoleAdmin, "ask the nodes for digests of their copies"); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return log, nil
 }
 
 // askNodes asks all nodes that hold a copy for its digests, and reads this node's own.

@@ -30,6 +30,7 @@ type System struct {
 	bin     string
 	network wires // of a cluster
 	servers []string
+	nkey    string      // file with the seed of the clients' key; empty: the nodes have no keys
 	disks   []*disk     // whose power can be cut
 	noDisks string      // why there are none
 	clock   *falseClock // that the nodes and this process have; nil: the true one
@@ -128,7 +129,7 @@ func (s *System) UseDisks(disks []*disk, why error) {
 func (s *System) Client(ctx context.Context) (*client.Client, func(), error) {
 	cfg := durablestream.Config{Dir: s.Nodes[0].Dir, JoinOnly: true}
 	if s.Clustered {
-		cfg = durablestream.Config{Servers: s.servers}
+		cfg = durablestream.Config{Servers: s.servers, NKey: s.nkey}
 	}
 	d, err := durablestream.Open(ctx, cfg)
 	if err != nil {
