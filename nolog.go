@@ -38,10 +38,14 @@ func (e *NoLogError) Error() string {
 // Is makes this client.ErrNoLog, which it is on servers.
 func (e *NoLogError) Is(target error) bool { return target == client.ErrNoLog }
 
-// noLog says of the project's directory what the broker says of its own.
+// noLog says of the project's directory what the broker says of its own. Where a link would
+// keep a host from making the log, it says that.
 func (c Config) noLog(err error) error {
 	var none *broker.NoLogError
 	if !errors.As(err, &none) {
+		return err
+	}
+	if err := broker.CheckLinks(filepath.Join(c.Dir, HostDir)); err != nil {
 		return err
 	}
 	files, ferr := mirror.Files(c.Dir)

@@ -31,6 +31,13 @@ func importLog(cmd *cobra.Command, o *options, from string) (err error) {
 	if err := o.destination(cmd, from); err != nil {
 		return err
 	}
+	kept, err := keptLogs(from)
+	if err != nil {
+		return err
+	}
+	if len(kept) > 0 {
+		return importedAlready(cmd, o, from, kept)
+	}
 	d, err := o.open(cmd)
 	if err != nil {
 		return err
@@ -64,7 +71,7 @@ func importLog(cmd *cobra.Command, o *options, from string) (err error) {
 		return fmt.Errorf("the log in %s is left as it is: %w", from, err)
 	}
 	if len(a.Damaged) == 0 { // else it holds something that this one does not
-		if a.Kept, err = keepLog(from); err != nil {
+		if a.Kept, err = keepLog(from, receipt{Log: d.Identity(), Events: len(events)}); err != nil {
 			return fmt.Errorf("all of it is stored, and the log in %s stays in use there: %w", from, err)
 		}
 	}
@@ -93,8 +100,6 @@ func readLogIn(ctx context.Context, dir string) (_ *broker.Broker, events []even
 	switch {
 	case errors.As(err, &locked):
 		return nil, nil, fmt.Errorf("it is in use: end whoever has it, and import it again: %w", err)
-	case errors.As(err, &none) && exists(filepath.Join(dir, importedDir)):
-		return nil, nil, fmt.Errorf("another log has taken it over already: it is kept in %s", filepath.Join(dir, importedDir))
 	case errors.As(err, &none):
 		return nil, nil, &durablestream.NoLogError{Dir: dir, Mirror: exists(durablestream.MirrorPath(dir)), Lost: none.Lost}
 	case err != nil:
@@ -128,11 +133,14 @@ func readLogIn(ctx context.Context, dir string) (_ *broker.Broker, events []even
 // own keeps it out of version control, as before.
 const importedDir = durablestream.HostDir + ".imported"
 
-// keepLog puts a log aside whose host this process is: first its mirror's files into its
-// own directory, then that under another name. A crash between leaves a log whose next
-// host writes the files again.
-func keepLog(dir string) (string, error) {
+// keepLog puts a log aside whose host this process is: first its mirror's files and a receipt
+// into its own directory, then that under another name. A crash between leaves a log whose next
+// host writes the files again, and whose next import writes another receipt.
+func keepLog(dir string, r receipt) (string, error) {
 	host := filepath.Join(dir, durablestream.HostDir)
+	if err := r.write(host); err != nil {
+		return "", err
+	}
 	files, err := mirror.Files(dir)
 	if err != nil {
 		return "", err
@@ -143,10 +151,7 @@ func keepLog(dir string) (string, error) {
 		}
 	}
 	for n := 1; ; n++ {
-		kept := filepath.Join(dir, importedDir)
-		if n > 1 {
-			kept = fmt.Sprintf("%s-%d", kept, n)
-		}
+		kept := keptLogName(dir, n)
 		if _, err := os.Lstat(kept); err == nil {
 			continue // an earlier one: nothing is written over
 		} else if !errors.Is(err, fs.ErrNotExist) {

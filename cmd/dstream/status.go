@@ -21,6 +21,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/address"
+	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 	"durablestream/projection"
@@ -349,7 +350,7 @@ func askHosts(ctx context.Context, nc *nats.Conn, want int) ([]durablestream.Hos
 func logExists(dir string) bool { return demandLog(dir) == nil }
 
 // demandLog returns an error where a directory has neither a store nor a mirror, or where
-// that cannot be seen.
+// that cannot be seen. A link that keeps a host from making a log there comes first.
 func demandLog(dir string) error {
 	for _, name := range []string{durablestream.HostDir + "/" + broker.StoreDir, durablestream.MirrorFile} {
 		_, err := os.Stat(filepath.Join(dir, name))
@@ -358,6 +359,12 @@ func demandLog(dir string) error {
 		}
 	}
 	dir = absolute(dir)
+	if err := paths.NoLogLink(dir); err != nil {
+		return err
+	}
+	if err := broker.CheckLinks(filepath.Join(dir, durablestream.HostDir)); err != nil {
+		return err
+	}
 	lost, err := broker.Lost(filepath.Join(dir, durablestream.HostDir))
 	if err != nil {
 		return err
