@@ -87,7 +87,7 @@ bench-compare: ## what changed since BASE=<rev>, by benchstat: COUNT runs of eac
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME
-	@set -e; for pkg in ./event ./internal/rpc ./internal/wire ./internal/legacy ./mirror; do \
+	@set -e; for pkg in ./event ./internal/agents/opencode ./internal/rpc ./internal/wire ./internal/legacy ./mirror; do \
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done

@@ -36,13 +36,15 @@ var imports = map[string]struct {
 	"internal/legacy":  {ours: []string{"event"}},
 	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},
-	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents/opencode", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
 	"internal/console":  {},
 	"internal/sickdisk": {},
 	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
 
-	"internal/agents/opencode": {ours: []string{"event"}},
+	"internal/agents":          {ours: []string{"event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/agents/source":   {ours: []string{"event", "projection"}},
+	"internal/agents/opencode": {ours: []string{"event", "projection", "internal/agents/source"}},
 }
 
 func TestImportTable(t *testing.T) {

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"durablestream"
 	"durablestream/event"
+	"durablestream/internal/agents"
 	"durablestream/internal/agents/opencode"
-	"durablestream/internal/rpc"
 )
 
 func opencodeCommand(o *options) *cobra.Command {
@@ -66,7 +67,7 @@ tells the model what was interrupted.`,
 				case dismiss != "":
 					return dismissSession(ctx, cmd, o, d, dismiss, by)
 				}
-				r, err := rpc.Recover(ctx, d.Client, o.runs(), all)
+				r, err := recoverOpenCode(ctx, o, d, all)
 				if err != nil {
 					return err
 				}
@@ -83,7 +84,7 @@ tells the model what was interrupted.`,
 	return cmd
 }
 
-func printRecovered(w io.Writer, r rpc.Recovered) error {
+func printRecovered(w io.Writer, r opencode.Recovered) error {
 	if len(r.Sessions) == 0 {
 		fmt.Fprintln(w, "No session of OpenCode was interrupted, and none has an open question.")
 	}
@@ -106,7 +107,7 @@ func printRecovered(w io.Writer, r rpc.Recovered) error {
 }
 
 // printAnswers tells by which command each open question is answered.
-func printAnswers(w io.Writer, sessions []rpc.RecoveredSession) {
+func printAnswers(w io.Writer, sessions []opencode.RecoveredSession) {
 	const most = 5
 	var open []opencode.Question
 	for _, s := range sessions {
@@ -173,18 +174,24 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// recoverOpenCode reads the log for what OpenCode left behind.
+func recoverOpenCode(ctx context.Context, o *options, d *durablestream.DurableStream, all bool) (opencode.Recovered, error) {
+	runs := agents.Presence{Dir: filepath.Join(o.runs(), opencode.Agent().Name)}
+	return agents.Recover(ctx, d.Client, &opencode.Fold{}, runs, all)
+}
+
 // leftBehind finds a session among what was left behind.
-func leftBehind(ctx context.Context, o *options, d *durablestream.DurableStream, id string) (rpc.RecoveredSession, error) {
-	r, err := rpc.Recover(ctx, d.Client, o.runs(), true)
+func leftBehind(ctx context.Context, o *options, d *durablestream.DurableStream, id string) (opencode.RecoveredSession, error) {
+	r, err := recoverOpenCode(ctx, o, d, true)
 	if err != nil {
-		return rpc.RecoveredSession{}, err
+		return opencode.RecoveredSession{}, err
 	}
 	for _, s := range r.Sessions {
 		if s.ID == id {
 			return s, nil
 		}
 	}
-	return rpc.RecoveredSession{}, fmt.Errorf("session %s was not interrupted, or is at work in an OpenCode that runs: 'dstream opencode recover' lists those that were", id)
+	return opencode.RecoveredSession{}, fmt.Errorf("session %s was not interrupted, or is at work in an OpenCode that runs: 'dstream opencode recover' lists those that were", id)
 }
 
 func dismissSession(ctx context.Context, cmd *cobra.Command, o *options, d *durablestream.DurableStream, id, by string) error {

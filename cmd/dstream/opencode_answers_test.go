@@ -14,7 +14,7 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
-	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 	"durablestream/internal/roles"
 	"durablestream/projection"
 )
@@ -227,9 +227,9 @@ func TestOpencodeAnswerAfterACrash(t *testing.T) {
 	q.end(t)
 
 	used := map[string]string{}
-	for r, err := range d.Query(t.Context(), event.Filter{Types: []string{opencode.DecisionUsed}}) {
+	for r, err := range d.Query(t.Context(), event.Filter{Types: []string{source.DecisionUsed("opencode")}}) {
 		require.NoError(t, err)
-		var u opencode.Used
+		var u source.Used
 		require.NoError(t, json.Unmarshal(r.Payload, &u))
 		require.Empty(t, used[u.Checkpoint], "given twice")
 		if !strings.HasPrefix(u.GivenTo, "per_sync") {
@@ -327,10 +327,10 @@ func TestOpencodeAnswerGoesOn(t *testing.T) {
 	q.kill(t)
 	for from, to := range map[string]string{"per_1": "per_3", "per_2": "per_elsewhere"} {
 		approve(t, d, from, "once")
-		payload, err := json.Marshal(opencode.Used{Checkpoint: from, GivenTo: to, Status: "approved", DecidedBy: "ann"})
+		payload, err := json.Marshal(source.Used{Checkpoint: from, GivenTo: to, Status: "approved", DecidedBy: "ann"})
 		require.NoError(t, err)
 		_, _, err = d.AppendGuarded(t.Context(), client.Guard{Name: "opencode.use." + from}, event.Event{
-			ID: from + ".used." + to, Type: opencode.DecisionUsed, StreamID: "ses_1", Actor: "opencode", Payload: payload,
+			ID: from + ".used." + to, Type: source.DecisionUsed("opencode"), StreamID: "ses_1", Actor: "opencode", Payload: payload,
 		})
 		require.NoError(t, err)
 	}

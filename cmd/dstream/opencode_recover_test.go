@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/event"
-	"durablestream/internal/rpc"
+	"durablestream/internal/agents/opencode"
 )
 
 // fakeOpenCode answers as OpenCode 1.18.33 does where recover calls it, and keeps the
@@ -93,10 +93,10 @@ func TestOpencodeRecover(t *testing.T) {
 
 	status, out, said = dstream(t, "--dir", dir, "--json", "opencode", "recover")
 	require.Equal(t, 0, status, said)
-	var r rpc.Recovered
+	var r opencode.Recovered
 	require.NoError(t, json.Unmarshal([]byte(out), &r))
 	require.Len(t, r.Sessions, 6)
-	var perm, slow rpc.RecoveredSession
+	var perm, slow opencode.RecoveredSession
 	for _, s := range r.Sessions {
 		require.Equal(t, "over", s.Life)
 		switch s.Title {
@@ -111,7 +111,7 @@ func TestOpencodeRecover(t *testing.T) {
 	q := startPlugin(t, dir, "here:2")
 	q.send("r", "opencode.recover", object{})
 	m := <-q.reading
-	var told rpc.Recovered
+	var told opencode.Recovered
 	require.NoError(t, json.Unmarshal(m.Result, &told), "%+v", m)
 	require.Len(t, told.Sessions, 6)
 	require.Contains(t, told.Story, "was interrupted")

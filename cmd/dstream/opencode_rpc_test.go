@@ -18,6 +18,7 @@ import (
 	"durablestream"
 	"durablestream/event"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 )
 
 // busEvents reads what a real OpenCode 1.18.33 sent.
@@ -173,7 +174,7 @@ func checkLog(t *testing.T, events []json.RawMessage, instance string, log []eve
 	t.Helper()
 	tr, now := opencode.New(opencode.Config{Instance: instance}), time.Now()
 	var want, got []string
-	add := func(items []opencode.Item) {
+	add := func(items []source.Item) {
 		for _, i := range items {
 			if !passing(i.Event) {
 				want = append(want, i.Event.Type+" "+i.Event.ID+" "+i.Event.StreamID)

@@ -12,13 +12,13 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 	"durablestream/internal/rpc"
 )
 
-// runs is where the runs of OpenCode on this log say that they are alive.
-func (o *options) runs() rpc.Presence {
-	return rpc.Presence{Dir: filepath.Join(o.dir, "durable_stream", "opencode")}
-}
+// runs is where the runs of agents on this log say that they are alive.
+func (o *options) runs() string { return filepath.Join(o.dir, "durable_stream") }
 
 func rpcCommand(o *options) *cobra.Command {
 	var drain time.Duration
@@ -45,7 +45,7 @@ docs/protocol.md describes the methods.`,
 			}()
 			return rpc.Serve(cmd.Context(), rpc.Config{
 				In: cmd.InOrStdin(), Out: cmd.OutOrStdout(), Drain: drain, Logger: o.config(cmd).Logger,
-				Runs:  o.runs(),
+				Agents: []source.Agent{opencode.Agent()}, Runs: o.runs(),
 				About: map[string]any{"version": durablestream.Version, "pid": os.Getpid()},
 				Open: func(ctx context.Context) (*client.Client, error) {
 					err := o.asOwner()

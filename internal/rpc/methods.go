@@ -19,11 +19,11 @@ type method struct {
 	waits bool
 	// reads: its answer may be large, and changes nothing if it is refused.
 	reads bool
-	// opencode: it does not wait for what came from OpenCode before it.
-	opencode bool
+	// feed: it does not wait for what came from an agent's feed before it.
+	feed bool
 }
 
-// methods are all there are. Filled by init, since rpc's own functions refer to it.
+// methods are all there are, but for those of agents: agentMethod. Filled by init, since rpc's own functions refer to it.
 var methods map[string]method
 
 func init() {
@@ -52,8 +52,6 @@ func init() {
 		"intent.abort":       {do: (*server).intentAbort},
 		"session.abort":      {do: (*server).sessionAbort},
 		"session.delete":     {do: (*server).sessionDelete},
-		"opencode.event":     {do: (*server).opencodeEvent, opencode: true},
-		"opencode.recover":   {do: (*server).opencodeRecover, reads: true, apart: true, waits: true},
 		"shutdown":           {do: (*server).shutDown},
 	}
 }
@@ -255,8 +253,8 @@ func (s *server) shutDown(k *call) (any, error) {
 	if err := decode(k.params, &struct{}{}); err != nil {
 		return nil, err
 	}
-	if s.bridge != nil {
-		if err := s.bridge.end(k.ctx); err != nil {
+	if s.intake != nil {
+		if err := s.intake.End(k.ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -36,6 +36,8 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/agents"
+	"durablestream/internal/agents/source"
 )
 
 // Config says what to serve, and to whom.
@@ -53,8 +55,12 @@ type Config struct {
 	Flush time.Duration
 	// About is added to the answer of initialize. Default: none.
 	About map[string]any
-	// Runs tells which runs of OpenCode are alive. Default: nobody knows.
-	Runs Presence
+	// Agents are the kinds of agent whose feeds are taken in, by methods of their names.
+	// Default: none.
+	Agents []source.Agent
+	// Runs is the directory where the runs of agents say that they are alive, each in a
+	// directory of its agent's name. Default: none, and nobody knows.
+	Runs string
 	// Logger hears of notifications that failed. Default: discarded.
 	Logger *slog.Logger
 }
@@ -77,9 +83,9 @@ type server struct {
 	apart    sync.WaitGroup  // what holds nobody up
 	shutdown bool            // shutdown was called
 
-	bridge  *bridge // from OpenCode, once its first event has come
-	bridges sync.WaitGroup
-	fail    context.CancelCauseFunc // ends this session: the next one goes on
+	intake                 *agents.Intake          // of an agent's feed, once its first event has come
+	intakeAgent, intakeRun string                  // whose it is
+	fail                   context.CancelCauseFunc // ends this session: the next one goes on
 
 	// Given to events that have none.
 	streamID, correlationID string
@@ -146,17 +152,19 @@ func Serve(ctx context.Context, cfg Config) error {
 	}()
 
 	err := s.serve(ctx)
-	if why := context.Cause(ctx); s.bridge == nil && why != nil && !errors.Is(why, context.Canceled) {
+	if why := context.Cause(ctx); s.intake == nil && why != nil && !errors.Is(why, context.Canceled) {
 		err = errors.Join(err, why)
 	}
-	if s.bridge != nil {
-		s.bridge.leave()
-		err = errors.Join(err, s.bridge.end(work))
+	if s.intake != nil {
+		s.intake.Leave()
+		err = errors.Join(err, s.intake.End(work))
 	}
 	endWaits()
 	s.apart.Wait()
 	giveUp()
-	s.bridges.Wait()
+	if s.intake != nil {
+		s.intake.Wait()
+	}
 	s.out.end()
 	select {
 	case <-written:
@@ -261,6 +269,9 @@ func (s *server) request(r *jrpc2.ParsedRequest) {
 	}
 	m, ok := methods[r.Method]
 	if !ok {
+		m, ok = s.agentMethod(r.Method)
+	}
+	if !ok {
 		refuse(&jrpc2.Error{Code: jrpc2.MethodNotFound, Message: fmt.Sprintf("there is no method %q: docs/protocol.md lists them", r.Method), Data: encode(map[string]any{"error": "unknown_method"})})
 		return
 	}
@@ -293,8 +304,8 @@ func (s *server) request(r *jrpc2.ParsedRequest) {
 			k.then()
 		}
 	}
-	if s.bridge != nil && !m.opencode {
-		s.bridge.drain(s.work)
+	if s.intake != nil && !m.feed {
+		s.intake.Drain(s.work)
 	}
 	if m.apart {
 		s.apart.Go(do)

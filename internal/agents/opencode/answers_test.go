@@ -5,10 +5,17 @@ import (
 	"testing"
 
 	"durablestream/event"
+	"durablestream/internal/agents"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 
 	"github.com/stretchr/testify/require"
 )
+
+// questions is the intake's fold of the questions of OpenCode.
+func questions() *agents.Questions {
+	return agents.NewQuestions(opencode.Agent(), opencode.Agent().New(source.Config{}))
+}
 
 func TestSameAction(t *testing.T) {
 	t.Parallel()
@@ -29,23 +36,23 @@ func TestSameAction(t *testing.T) {
 		"no object":             {`"x"`, false},
 		"a number as a session": {`{"opencode":"permission","sessionID":1,"permission":"bash"}`, false},
 	} {
-		require.Equal(t, c.same, opencode.SameAction(json.RawMessage(first), json.RawMessage(c.other)), name)
+		require.Equal(t, c.same, questions().SameAction(json.RawMessage(first), json.RawMessage(c.other)), name)
 	}
 	for _, unknown := range []string{ // not even itself
 		`{"opencode":"permission","sessionID":"ses_1","permission":"bash","patterns":["\ud800"]}`,
 		`{"opencode":"permission","sessionID":"ses_1","permission":"bash","patterns":["…[cut: 9 bytes in all, sha256 0]"]}`,
 		`{"opencode":"permission","sessionID":"ses_1"}`,
 	} {
-		require.False(t, opencode.SameAction(json.RawMessage(unknown), json.RawMessage(unknown)), unknown)
+		require.False(t, questions().SameAction(json.RawMessage(unknown), json.RawMessage(unknown)), unknown)
 	}
 	q := `{"opencode":"question","id":"que_1","sessionID":"ses_1","questions":[{"question":"Deploy?","options":[{"label":"Yes"}]}]}`
-	require.True(t, opencode.SameAction(json.RawMessage(q), json.RawMessage(q)))
+	require.True(t, questions().SameAction(json.RawMessage(q), json.RawMessage(q)))
 }
 
 // The questions of the big capture all come to an end, and are forgotten.
 func TestAnswersForget(t *testing.T) {
 	t.Parallel()
-	var a opencode.Answers
+	a := questions()
 	asked, over := 0, 0
 	for _, r := range record(replay(opencode.New(opencode.Config{Instance: "here:1"}), capture(t, "session-events"))) {
 		if q := a.Apply(r); q != nil && r.Type == event.CheckpointRequested {

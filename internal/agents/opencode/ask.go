@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"durablestream/event"
+	"durablestream/internal/agents/source"
 )
 
 // ask is a question of OpenCode that waits for its answer.
@@ -125,8 +126,8 @@ func (t *Translator) ask(r request, point string, options []event.Option, schema
 		}
 	}
 	action, _ := shorten(withField(t.bus.Properties, "opencode", kind), t.cfg.Limit/2, event.MaxDepth-2)
-	t.out = append(t.out, Item{
-		Kind: Ask, Checkpoint: r.ID, Else: t.elseKeep(r.SessionID),
+	t.out = append(t.out, source.Item{
+		Kind: source.Ask, Checkpoint: r.ID, Else: t.elseKeep(r.SessionID),
 		Event: t.event(draft{typ: event.CheckpointRequested, session: s.id, actor: by, cause: cause, payload: marshal(event.Checkpoint{
 			ID: r.ID, DecisionPoint: point, Options: options, RequestedBy: by, RequestedAt: t.at, Schema: schema, Action: action,
 		})}),
@@ -221,8 +222,8 @@ func (t *Translator) decide(p reply, typ string, payload any) {
 	if len(more) > 16<<10 {
 		more = nil // the answers are in the payload
 	}
-	t.out = append(t.out, Item{
-		Kind: Decide, Checkpoint: p.RequestID, Else: t.elseKeep(p.SessionID),
+	t.out = append(t.out, source.Item{
+		Kind: source.Decide, Checkpoint: p.RequestID, Else: t.elseKeep(p.SessionID),
 		Event: t.event(draft{typ: typ, session: p.SessionID, actor: t.cfg.User, cause: cause, payload: marshal(payload), more: more}),
 	})
 }
@@ -236,8 +237,8 @@ func (t *Translator) withdraw(why string, which func(*ask) bool) {
 			continue
 		}
 		delete(t.asks, id)
-		t.out = append(t.out, Item{
-			Kind: Withdraw, Checkpoint: id,
+		t.out = append(t.out, source.Item{
+			Kind: source.Withdraw, Checkpoint: id,
 			Event: t.event(draft{
 				id: derived(id, "cancelled"), typ: event.CheckpointCancelled, session: a.session, cause: a.event,
 				payload: marshal(event.Cancelled{CheckpointID: id, CancelledBy: "opencode", Reason: why}),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 
 	"github.com/stretchr/testify/require"
 )
@@ -31,7 +32,7 @@ func FuzzTake(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lines []byte) {
 		tr := opencode.New(opencode.Config{Limit: 5000, Instance: "i"})
 		now := time.UnixMilli(1795355693000)
-		var all []opencode.Item
+		var all []source.Item
 		for line := range bytes.SplitSeq(lines, []byte("\n")) {
 			before := tr.Stats()
 			items := tr.Take(opencode.Parse(line), now)

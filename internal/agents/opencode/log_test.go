@@ -10,6 +10,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 	"durablestream/internal/brokertest"
 	"durablestream/projection"
 
@@ -46,7 +47,7 @@ func TestTheLogTakesIt(t *testing.T) {
 			plain = nil
 		}
 		for _, i := range items {
-			if i.Kind == opencode.Plain {
+			if i.Kind == source.Plain {
 				plain = append(plain, i.Event)
 				continue
 			}

@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/agents/source"
 )
 
 // prefix is the first token of the types that keep bus events as they are.
-const prefix = "opencode."
+const prefix = name + "."
 
 // typeName makes a valid type of a bus event's type: "session.diff" is
 // "opencode.session.diff". Bytes that a type cannot hold become "_", tokens that are
@@ -123,24 +124,11 @@ func isObject(b json.RawMessage) bool {
 }
 
 // instance is the run of OpenCode that an event came from; empty where none is named.
-func instance(r event.Recorded) string {
-	var m struct {
-		Instance string `json:"opencode_instance"`
-	}
-	if len(r.Metadata) > 0 {
-		read(r.Metadata, &m)
-	}
-	return m.Instance
-}
+func instance(r event.Recorded) string { return source.Instance(name, r) }
 
 // toolCall is the model's call of the plugin's tool by which a checkpoint was asked for;
 // empty where it was not.
-func toolCall(r event.Recorded) string {
-	var m struct {
-		Call string `json:"opencode_call"`
-	}
-	if len(r.Metadata) > 0 {
-		read(r.Metadata, &m)
-	}
-	return m.Call
-}
+func toolCall(r event.Recorded) string { return source.Call(name, r) }
+
+// decisionUsed is the type of the event that says to which question a decision was given.
+var decisionUsed = source.DecisionUsed(name)

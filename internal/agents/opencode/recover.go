@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"durablestream/event"
+	"durablestream/internal/agents/source"
 )
 
 // Recovery is what a log tells about the sessions of OpenCode.
@@ -101,7 +102,7 @@ func Recover(events iter.Seq[event.Recorded]) Recovery {
 
 // Types are the types of event that Apply looks at, for a query's filter.
 func (*Fold) Types() []string {
-	types := []string{"checkpoint.*", DecisionUsed}
+	types := []string{"checkpoint.*", decisionUsed}
 	return append(types, sortedKeys(folds)...)
 }
 
@@ -321,8 +322,8 @@ func (f *Fold) checkpoint(r event.Recorded) bool {
 		}
 	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
 		f.decision(r)
-	case DecisionUsed:
-		var p Used
+	case decisionUsed:
+		var p source.Used
 		if r.Guard != "" && read(r.Payload, &p) {
 			delete(f.answered, p.Checkpoint)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 
 	"github.com/stretchr/testify/require"
 )
@@ -102,7 +103,7 @@ func TestRecoverAfterAKill(t *testing.T) {
 	next.Seed(foldOf(before))
 	more := replay(next, after)
 	for _, i := range more {
-		require.NotEqual(t, opencode.Withdraw, i.Kind, "what another run asked is not withdrawn")
+		require.NotEqual(t, source.Withdraw, i.Kind, "what another run asked is not withdrawn")
 		require.NotEqual(t, event.ExecutionToolFinish, i.Event.Type)
 	}
 	require.Equal(t, 3, byType(more)["opencode.session.status"], "another run's sessions are not busy in this one")
@@ -189,8 +190,7 @@ func TestRecoverQuestionsOfTheTool(t *testing.T) {
 	}
 	// What the model writes as its action may look like a request of OpenCode's.
 	fake := recorded(event.CheckpointRequested, "g", `{"id":"cp_fake","decision_point":"Nice weather?","requested_by":"agent/build","action":{"opencode":"permission","sessionID":"ses_1","permission":"bash","patterns":["rm -r /"],"metadata":{},"tool":{"callID":"call_9"}}}`, `{"opencode_call":"call_2","opencode_instance":"here:1"}`)
-	var answers opencode.Answers
-	require.Nil(t, answers.Apply(fake), "an approval of it would be carried into OpenCode")
+	require.Nil(t, questions().Apply(fake), "an approval of it would be carried into OpenCode")
 	faked := foldOf([]event.Recorded{fake}).Recovery().Sessions
 	require.Len(t, faked, 1)
 	require.Equal(t, "call_2", faked[0].Questions[0].CallID)
@@ -206,7 +206,7 @@ func TestRecoverQuestionsOfTheTool(t *testing.T) {
 	tr := opencode.New(opencode.Config{Instance: "here:1"})
 	tr.Seed(foldOf(events))
 	for _, i := range tr.Take(opencode.Parse([]byte(`{"id":"evt_1","type":"session.idle","properties":{"sessionID":"ses_1"}}`)), time.Now()) {
-		require.NotEqual(t, opencode.Withdraw, i.Kind)
+		require.NotEqual(t, source.Withdraw, i.Kind)
 	}
 
 	events = append(events, recorded("lifecycle.session.created", "", `{"id":"ses_1"}`, ""),

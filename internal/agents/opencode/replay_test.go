@@ -11,6 +11,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 
 	"github.com/stretchr/testify/require"
 )
@@ -45,8 +46,8 @@ func capture(t testing.TB, name string) []captured {
 }
 
 // replay takes a capture at its own times, with each tick when it is due.
-func replay(tr *opencode.Translator, lines []captured) []opencode.Item {
-	var out []opencode.Item
+func replay(tr *opencode.Translator, lines []captured) []source.Item {
+	var out []source.Item
 	for _, c := range lines {
 		for at, ok := tr.Due(); ok && at.Before(c.now()); at, ok = tr.Due() {
 			out = append(out, tr.Tick(at)...)
@@ -56,7 +57,7 @@ func replay(tr *opencode.Translator, lines []captured) []opencode.Item {
 	return out
 }
 
-func ids(items []opencode.Item) []string {
+func ids(items []source.Item) []string {
 	var out []string
 	for _, i := range items {
 		out = append(out, i.Event.ID)
@@ -64,7 +65,7 @@ func ids(items []opencode.Item) []string {
 	return out
 }
 
-func count(items []opencode.Item, keep func(opencode.Item) bool) int {
+func count(items []source.Item, keep func(source.Item) bool) int {
 	n := 0
 	for _, i := range items {
 		if keep(i) {
@@ -74,7 +75,7 @@ func count(items []opencode.Item, keep func(opencode.Item) bool) int {
 	return n
 }
 
-func byType(items []opencode.Item) map[string]int {
+func byType(items []source.Item) map[string]int {
 	m := map[string]int{}
 	for _, i := range items {
 		m[i.Event.Type]++
@@ -82,7 +83,7 @@ func byType(items []opencode.Item) map[string]int {
 	return m
 }
 
-func partial(i opencode.Item) bool {
+func partial(i source.Item) bool {
 	var p struct {
 		Partial bool `json:"partial"`
 	}
@@ -91,7 +92,7 @@ func partial(i opencode.Item) bool {
 
 // record gives items Sequences, as a log would: each id once, decisions behind a
 // guard.
-func record(items []opencode.Item) []event.Recorded {
+func record(items []source.Item) []event.Recorded {
 	var out []event.Recorded
 	seen := map[string]bool{}
 	for _, i := range items {
@@ -100,7 +101,7 @@ func record(items []opencode.Item) []event.Recorded {
 		}
 		seen[i.Event.ID] = true
 		r := event.Recorded{Event: i.Event, Seq: event.Sequence(len(out) + 1)}
-		if i.Kind == opencode.Ask || i.Kind == opencode.Decide || i.Kind == opencode.Withdraw {
+		if i.Kind == source.Ask || i.Kind == source.Decide || i.Kind == source.Withdraw {
 			r.Guard = "behind its guard"
 		}
 		out = append(out, r)
@@ -108,7 +109,7 @@ func record(items []opencode.Item) []event.Recorded {
 	return out
 }
 
-func requireValid(t testing.TB, items []opencode.Item) {
+func requireValid(t testing.TB, items []source.Item) {
 	t.Helper()
 	seen := map[string]bool{}
 	for _, i := range items {
@@ -246,7 +247,7 @@ func TestCaptureByTheRules(t *testing.T) {
 		require.NotZero(t, want[name], name)
 		require.Equal(t, want[name], got[typ], typ)
 	}
-	require.Equal(t, want["assistant done"], count(items, func(i opencode.Item) bool {
+	require.Equal(t, want["assistant done"], count(items, func(i source.Item) bool {
 		return i.Event.Type == event.ExecutionMessageUpdated && i.Event.Actor != "user"
 	}))
 
@@ -264,7 +265,7 @@ func TestCaptureByTheRules(t *testing.T) {
 	require.Equal(t, 3, got[event.CheckpointRejected], "two permissions and a question")
 	require.Equal(t, 1, got[event.CheckpointCancelled], "aborted while it asked")
 	require.Equal(t, 15, got[event.FilesChanged])
-	require.Zero(t, count(items, func(i opencode.Item) bool {
+	require.Zero(t, count(items, func(i source.Item) bool {
 		return i.Event.Type == event.FilesChanged && i.Event.StreamID == "opencode"
 	}), "each edit can be told to a session")
 	require.Equal(t, 90, got["opencode.plugin.added"])
@@ -363,11 +364,11 @@ func TestReplayGivesTheSameIDs(t *testing.T) {
 	// Later, and all at once: other partial snapshots, all else the same. A month is
 	// the most that the time in an id is believed.
 	tr := opencode.New(opencode.Config{})
-	var b []opencode.Item
+	var b []source.Item
 	for _, c := range lines {
 		b = append(b, tr.Take(c.bus(), c.now().Add(24*time.Hour))...)
 	}
-	whole := func(i opencode.Item) bool { return partial(i) || i.Event.Type == opencode.ToolProgress }
+	whole := func(i source.Item) bool { return partial(i) || i.Event.Type == opencode.ToolProgress }
 	require.Equal(t, ids(slices.DeleteFunc(slices.Clone(a), whole)), ids(slices.DeleteFunc(b, whole)))
 }
 
@@ -396,7 +397,7 @@ func TestRestartInTheMiddle(t *testing.T) {
 	lines := capture(t, "session-events")
 	cfg := opencode.Config{Instance: "here:1"}
 	want := map[string]int{}
-	whole := func(i opencode.Item) bool {
+	whole := func(i source.Item) bool {
 		return !partial(i) && i.Event.Type != opencode.ToolProgress
 	}
 	for _, i := range replay(opencode.New(cfg), lines) {

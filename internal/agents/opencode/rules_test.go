@@ -9,6 +9,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/agents/source"
 
 	"github.com/stretchr/testify/require"
 )
@@ -25,33 +26,33 @@ func newBus(t *testing.T, cfg opencode.Config) *bus {
 	return &bus{t: t, tr: opencode.New(cfg), now: time.UnixMilli(1795355693000)}
 }
 
-func (b *bus) send(typ, properties string) []opencode.Item {
+func (b *bus) send(typ, properties string) []source.Item {
 	b.n++
 	items := b.tr.Take(opencode.BusEvent{ID: fmt.Sprintf("evt_%03d", b.n), Type: typ, Properties: json.RawMessage(properties)}, b.now)
 	requireValid(b.t, items)
 	return items
 }
 
-func (b *bus) tool(session, part, call, tool, state string) []opencode.Item {
+func (b *bus) tool(session, part, call, tool, state string) []source.Item {
 	return b.send("message.part.updated", `{"sessionID":"`+session+`","part":{"id":"`+part+`","messageID":"m","sessionID":"`+session+`","type":"tool","tool":"`+tool+`","callID":"`+call+`","state":`+state+`}}`)
 }
 
-func (b *bus) delta(text string) []opencode.Item {
+func (b *bus) delta(text string) []source.Item {
 	return b.send("message.part.delta", `{"sessionID":"s","messageID":"m","partID":"p","field":"text","delta":"`+text+`"}`)
 }
 
-func (b *bus) part(kind, text, times string) []opencode.Item {
+func (b *bus) part(kind, text, times string) []source.Item {
 	return b.send("message.part.updated", `{"sessionID":"s","part":{"id":"p","messageID":"m","sessionID":"s","type":"`+kind+`","text":"`+text+`","time":{"start":1`+times+`}}}`)
 }
 
-func types(items []opencode.Item) (out []string) {
+func types(items []source.Item) (out []string) {
 	for _, i := range items {
 		out = append(out, i.Event.Type)
 	}
 	return out
 }
 
-func textOf(t *testing.T, i opencode.Item) string {
+func textOf(t *testing.T, i source.Item) string {
 	var p event.Text
 	require.NoError(t, json.Unmarshal(i.Event.Payload, &p))
 	return p.Text
@@ -95,7 +96,7 @@ func TestDeltasAreJoinedAtMostOncePerSecond(t *testing.T) {
 	t.Parallel()
 	b := newBus(t, opencode.Config{})
 	require.Empty(t, b.part("reasoning", "", ""))
-	var all []opencode.Item
+	var all []source.Item
 	want := ""
 	for i := range 3500 { // 3.5 s, one a millisecond
 		piece := fmt.Sprint(i, " ")
@@ -171,7 +172,7 @@ func TestPermissionIsBoundToItsAction(t *testing.T) {
 	b := newBus(t, opencode.Config{})
 	ask := b.send("permission.asked", asked)
 	require.Len(t, ask, 1)
-	require.Equal(t, opencode.Ask, ask[0].Kind)
+	require.Equal(t, source.Ask, ask[0].Kind)
 	require.Equal(t, "per_1", ask[0].Checkpoint)
 	var p event.Checkpoint
 	require.NoError(t, json.Unmarshal(ask[0].Event.Payload, &p))
@@ -192,41 +193,41 @@ func TestPermissionIsBoundToItsAction(t *testing.T) {
 		b.send("permission.asked", asked)
 		d := b.send("permission.replied", `{"sessionID":"s","requestID":"per_1","reply":"`+reply+`"}`)
 		require.Equal(t, []string{typ}, types(d), reply)
-		require.Equal(t, opencode.Decide, d[0].Kind)
+		require.Equal(t, source.Decide, d[0].Kind)
 		require.Equal(t, "opencode.permission.replied", d[0].Else.Type)
 	}
 	// A word that is not known decides nothing.
 	d := b.send("permission.replied", `{"sessionID":"s","requestID":"per_1","reply":"sure"}`)
 	require.Equal(t, []string{"opencode.permission.replied"}, types(d))
-	require.Equal(t, opencode.Plain, d[0].Kind)
+	require.Equal(t, source.Plain, d[0].Kind)
 }
 
 func TestAbortedAskIsWithdrawn(t *testing.T) {
 	t.Parallel()
 	const asked = `{"id":"per_1","sessionID":"s","permission":"bash","tool":{"messageID":"m","callID":"c"}}`
-	for name, end := range map[string]func(*bus) []opencode.Item{
-		"abort": func(b *bus) []opencode.Item {
+	for name, end := range map[string]func(*bus) []source.Item{
+		"abort": func(b *bus) []source.Item {
 			return b.send("session.error", `{"sessionID":"s","error":{"name":"MessageAbortedError"}}`)
 		},
-		"idle":   func(b *bus) []opencode.Item { return b.send("session.idle", `{"sessionID":"s"}`) },
-		"delete": func(b *bus) []opencode.Item { return b.send("session.deleted", `{"info":{"id":"s"}}`) },
-		"call ended": func(b *bus) []opencode.Item {
+		"idle":   func(b *bus) []source.Item { return b.send("session.idle", `{"sessionID":"s"}`) },
+		"delete": func(b *bus) []source.Item { return b.send("session.deleted", `{"info":{"id":"s"}}`) },
+		"call ended": func(b *bus) []source.Item {
 			return b.tool("s", "p", "c", "bash", `{"status":"error","input":{},"error":"aborted"}`)
 		},
 	} {
 		b := newBus(t, opencode.Config{})
 		b.send("permission.asked", asked)
-		require.Empty(t, func() (w []opencode.Item) {
+		require.Empty(t, func() (w []source.Item) {
 			for _, i := range b.send("session.error", `{"sessionID":"other","error":{"name":"MessageAbortedError"}}`) {
-				if i.Kind == opencode.Withdraw {
+				if i.Kind == source.Withdraw {
 					w = append(w, i)
 				}
 			}
 			return w
 		}(), "another session's abort")
 		items := end(b)
-		require.Equal(t, 1, count(items, func(i opencode.Item) bool { return i.Kind == opencode.Withdraw && i.Checkpoint == "per_1" }), name)
-		require.Zero(t, count(end(b), func(i opencode.Item) bool { return i.Kind == opencode.Withdraw }), name)
+		require.Equal(t, 1, count(items, func(i source.Item) bool { return i.Kind == source.Withdraw && i.Checkpoint == "per_1" }), name)
+		require.Zero(t, count(end(b), func(i source.Item) bool { return i.Kind == source.Withdraw }), name)
 	}
 }
 
@@ -282,7 +283,7 @@ func TestSubAgentIsAnIntent(t *testing.T) {
 	b.send("session.created", `{"info":{"id":"child","parentID":"s"}}`)
 	run := b.tool("s", "p", "c", "task", `{"status":"running",`+in+`}`)
 	require.Equal(t, []string{event.ExecutionToolStart, event.AgentSpawned}, types(run))
-	require.Equal(t, opencode.Spawn, run[1].Kind)
+	require.Equal(t, source.Spawn, run[1].Kind)
 	require.Equal(t, "p", run[1].Intent)
 	require.Equal(t, "s", b.send("session.idle", `{"sessionID":"child"}`)[0].Event.CorrelationID, "a family has one correlation")
 	end := b.tool("s", "p", "c", "task", `{"status":"error","error":"bad",`+in+`}`)

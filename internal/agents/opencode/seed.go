@@ -50,8 +50,7 @@ func (*Fold) SeedTypes() []string {
 // FamilyTypes are the types of event that tell Seed of sessions of other runs, and of all
 // questions: few events, of which the whole log is to be read.
 func (*Fold) FamilyTypes() []string {
-	var a Answers
-	return append(a.Types(), event.LifecycleSessionCreated, event.AgentSpawned)
+	return []string{"checkpoint.*", decisionUsed, event.LifecycleSessionCreated, event.LifecycleSessionDeleted, event.AgentSpawned}
 }
 
 // Stored reports whether an event of the Instance is in the log under this id, as far

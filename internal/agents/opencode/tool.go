@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"durablestream/event"
+	"durablestream/internal/agents/source"
 )
 
 // ToolProgress is the type of a running call's state, where that changed after
@@ -171,7 +172,7 @@ func (t *Translator) spawn(c *call, state toolState) {
 			ParentSessionID: c.session.id, Status: event.IntentRunning, CreatedAt: t.at, StartedAt: t.at,
 		}, meta.Child, c.callID}),
 	})
-	t.out = append(t.out, Item{Kind: Spawn, Event: e, Intent: c.intent})
+	t.out = append(t.out, source.Item{Kind: source.Spawn, Event: e, Intent: c.intent})
 }
 
 func (t *Translator) endIntent(c *call, typ string, end event.IntentEnd) {
@@ -179,7 +180,7 @@ func (t *Translator) endIntent(c *call, typ string, end event.IntentEnd) {
 		id: derived(c.partID, "ended"), typ: typ, session: c.session.id, actor: c.session.actor(c.message),
 		cause: derived(c.partID, "spawned"), payload: marshal(end),
 	})
-	t.out = append(t.out, Item{Kind: End, Event: e, Intent: c.intent})
+	t.out = append(t.out, source.Item{Kind: source.End, Event: e, Intent: c.intent})
 	c.intent = ""
 }
 

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"durablestream/event"
+	"durablestream/internal/agents/source"
 )
 
 // Config is how a Translator speaks. The zero value works.
@@ -75,7 +76,7 @@ type Translator struct {
 	bus  BusEvent
 	now  time.Time
 	at   int64
-	out  []Item
+	out  []source.Item
 	held bool
 
 	released []int64
@@ -100,7 +101,7 @@ func (t *Translator) Stats() Stats { return t.stats }
 // Take takes one bus event and returns what is to be done, in order. An event that
 // was taken before gives nothing. Input of any kind is welcome: what no rule knows
 // becomes an "opencode." event.
-func (t *Translator) Take(e BusEvent, now time.Time) []Item {
+func (t *Translator) Take(e BusEvent, now time.Time) []source.Item {
 	t.stats.Taken++
 	e = sane(e, now)
 	if !t.isNew(e.ID) {
@@ -129,7 +130,7 @@ func (t *Translator) Take(e BusEvent, now time.Time) []Item {
 
 // Tick gives the snapshots that are due. Call it when Due says so, or a few times a
 // second.
-func (t *Translator) Tick(now time.Time) []Item {
+func (t *Translator) Tick(now time.Time) []source.Item {
 	t.begin(BusEvent{}, now)
 	t.snapshots(false)
 	return t.end()
@@ -146,7 +147,7 @@ func (t *Translator) Due() (at time.Time, ok bool) {
 }
 
 // Flush gives snapshots of all that is not stored yet: for the end of the process.
-func (t *Translator) Flush(now time.Time) []Item {
+func (t *Translator) Flush(now time.Time) []source.Item {
 	t.begin(BusEvent{}, now)
 	t.snapshots(true)
 	return t.end()
@@ -228,7 +229,7 @@ func (t *Translator) begin(e BusEvent, now time.Time) {
 	t.clock++
 }
 
-func (t *Translator) end() []Item {
+func (t *Translator) end() []source.Item {
 	out := t.out
 	t.bus, t.out = BusEvent{}, nil
 	return out
@@ -294,7 +295,7 @@ func clip(s string, most int) string {
 }
 
 // plain gives out an event that is only to be appended.
-func (t *Translator) plain(d draft) { t.out = append(t.out, Item{Event: t.event(d)}) }
+func (t *Translator) plain(d draft) { t.out = append(t.out, source.Item{Event: t.event(d)}) }
 
 // keep gives out the bus event as it is.
 func (t *Translator) keep(session string) {

@@ -1,4 +1,4 @@
-package rpc
+package agents
 
 import (
 	"context"
@@ -16,23 +16,13 @@ import (
 	"github.com/gofrs/flock"
 
 	"durablestream/event"
+	"durablestream/internal/agents/source"
 	"durablestream/internal/paths"
 )
 
-// Life says whether a run of OpenCode goes on.
-type Life int
-
-// The kinds of Life.
-const (
-	// LifeUnknown: it ran on another machine, and has left no trace on this one.
-	LifeUnknown Life = iota
-	LifeOver
-	LifeOn
-)
-
-// Presence tells which runs of OpenCode are alive, by a file for each in one
+// Presence tells which runs of an agent are alive, by a file for each in one
 // directory. `dstream rpc` holds a lock on it from the run's first event until its
-// input ends, which is when OpenCode ends, however it does: so neither a heartbeat
+// input ends, which is when the agent ends, however it does: so neither a heartbeat
 // nor a process id that was given anew can mislead. While a killed `dstream rpc` is
 // being started again, its run looks as if it were over.
 type Presence struct {
@@ -49,31 +39,31 @@ func (p Presence) path(instance string) string {
 }
 
 // Of says whether a run is alive.
-func (p Presence) Of(instance string) Life {
+func (p Presence) Of(instance string) source.Life {
 	if p.Dir == "" {
-		return LifeUnknown
+		return source.LifeUnknown
 	}
 	path := p.path(instance)
 	if _, err := os.Stat(path); err != nil {
 		host, err := os.Hostname()
 		if err == nil && strings.HasPrefix(instance, host+":") {
-			return LifeOver
+			return source.LifeOver
 		}
-		return LifeUnknown
+		return source.LifeUnknown
 	}
 	if paths.NoLink(path) != nil {
-		return LifeUnknown
+		return source.LifeUnknown
 	}
 	lock := flock.New(path)
 	free, err := lock.TryRLock()
 	if err != nil {
-		return LifeUnknown
+		return source.LifeUnknown
 	}
 	if !free {
-		return LifeOn
+		return source.LifeOn
 	}
 	_ = lock.Unlock()
-	return LifeOver
+	return source.LifeOver
 }
 
 // trace is what the file of a run holds.
@@ -92,7 +82,7 @@ func (p Presence) hold(ctx context.Context, instance string, now event.Sequence)
 	host := filepath.Dir(p.Dir)
 	for _, dir := range []string{filepath.Dir(host), host, p.Dir} { // of servers there is no log here that has made them
 		if err := paths.MakeDir(dir); err != nil {
-			return nil, 0, fmt.Errorf("rpc: %w", err)
+			return nil, 0, fmt.Errorf("agents: %w", err)
 		}
 	}
 	p.tidy()
@@ -107,16 +97,16 @@ func (p Presence) hold(ctx context.Context, instance string, now event.Sequence)
 		t.Began = 0
 	}
 	if err := paths.NoLink(p.path(instance)); err != nil {
-		return nil, 0, fmt.Errorf("rpc: %w", err)
+		return nil, 0, fmt.Errorf("agents: %w", err)
 	}
 	lock := flock.New(p.path(instance), flock.SetPermissions(0o600))
 	soon, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // somebody may be looking
 	defer cancel()
 	if ok, err := lock.TryLockContext(soon, 10*time.Millisecond); !ok {
-		return nil, t.Began, fmt.Errorf("rpc: another process has the lock of the run %s: give each run of OpenCode a name of its own (%w)", instance, err)
+		return nil, t.Began, fmt.Errorf("agents: another process has the lock of the run %s: give each run a name of its own (%w)", instance, err)
 	}
 	if err := os.WriteFile(lock.Path(), append(encode(t), '\n'), 0o600); err != nil {
-		return lock, t.Began, fmt.Errorf("rpc: %w", err)
+		return lock, t.Began, fmt.Errorf("agents: %w", err)
 	}
 	return lock, t.Began, nil
 }

@@ -15,8 +15,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"unicode/utf8"
-
-	"durablestream/event"
 )
 
 // BusEvent is one event of OpenCode's bus.
@@ -44,44 +42,4 @@ func Parse(line []byte) BusEvent {
 		e.line = json.RawMessage(bytes.Clone(line))
 	}
 	return e
-}
-
-// Kind says what the caller has to do with an Item.
-type Kind int
-
-// The kinds of Item.
-const (
-	// Plain: append Item.Event.
-	Plain Kind = iota
-	// Ask: Item.Event is the request of checkpoint Item.Checkpoint.
-	Ask
-	// Decide: Item.Event is a decision of Item.Checkpoint that was made in OpenCode.
-	// Whoever may not decide appends Item.Else instead, and so does who finds that
-	// another decision stands.
-	Decide
-	// Withdraw: Item.Event cancels Item.Checkpoint, because its session is gone. Whoever
-	// may not decide asks the sweeper to.
-	Withdraw
-	// Spawn: Item.Event creates the intent Item.Intent: a sub-agent was started.
-	Spawn
-	// End: Item.Event ends the intent Item.Intent.
-	End
-)
-
-var kinds = [...]string{"event", "ask", "decide", "withdraw", "spawn", "end"}
-
-func (k Kind) String() string { return kinds[k] }
-
-// Item is one thing to do.
-type Item struct {
-	Kind  Kind
-	Event event.Event // complete and valid
-	// Checkpoint is the id of the checkpoint of an Ask, Decide or Withdraw; it is
-	// OpenCode's id of the request: "per_…" or "que_…".
-	Checkpoint string
-	// Intent is the id of the intent of a Spawn or End: the task's part, "prt_…".
-	Intent string
-	// Else is the bus event as a plain event: to be appended when an Ask or a Decide
-	// was refused, so that what OpenCode said is in the log in any case.
-	Else *event.Event
 }
