@@ -76,7 +76,7 @@ func readBlocks(files []blocks.File, known map[uint32]*scrubbed, all bool) (now 
 		if err != nil {
 			return nil, false, err
 		}
-		now[f.Index] = &scrubbed{b, info.ModTime(), begun}
+		now[f.Index] = &scrubbed{Block: b, mod: info.ModTime(), at: begun}
 	}
 	return now, changed, nil
 }

@@ -38,7 +38,8 @@ import (
 // is damaged is the answer. Until the answer nobody rests.
 type scrub struct {
 	b      *Broker
-	dir    string // of the blocks
+	dir    string                                         // of the blocks
+	bounds func() (first, last event.Sequence, err error) // Broker.bounds; a test's own in tests
 	known  map[uint32]*scrubbed
 	state  atomic.Pointer[Damage]
 	marks  []wire.Range // that this process has written
@@ -60,7 +61,8 @@ type scrub struct {
 type scrubbed struct {
 	blocks.Block
 	mod time.Time
-	at  time.Time // when it was read
+	at  time.Time      // when it was read
+	due event.Sequence // that the engine had stored before that; 0: not known
 }
 
 // Damage is what is wrong with this process's copy of the Log.
@@ -99,7 +101,7 @@ func startScrub(ctx context.Context, b *Broker) (*scrub, error) {
 	}
 	s := &scrub{
 		b: b, known: b.known, asking: make(chan *nats.Msg, checkWaiting), quit: make(chan struct{}), done: make(chan struct{}),
-		dir: b.blocksDir(), kept: time.Now(), high: b.high,
+		dir: b.blocksDir(), bounds: b.bounds, kept: time.Now(), high: b.high,
 	}
 	s.state.Store(&Damage{Found: b.found})
 	if b.cfg.Cluster == nil && len(b.found) > 0 {
@@ -152,14 +154,7 @@ func (s *scrub) run() {
 // look makes one round, and tells what it found. Where a reader has asked it reads
 // only what has changed, and does not rest.
 func (s *scrub) look(ctx context.Context, asked bool) (err error) {
-	found, err := s.round(ctx, asked)
-	if err == nil && len(found.Damage) > 0 && fmt.Sprint(found.Damage) != s.told {
-		// The engine may have been exchanging files at that moment.
-		for _, k := range s.known {
-			k.mod = time.Time{}
-		}
-		found, err = s.round(ctx, asked)
-	}
+	found, err := s.find(ctx, asked)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -250,7 +245,7 @@ func rangesOf(found []blocks.Damage) []wire.Range {
 // round reads what is due, files that have changed first; where a reader asked, only
 // those.
 func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
-	first, last, err := s.b.bounds()
+	first, last, err := s.bounds()
 	if err != nil {
 		return blocks.Report{}, err
 	}
@@ -281,7 +276,7 @@ func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 		case k != nil && info.Size() > k.Size && f.Index == newest && now.Sub(k.at) < often:
 			grown = true // by appends
 		case k == nil || !k.mod.Equal(info.ModTime()) || k.Size != info.Size():
-			if err := s.read(ctx, f, info.ModTime(), rest); err != nil {
+			if err := s.read(ctx, f, info.ModTime(), last, rest); err != nil {
 				return blocks.Report{}, err
 			}
 		case now.Sub(k.at) > scrubEvery && !asked:
@@ -293,7 +288,7 @@ func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 		if time.Since(now) > scrubTick {
 			break // what has changed comes first
 		}
-		if err := s.read(ctx, k.File, k.mod, scrubEvery); err != nil {
+		if err := s.read(ctx, k.File, k.mod, last, scrubEvery); err != nil {
 			return blocks.Report{}, err
 		}
 	}
@@ -312,7 +307,7 @@ func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 	s.known = here
 	was := s.state.Load()
 	if grown {
-		last = min(last, was.Up)
+		last = min(last, here[newest].due)
 	}
 	if s.b.cfg.Cluster == nil {
 		last = max(last, s.high)
@@ -324,7 +319,7 @@ func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 
 // read reads one file, and rests so that all is within the share; but for most at most, and
 // for no longer than lets it pass a gigabyte in 45 s, on a machine that is busy too.
-func (s *scrub) read(ctx context.Context, f blocks.File, mod time.Time, most time.Duration) error {
+func (s *scrub) read(ctx context.Context, f blocks.File, mod time.Time, due event.Sequence, most time.Duration) error {
 	begun := time.Now()
 	b, err := blocks.CheckFile(f)
 	if err != nil {
@@ -333,7 +328,7 @@ func (s *scrub) read(ctx context.Context, f blocks.File, mod time.Time, most tim
 	if begun.Sub(mod) < racy {
 		mod = time.Time{}
 	}
-	s.known[f.Index] = &scrubbed{b, mod, begun}
+	s.known[f.Index] = &scrubbed{b, mod, begun, due}
 	s.fresh = true
 	if most > 0 {
 		s.rest(ctx, min((scrubShare-1)*time.Since(begun), most, time.Duration(b.Size)*scrubRest))
