@@ -178,6 +178,9 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 		err = b.checkMeta()
 	}
 	if err == nil {
+		err = b.forgetUnwritten()
+	}
+	if err == nil {
 		err = b.checkStore()
 	}
 	if err == nil {

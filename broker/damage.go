@@ -94,6 +94,17 @@ func (b *Broker) checkStore() error {
 	return nil
 }
 
+// forgetUnwritten is for each start of the engine: see blocks.ForgetUnwritten.
+func (b *Broker) forgetUnwritten() error {
+	if !engineKnown() {
+		return nil
+	}
+	if err := blocks.ForgetUnwritten(b.blocksDir()); err != nil {
+		return fmt.Errorf("broker: cannot remove the engine's state file: %w", err)
+	}
+	return nil
+}
+
 func isLog(cfg jetstream.StreamConfig) bool { return wire.CheckLog(cfg, 0) == nil }
 
 // keep copies a damaged block.

@@ -374,6 +374,9 @@ func (w *diskWatch) restartEngine() {
 		err = b.settleStore()
 	}
 	if err == nil {
+		err = b.forgetUnwritten()
+	}
+	if err == nil {
 		err = b.lend()
 	}
 	if err == nil {

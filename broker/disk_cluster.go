@@ -65,6 +65,10 @@ func (w *diskWatch) comeBack() {
 	if _, err := s.Routez(nil); err == nil {
 		_, _ = s.Connz(nil)
 	}
+	if err := w.b.forgetUnwritten(); err != nil {
+		w.b.cfg.Logger.Error("cannot come back after a full disk", "err", err)
+		return
+	}
 	w.b.switching.Lock()
 	err := s.EnableJetStream(&server.JetStreamConfig{
 		StoreDir:   filepath.Clean(o.StoreDir),

@@ -126,11 +126,11 @@ func (f *finder) search(a *answering, full *chain) error {
 // searchNewest gives the places in the newest block, which goes up to end; no file where
 // nothing is known of it.
 func (f *finder) searchNewest(a *answering, full *chain) (file blocks.File, places []index.Place, end event.Sequence, err error) {
-	_, stored, err := f.b.bounds()
+	engine, err := f.b.bounds()
 	if err != nil {
 		return blocks.File{}, nil, 0, err
 	}
-	a.until = min(a.until, stored) // what is behind it in the file may yet be taken back
+	a.until = min(a.until, engine.last) // what is behind it in the file may yet be taken back
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.newest != nil && f.newest.Last() < a.until {

@@ -208,8 +208,8 @@ func TestRebuiltMetaGroup(t *testing.T) {
 	nodes := upAll(t, cfgs)
 	for _, b := range nodes {
 		require.Eventually(t, func() bool {
-			_, last, err := b.bounds()
-			return err == nil && last == 20
+			at, err := b.bounds()
+			return err == nil && at.last == 20
 		}, 30*time.Second, 10*time.Millisecond)
 	}
 	ack, err := publish(t.Context(), nodes[0], 7)

@@ -38,8 +38,8 @@ import (
 // is damaged is the answer. Until the answer nobody rests.
 type scrub struct {
 	b      *Broker
-	dir    string                                         // of the blocks
-	bounds func() (first, last event.Sequence, err error) // Broker.bounds; a test's own in tests
+	dir    string                 // of the blocks
+	bounds func() (bounds, error) // Broker.bounds; a test's own in tests
 	known  map[uint32]*scrubbed
 	state  atomic.Pointer[Damage]
 	marks  []wire.Range // that this process has written
@@ -245,10 +245,11 @@ func rangesOf(found []blocks.Damage) []wire.Range {
 // round reads what is due, files that have changed first; where a reader asked, only
 // those.
 func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
-	first, last, err := s.bounds()
+	due, err := s.bounds()
 	if err != nil {
 		return blocks.Report{}, err
 	}
+	first, last := due.first, due.last
 	files, err := blocks.List(s.dir)
 	if err != nil {
 		return blocks.Report{}, err
@@ -309,10 +310,14 @@ func (s *scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 	if grown {
 		last = min(last, here[newest].due)
 	}
+	found := inOrder(files, here)
+	if blocks.Unwritten(found, first, last, due.messages) {
+		last--
+	}
 	if s.b.cfg.Cluster == nil {
 		last = max(last, s.high)
 	}
-	rep := blocks.Join(inOrder(files, here), first, last)
+	rep := blocks.Join(found, first, last)
 	s.state.Store(&Damage{Found: was.Found, Checked: oldest, Up: last})
 	return rep, nil
 }
@@ -366,21 +371,25 @@ func (s *scrub) tell(ctx context.Context, rep blocks.Report) {
 	s.marks, s.marked = ranges, time.Now()
 }
 
-// bounds are the first Sequence that this process's copy of the Log must hold, and the
-// last one.
-func (b *Broker) bounds() (first, last event.Sequence, err error) {
+// bounds are what the engine says of this process's copy of the Log.
+type bounds struct {
+	first, last event.Sequence // that it must hold
+	messages    uint64
+}
+
+func (b *Broker) bounds() (bounds, error) {
 	z, err := b.jsz(&server.JSzOptions{Account: b.cfg.account(), Streams: true, Config: true})
 	if err != nil {
-		return 0, 0, err
+		return bounds{}, err
 	}
 	for _, a := range z.AccountDetails {
 		for _, s := range a.Streams {
 			if s.Name == wire.LogName && s.Config != nil {
-				return max(1, event.Sequence(s.Config.FirstSeq)), event.Sequence(s.State.LastSeq), nil
+				return bounds{max(1, event.Sequence(s.Config.FirstSeq)), event.Sequence(s.State.LastSeq), s.State.Msgs}, nil
 			}
 		}
 	}
-	return 0, 0, fmt.Errorf("this server has no copy of the Log")
+	return bounds{}, fmt.Errorf("this server has no copy of the Log")
 }
 
 // jsz is the engine's own, while its JetStream is not being switched.

@@ -59,11 +59,11 @@ func TestScrubWhileANodeReplays(t *testing.T) {
 			s := &scrub{b: &Broker{cfg: Config{Cluster: &ClusterConfig{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}}, dir: dir, known: map[uint32]*scrubbed{}}
 			s.state.Store(&Damage{})
 			n := 0
-			s.bounds = func() (first, last event.Sequence, err error) {
+			s.bounds = func() (bounds, error) {
 				now := c.looks[min(n, len(c.looks)-1)]
 				n++
 				require.NoError(t, os.WriteFile(files[0].Path, whole[:now.size], 0o600))
-				return 1, now.last, nil
+				return bounds{1, now.last, uint64(now.last)}, nil
 			}
 			found, err := s.find(t.Context(), true)
 			if c.again {

@@ -25,9 +25,9 @@ func (s *scrub) find(ctx context.Context, asked bool) (blocks.Report, error) {
 	if found, err = s.round(ctx, asked); err != nil || len(found.Damage) == 0 {
 		return found, err
 	}
-	_, last, err := s.bounds()
-	if due := s.state.Load().Up; err == nil && last < due && s.b.cfg.Cluster != nil {
-		err = fmt.Errorf("the engine has set this node's copy of the log back from %s to %s: it is read again", due, last)
+	now, err := s.bounds()
+	if due := s.state.Load().Up; err == nil && now.last < due && s.b.cfg.Cluster != nil {
+		err = fmt.Errorf("the engine has set this node's copy of the log back from %s to %s: it is read again", due, now.last)
 	}
 	return found, err
 }

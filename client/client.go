@@ -238,8 +238,8 @@ func (c *Client) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		s, err := c.js.Stream(ctx, wire.LogName)
 		if err == nil {
 			info = s.CachedInfo()
-			c.log.CompareAndSwap(nil, &s)
 			c.learn(ctx, s, info)
+			c.log.CompareAndSwap(nil, &s)
 		}
 		return err
 	})

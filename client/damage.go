@@ -54,9 +54,9 @@ func (c *Client) learn(ctx context.Context, s jetstream.Stream, info *jetstream.
 	marks := wire.Damaged(info.Config)
 	c.begins.Store(max(1, info.Config.FirstSeq))
 	if n := info.State.NumDeleted; n > 0 && len(marks) == 0 {
-		if have := c.deleted.Load(); have == nil || have.n != n {
+		if have := c.deleted.Load(); have == nil || have.n != n || have.last != 0 && have.last != info.State.LastSeq {
 			if full, err := s.Info(ctx, jetstream.WithDeletedDetails(true)); err == nil {
-				c.deleted.Store(&deletions{n, ranges(full.State.Deleted)})
+				c.deleted.Store(newDeletions(n, full.State))
 			}
 		}
 		node := ""
@@ -64,7 +64,9 @@ func (c *Client) learn(ctx context.Context, s jetstream.Stream, info *jetstream.
 			node = c.Leader
 		}
 		if have := c.deleted.Load(); have != nil {
-			marks = map[string][]wire.Range{node: have.at}
+			if at := c.written(info, have.at); len(at) > 0 {
+				marks = map[string][]wire.Range{node: at}
+			}
 		}
 	}
 	if len(marks) == 0 {
@@ -76,10 +78,33 @@ func (c *Client) learn(ctx context.Context, s jetstream.Stream, info *jetstream.
 	}
 }
 
+// written takes the last position off what is said of a lone host's Log, where the engine
+// has counted it for a message that it could not write: it holds nothing, and is the next
+// that is stored. Should it be damage, a host of ours has marked it.
+func (c *Client) written(info *jetstream.StreamInfo, missing []wire.Range) []wire.Range {
+	last := event.Sequence(info.State.LastSeq)
+	n := len(missing)
+	if !c.cfg.OwnHost || info.Config.Replicas > 1 || n == 0 || missing[n-1] != (wire.Range{From: last, To: last}) {
+		return missing
+	}
+	info.State.LastSeq--
+	info.State.NumDeleted--
+	return missing[:n-1]
+}
+
 // deletions are the positions of which the engine says that they hold nothing.
 type deletions struct {
-	n  int
-	at []wire.Range
+	n    int
+	at   []wire.Range
+	last uint64 // the Log's last position if it is one of them, else 0
+}
+
+func newDeletions(n int, s jetstream.StreamState) *deletions {
+	d := &deletions{n: n, at: ranges(s.Deleted)}
+	if k := len(d.at); k > 0 && uint64(d.at[k-1].To) == s.LastSeq {
+		d.last = s.LastSeq
+	}
+	return d
 }
 
 func ranges(seqs []uint64) []wire.Range {

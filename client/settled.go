@@ -241,7 +241,9 @@ func (c *Client) damagedEnd(ctx context.Context, last event.Sequence) (end event
 	if err != nil {
 		return 0, err
 	}
-	end = event.Sequence(s.CachedInfo().State.LastSeq)
+	info := s.CachedInfo()
+	c.learn(ctx, s, info)
+	end = event.Sequence(info.State.LastSeq)
 	if end <= last {
 		return 0, nil
 	}

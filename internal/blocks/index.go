@@ -22,17 +22,15 @@ import (
 // A file that is missing, that cannot be read or that the engine would not use says
 // nothing: LastWritten returns (0, false).
 func LastWritten(dir string) (last event.Sequence, current bool) {
-	raw, err := paths.ReadFile(filepath.Join(dir, engine.StateFile))
+	state, files, err := readState(dir)
 	if err != nil {
 		return 0, false
 	}
-	state, err := engine.ReadState(wire.LogName, raw)
-	if err != nil {
-		return 0, false
-	}
-	files, err := List(dir)
-	if err != nil || len(files) == 0 {
+	if len(files) == 0 {
 		return state.Last, false
+	}
+	if unwritten(state, files) {
+		return state.Last - 1, false
 	}
 	here := make(map[uint32]bool, len(files))
 	for _, f := range files {
@@ -45,6 +43,23 @@ func LastWritten(dir string) (last event.Sequence, current bool) {
 	}
 	newest := files[len(files)-1]
 	return state.Last, newest.Index == state.Newest && endsWith(newest, state.Sum[:])
+}
+
+// readState reads the engine's state file, and lists the blocks beside it.
+func readState(dir string) (engine.State, []File, error) {
+	raw, err := paths.ReadFile(filepath.Join(dir, engine.StateFile))
+	if err != nil {
+		return engine.State{}, nil, err
+	}
+	state, err := engine.ReadState(wire.LogName, raw)
+	if err != nil {
+		return engine.State{}, nil, err
+	}
+	files, err := List(dir)
+	if err != nil {
+		files = nil // the state tells without them
+	}
+	return state, files, nil
 }
 
 // endsWith reports that a block file's last bytes are sum.
