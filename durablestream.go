@@ -1,11 +1,7 @@
-// Package durablestream is a durable, ordered log of what AI agents do, which
-// outlives the agents. Open hosts the project's log in this process, or joins the
-// process that hosts it; what it returns appends, queries and subscribes.
 package durablestream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,9 +14,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
-	"durablestream/internal/address"
-	"durablestream/internal/grace"
-	"durablestream/internal/paths"
+	"durablestream/internal/hosting"
 )
 
 // Version is the version of this module and of dstream. A release changes it here, in
@@ -114,10 +108,6 @@ type Config struct {
 	Worktree string
 	// Logger hears of what goes wrong in the background. Default: discarded.
 	Logger *slog.Logger
-
-	takingOver bool   // from a host that was there a moment ago
-	expect     string // the identity of the log to host; "": any, and one is made where there is none
-	copied     string // stands for the host's directory; "": that itself
 }
 
 // Serve is what a host of more than one machine needs.
@@ -138,9 +128,8 @@ type Serve struct {
 type DurableStream struct {
 	*client.Client
 
-	cfg     Config
-	nc      *nats.Conn
-	hosting *hosting
+	dir     string
+	process *hosting.Process
 
 	closeOnce sync.Once
 	closeErr  error
@@ -170,181 +159,108 @@ func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 		return nil, fmt.Errorf("durablestream: %w", err)
 	}
 	cfg.Dir = dir
-	if len(cfg.Servers) > 0 {
-		return openServers(ctx, cfg)
-	}
-	return joinOrHost(ctx, cfg)
-}
-
-// joinOrHost tries in turn to join and to host, until one of them works.
-func joinOrHost(ctx context.Context, cfg Config) (*DurableStream, error) {
-	if err := paths.NoLogLink(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("durablestream: %w", err)
-	}
-	h := newHosting(cfg)
-	if err := address.CheckOwner(h.log.dir); err != nil {
-		return nil, fmt.Errorf("durablestream: %w", err)
-	}
-	target := client.Target{AddressFile: h.addressFile(), Local: h.dial, Joining: h.joining}
-	wait := 5 * time.Millisecond
-	begun, told := time.Now(), ""
-	starting := false // the host was, since patience began
-	patience, cancel := patient(ctx, cfg.Wait)
-	defer func() { cancel() }()
-	for {
-		_, why := address.Read(target.AddressFile)
-		if why == nil {
-			var d *DurableStream
-			if d, why = attach(patience, cfg, target, h); why == nil {
-				h.standBy(d.nc)
-				return d, nil
-			}
-		}
-		if !cfg.JoinOnly {
-			err := h.host(ctx, cfg)
-			var unwritable *broker.UnwritableError
-			if cfg.ReadCopy && errors.As(err, &unwritable) {
-				err = h.hostCopy(ctx, cfg, unwritable)
-			}
-			var locked *broker.LockedError
-			if err == nil {
-				graced, done := grace.Context(ctx, hostGrace)
-				defer done()
-				d, err := attach(graced, cfg, target, h)
-				if err != nil {
-					return nil, errors.Join(err, h.end())
-				}
-				return d, nil
-			}
-			if !errors.As(err, &locked) {
-				return nil, fmt.Errorf("durablestream: %w", err)
-			}
-			if client.Hopeless(why) {
-				return nil, fmt.Errorf("durablestream: %w", why) // the host is there, and will not know us later
-			}
-			why = errors.Join(err, ignoreNone(why))
-		}
-		if stands := h.why(); stands != nil {
-			starting = starting || errors.As(stands, new(*broker.StartingError))
-			why = stands // it says all
-			if kind := fmt.Sprintf("%T", stands); told != kind {
-				told = kind
-				cfg.Logger.Error("waiting for the log", "err", stands)
-			}
-		}
-		if told == "" && time.Since(begun) > tellAfter {
-			told = "waiting"
-			cfg.Logger.Warn("waiting for the log", "err", why)
-		}
-		select {
-		case <-patience.Done():
-			if starting && ctx.Err() == nil {
-				starting, told = false, "" // how far it is by now
-				cancel()
-				patience, cancel = patient(ctx, cfg.Wait)
-				continue
-			}
-			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, patience.Err())
-		case <-time.After(wait):
-			wait = min(wait*2, 100*time.Millisecond)
-		}
-	}
-}
-
-// tellAfter is how long Open waits in silence.
-const tellAfter = 5 * time.Second
-
-// patient bounds ctx, where there is a bound.
-func patient(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
-	if wait == 0 {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, wait)
-}
-
-func ignoreNone(err error) error {
-	if errors.Is(err, address.ErrNone) {
-		return nil
-	}
-	return err
-}
-
-// attach connects to a target and makes the client; on failure it takes down what
-// it built.
-func attach(ctx context.Context, cfg Config, t client.Target, h *hosting) (*DurableStream, error) {
-	t.NKey, t.TLS = cfg.NKey, cfg.TLS
-	nc, err := client.Connect(ctx, t)
+	p, err := hosting.Open(ctx, cfg.hosting())
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(ctx, nc, client.Config{
-		CorrelationID: cfg.CorrelationID,
-		StreamID:      cfg.StreamID,
-		Worktree:      cfg.Worktree,
-		Restoring:     cfg.Restoring,
-		Logger:        cfg.Logger,
-		Why:           h.why,
-		OwnHost:       len(cfg.Servers) == 0,
-	})
-	if err != nil {
-		nc.Close()
-		return nil, err
+	return &DurableStream{Client: p.Client, dir: dir, process: p}, nil
+}
+
+// hosting is what package hosting needs of a Config.
+func (c Config) hosting() hosting.Config {
+	return hosting.Config{
+		Dir:     c.Dir,
+		HostDir: filepath.Join(c.Dir, HostDir),
+		Version: Version,
+		Client:  client.Config{CorrelationID: c.CorrelationID, StreamID: c.StreamID, Worktree: c.Worktree},
+		Logger:  c.Logger,
+		Servers: hosting.Servers{
+			URLs:         c.Servers,
+			Monitor:      c.ServerMonitor,
+			AcceptWeaker: c.AcceptWeakerDurability,
+			Replicas:     c.Replicas,
+		},
+		NKey:            c.NKey,
+		TLS:             c.TLS,
+		JoinOnly:        c.JoinOnly,
+		Wait:            c.Wait,
+		Linger:          c.Linger,
+		NoTakeOver:      c.NoTakeOver,
+		NoCreate:        c.NoCreate,
+		ReadCopy:        c.ReadCopy,
+		Restoring:       c.Restoring,
+		Explain:         c.noLog,
+		Node:            hosting.Node(c.Serve),
+		Listen:          c.Listen,
+		DuplicateWindow: c.DuplicateWindow,
+		DiskFloor:       c.DiskFloor,
+		NoSweeper:       c.NoSweeper,
+		NoMirror:        c.NoMirror,
+		CheckMirror:     c.CheckMirror,
+		MirrorMaxBytes:  c.MirrorMaxBytes,
 	}
-	if len(cfg.Servers) == 0 {
-		h.log.opened(c.Identity())
-	}
-	return &DurableStream{Client: c, cfg: cfg, nc: nc, hosting: h}, nil
+}
+
+// GoneError says that the log that this process had opened is no longer at its place.
+type GoneError = client.GoneError
+
+// StoppedError says that the host does not run and has not ended either.
+type StoppedError = broker.StoppedError
+
+// HostStatus is what the host says of itself.
+type HostStatus = broker.HostStatus
+
+// HostStatus asks the host about itself.
+func (d *DurableStream) HostStatus(ctx context.Context) (HostStatus, error) {
+	return d.process.Status(ctx)
 }
 
 // Hosting reports whether the broker runs in this process at the moment.
-func (d *DurableStream) Hosting() bool { return d.hosting.now() != nil }
+func (d *DurableStream) Hosting() bool { return d.process.Hosting() }
 
 // Copied is why this is a temporary copy of the log, and not the log itself; nil: it is
 // the log. See Config.ReadCopy.
-func (d *DurableStream) Copied() *broker.UnwritableError { return d.hosting.copied() }
+func (d *DurableStream) Copied() *broker.UnwritableError { return d.process.Copied() }
 
 // Hosted is closed when this process begins to host.
-func (d *DurableStream) Hosted() <-chan struct{} { return d.hosting.begun }
+func (d *DurableStream) Hosted() <-chan struct{} { return d.process.Hosted() }
 
 // Evicted is closed when the log's directory was removed, moved or replaced, while this
 // process hosted or had joined the host: it makes no other log there. Calls fail with a
 // *GoneError until the directory is back.
-func (d *DurableStream) Evicted() <-chan struct{} { return d.hosting.lost }
+func (d *DurableStream) Evicted() <-chan struct{} { return d.process.Evicted() }
 
 // WhyEvicted is the error behind Evicted, once that is closed: nil where the directory is
 // back.
-func (d *DurableStream) WhyEvicted() error { return d.hosting.why() }
+func (d *DurableStream) WhyEvicted() error { return d.process.WhyEvicted() }
 
 // Dir is the project's directory for the log, as an absolute path.
-func (d *DurableStream) Dir() string { return d.cfg.Dir }
+func (d *DurableStream) Dir() string { return d.dir }
 
 // Conn is the connection to the broker. It is closed by Close.
-func (d *DurableStream) Conn() *nats.Conn { return d.nc }
+func (d *DurableStream) Conn() *nats.Conn { return d.process.Conn }
 
 // RecreateLog makes an empty Log again that begins at first; the host can, and on
 // Servers whoever may change the Log.
 func (d *DurableStream) RecreateLog(ctx context.Context, first uint64) error {
-	h := d.hosting.now()
-	if len(d.cfg.Servers) > 0 {
-		return recreateLog(ctx, d.nc, first)
-	}
-	if h == nil {
-		return errors.New("durablestream: only the process that hosts the log can make it again")
-	}
-	return h.broker.RecreateLog(ctx, first)
+	return d.process.RecreateLog(ctx, first)
 }
+
+// ReloadKeys lets the host, if it is in this process, read its key list again. A
+// process that stands by reads it when it takes over.
+func (d *DurableStream) ReloadKeys() error { return d.process.ReloadKeys() }
+
+// RevokeKeys lets the host, if it is in this process and has keys, cut off everybody
+// whom a key let in; the host's own connections go on. It is for a key list from which
+// the last key was taken, which ReloadKeys refuses; ReloadKeys lets keys in again.
+func (d *DurableStream) RevokeKeys() error { return d.process.RevokeKeys() }
 
 // Close ends the use of the log. A host first writes the mirror up to what the Log
 // holds; then another process that may host takes over. It may be called more than
 // once.
 func (d *DurableStream) Close() error {
 	d.closeOnce.Do(func() {
-		d.Client.Close()
-		d.nc.Close()
-		if now := d.hosting.now(); now != nil && d.cfg.Linger > 0 {
-			now.linger(d.cfg.Linger, lingerYoung)
-		}
-		d.closeErr = d.hosting.end()
+		d.closeErr = d.process.Close()
 		forget(d)
 	})
 	return d.closeErr

@@ -33,6 +33,7 @@ var imports = map[string]struct {
 	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
 	"internal/sweeper": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/hosting": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths", "internal/readcopy", "internal/sweeper", "broker", "client", "mirror"}, server: true, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
 	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},

@@ -58,6 +58,15 @@ func (e *StartingError) Error() string {
 	return fmt.Sprintf("the host, process %d, is starting: %s; wait for it", e.PID, e.Words)
 }
 
+// StoppedError says that the host does not run and has not ended either: it was
+// stopped by a signal (SIGSTOP, Ctrl-Z) or by a debugger, and holds up everybody.
+type StoppedError struct{ PID int }
+
+func (e *StoppedError) Error() string {
+	return fmt.Sprintf("the host, process %d, is stopped and holds up everybody: let it go on with 'kill -CONT %d', or end it with 'kill -KILL %d' and another takes over",
+		e.PID, e.PID, e.PID)
+}
+
 // Starting tells of a host of dir that is starting and takes long; nil: there is none.
 func Starting(dir string) *StartingError {
 	path := filepath.Join(dir, StartingFile)

@@ -1,9 +1,8 @@
-package durablestream
+package hosting
 
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 
 	"github.com/nats-io/nats.go"
 
@@ -12,23 +11,22 @@ import (
 	"durablestream/internal/wire"
 )
 
-// answerDigests lets other nodes, and the doctor, compare this node's copy of the Log with
-// theirs.
-func (h *host) answerDigests() error {
-	if h.cfg.Serve.Cluster == nil {
-		return nil
-	}
-	h.digesting = make(chan struct{}, 1)
-	_, err := h.nc.Subscribe(wire.DigestSubject(h.cfg.Serve.Name), func(m *nats.Msg) {
-		go h.answerDigest(m) // it only reads, and ends by itself
+// answerDigests lets other nodes, and the doctor, compare a node's copy of the Log, in
+// the store, with theirs.
+func answerDigests(nc *nats.Conn, node, store string) error {
+	digesting := make(chan struct{}, 1) // one at a time: each reads all of the store
+	_, err := nc.Subscribe(wire.DigestSubject(node), func(m *nats.Msg) {
+		go func() { // it only reads, and ends by itself
+			digesting <- struct{}{}
+			defer func() { <-digesting }()
+			answerDigest(m, store)
+		}()
 	})
 	return err
 }
 
-func (h *host) answerDigest(m *nats.Msg) {
-	h.digesting <- struct{}{} // one at a time: it reads all of the store
-	defer func() { <-h.digesting }()
-	d, err := h.digest(m.Data)
+func answerDigest(m *nats.Msg, store string) {
+	d, err := digest(m.Data, store)
 	if err != nil {
 		d.Error = err.Error()
 	}
@@ -37,7 +35,7 @@ func (h *host) answerDigest(m *nats.Msg) {
 	}
 }
 
-func (h *host) digest(question []byte) (blocks.Digest, error) {
+func digest(question []byte, store string) (blocks.Digest, error) {
 	var q blocks.DigestRange
 	if err := json.Unmarshal(question, &q); err != nil || q.From == 0 || q.From > q.To || q.Every == 0 {
 		return blocks.Digest{}, fmt.Errorf("durablestream: %q asks for no range", question)
@@ -45,7 +43,7 @@ func (h *host) digest(question []byte) (blocks.Digest, error) {
 	if err := broker.CheckEngine(); err != nil {
 		return blocks.Digest{}, fmt.Errorf("durablestream: %w", err)
 	}
-	dirs, err := blocks.Find(filepath.Join(h.cfg.Dir, HostDir, broker.StoreDir))
+	dirs, err := blocks.Find(store)
 	if err == nil && len(dirs) != 1 {
 		err = fmt.Errorf("durablestream: this node has no copy of the log")
 	}

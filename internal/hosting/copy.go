@@ -1,4 +1,4 @@
-package durablestream
+package hosting
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 
 // hostCopy hosts a temporary copy of a log that cannot be written, for this process alone.
 // It returns why, joined with what went wrong.
-func (h *hosting) hostCopy(ctx context.Context, cfg Config, why *broker.UnwritableError) error {
+func (p *Process) hostCopy(ctx context.Context, cfg Config, why *broker.UnwritableError) error {
 	var node broker.Managed
 	b, err := paths.ReadFile(filepath.Join(why.Dir, broker.ManagedFile))
 	if err == nil && json.Unmarshal(b, &node) == nil && node.Cluster != "" {
@@ -34,12 +34,12 @@ func (h *hosting) hostCopy(ctx context.Context, cfg Config, why *broker.Unwritab
 	if err == nil {
 		cfg.copied = c.Dir
 		cfg.NoMirror, cfg.NoSweeper, cfg.NoCreate, cfg.Listen = true, true, true, ""
-		err = h.host(ctx, cfg)
+		err = p.host(ctx, cfg)
 	}
 	if err == nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.copy, h.copyOf = c, why
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.copy, p.copyOf = c, why
 		return nil
 	}
 	err = fmt.Errorf("%w; but not here: %w", why, err)
@@ -64,17 +64,17 @@ func withoutKeys(dir string) error {
 	return os.Rename(kept, open)
 }
 
-// copied is why this process hosts a copy.
-func (h *hosting) copied() *broker.UnwritableError {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.copyOf
+// Copied is why this process hosts a copy; nil: it hosts or has joined the log itself.
+func (p *Process) Copied() *broker.UnwritableError {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.copyOf
 }
 
 // removeCopy takes away what hostCopy has made.
-func (h *hosting) removeCopy() error {
-	if h.copied() == nil {
+func (p *Process) removeCopy() error {
+	if p.Copied() == nil {
 		return nil
 	}
-	return h.copy.Remove()
+	return p.copy.Remove()
 }

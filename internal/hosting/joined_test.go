@@ -1,4 +1,4 @@
-package durablestream_test
+package hosting_test
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/brokertest"
+	"durablestream/mirror"
 )
 
 func add(t *testing.T, d *durablestream.DurableStream, what string) (event.Recorded, error) {
@@ -71,7 +72,7 @@ func TestMovedWhileJoined(t *testing.T) {
 	top := t.TempDir()
 	dir, away := filepath.Join(top, "p", ".opencode"), filepath.Join(top, "renamed", ".opencode")
 	require.NoError(t, os.Mkdir(filepath.Dir(dir), 0o700))
-	host := start(t, dir, "")
+	kill := start(t, dir)
 	d := openIn(t, dir)              // which may take over
 	only := openIn(t, dir, joinOnly) // which may not
 	ended := make(chan error, 1)
@@ -106,7 +107,7 @@ func TestMovedWhileJoined(t *testing.T) {
 	require.JSONEq(t, `"one"`, string(events[0].Payload))
 	require.JSONEq(t, `"two"`, string(events[len(events)-1].Payload))
 	require.Greater(t, events[len(events)-1].Seq, last.Seq)
-	host.kill()
+	kill()
 }
 
 // The directory is removed, and somebody else begins a log there: who had joined the old
@@ -114,7 +115,7 @@ func TestMovedWhileJoined(t *testing.T) {
 func TestReplacedWhileJoined(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), ".opencode")
-	start(t, dir, "")
+	start(t, dir)
 	d := openIn(t, dir)
 	added(t, d, "one")
 	require.NoError(t, os.RemoveAll(dir))
@@ -169,7 +170,7 @@ func TestCopyIsALogOfItsOwn(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
 	dir, other := filepath.Join(top, "p"), filepath.Join(top, "copy")
-	host := start(t, dir, "")
+	kill := start(t, dir)
 	d := openIn(t, dir, joinOnly)
 	added(t, d, "one")
 	copyTree(t, other, dir)
@@ -197,7 +198,7 @@ func TestCopyIsALogOfItsOwn(t *testing.T) {
 	require.NoError(t, c.Close())
 
 	// It takes the place of the original: who had joined that does not take it for it.
-	host.kill()
+	kill()
 	require.NoError(t, os.Rename(dir, filepath.Join(top, "away")))
 	require.NoError(t, os.Rename(moved, dir))
 	c = openIn(t, dir)
@@ -241,7 +242,9 @@ func TestHardLinkedCopy(t *testing.T) {
 		again := openIn(t, log.Dir())
 		require.Len(t, collect(t, again, event.Filter{}), 2)
 		require.Eventually(t, func() bool { s, err := again.HostStatus(t.Context()); return err == nil && s.MirrorSeq == 2 }, 20*time.Second, time.Millisecond)
-		verifyClean(t, again)
+		report, err := mirror.Verify(t.Context(), mirror.Config{Client: again.Client, Dir: again.Dir()})
+		require.NoError(t, err)
+		require.NoError(t, report.Problem)
 	}
 	lines, err := os.ReadFile(durablestream.MirrorPath(dir))
 	require.NoError(t, err)

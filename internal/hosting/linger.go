@@ -1,4 +1,4 @@
-package durablestream
+package hosting
 
 import "time"
 

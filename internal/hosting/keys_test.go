@@ -1,4 +1,4 @@
-package durablestream_test
+package hosting_test
 
 import (
 	"os"

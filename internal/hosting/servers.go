@@ -1,4 +1,4 @@
-package durablestream
+package hosting
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 
 // openServers opens the log of Config.Servers: of a cluster of ours, or of any NATS
 // servers.
-func openServers(ctx context.Context, cfg Config) (*DurableStream, error) {
-	target := client.Target{Servers: cfg.Servers, NKey: cfg.NKey, TLS: cfg.TLS}
+func openServers(ctx context.Context, cfg Config) (*Process, error) {
+	target := client.Target{Servers: cfg.Servers.URLs, NKey: cfg.NKey, TLS: cfg.TLS}
 	nc, err := client.Connect(ctx, target)
 	if err != nil {
 		return nil, err
@@ -27,7 +27,11 @@ func openServers(ctx context.Context, cfg Config) (*DurableStream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("durablestream: %s: %w", target, err)
 	}
-	return attach(ctx, cfg, target, &hosting{cfg: cfg})
+	p := &Process{cfg: cfg}
+	if err := p.attach(ctx, target); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // prepareServers checks what the servers promise, and makes the Log where there is
@@ -37,7 +41,7 @@ func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
 	if err != nil {
 		return err
 	}
-	report, err := client.CheckServer(ctx, js, cfg.ServerMonitor)
+	report, err := client.CheckServer(ctx, js, cfg.Servers.Monitor)
 	if err != nil {
 		return err
 	}
@@ -45,12 +49,12 @@ func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
 		cfg.Logger.Warn("servers: " + words)
 	}
 	switch {
-	case len(report.Missing) > 0 && !cfg.AcceptWeakerDurability:
+	case len(report.Missing) > 0 && !cfg.Servers.AcceptWeaker:
 		return &client.WeakServerError{Server: nc.ConnectedServerName(), Missing: report.Missing}
 	case len(report.Missing) > 0:
 		cfg.Logger.Warn("servers: weaker durability is accepted", "missing", report.Missing)
 	}
-	want := wire.LogWant{Replicas: cfg.Replicas, Window: cfg.DuplicateWindow, Restoring: cfg.Restoring}
+	want := wire.LogWant{Replicas: cfg.Servers.Replicas, Window: cfg.DuplicateWindow, Restoring: cfg.Restoring}
 	if want.Window == 0 {
 		want.Window = 1 // any: the client goes by what the Log has
 	}
@@ -99,7 +103,7 @@ func findOrCreate(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.J
 // createLog makes the Log: of three replicas in any cluster, however few of its
 // servers are there at the moment.
 func createLog(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.JetStream) error {
-	replicas := cfg.Replicas
+	replicas := cfg.Servers.Replicas
 	if replicas == 0 {
 		replicas = 1
 		if nc.ConnectedClusterName() != "" {

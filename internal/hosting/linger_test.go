@@ -1,6 +1,7 @@
-package durablestream
+package hosting
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,24 +15,27 @@ import (
 // keeps it.
 func TestHostLingersForTheYoung(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), ".opencode")
-	host, err := Open(t.Context(), Config{Dir: dir})
+	cfg := Config{Dir: filepath.Join(t.TempDir(), ".opencode"), Logger: slog.New(slog.DiscardHandler)}
+	cfg.HostDir = filepath.Join(cfg.Dir, "durable_stream")
+	joinOnly := cfg
+	joinOnly.JoinOnly = true
+	host, err := Open(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, host.Close()) })
-	now := host.hosting.now()
+	now := host.now()
 	now.linger(time.Hour, time.Hour) // its own connections are not those of others
 
-	joined, err := Open(t.Context(), Config{Dir: dir, JoinOnly: true})
+	joined, err := Open(t.Context(), joinOnly)
 	require.NoError(t, err)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		now.linger(time.Hour, time.Hour)
 	}()
-	late, err := Open(t.Context(), Config{Dir: dir, JoinOnly: true})
+	late, err := Open(t.Context(), joinOnly)
 	require.NoError(t, err)
-	for _, d := range []*DurableStream{joined, late} {
-		_, err = d.Append(t.Context(), event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
+	for _, d := range []*Process{joined, late} {
+		_, err = d.Client.Append(t.Context(), event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
 		require.NoError(t, err)
 		select {
 		case <-ended:
@@ -42,7 +46,7 @@ func TestHostLingersForTheYoung(t *testing.T) {
 	}
 	<-ended
 
-	old, err := Open(t.Context(), Config{Dir: dir, JoinOnly: true})
+	old, err := Open(t.Context(), joinOnly)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, old.Close()) })
 	now.linger(time.Hour, time.Nanosecond)  // for one that has been here for long it does not

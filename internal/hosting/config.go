@@ -1,0 +1,126 @@
+package hosting
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/internal/roles"
+)
+
+// Config says which log to open and what this process may do for it. The fields that are
+// not explained here are those of durablestream.Config.
+type Config struct {
+	// Dir is the project's directory, an absolute path; the mirror's files are in it.
+	Dir string
+	// HostDir is the directory in Dir that holds the store, the lock and the address.
+	HostDir string
+	// Version is the version that a host of this process says it has.
+	Version string
+	// Client is for the client of this process, but for Restoring, Logger, Why and
+	// OwnHost, which Open sets.
+	Client client.Config
+	Logger *slog.Logger // not nil
+
+	Servers Servers
+	NKey    string
+	TLS     client.TLSFiles
+
+	JoinOnly   bool
+	Wait       time.Duration
+	Linger     time.Duration
+	NoTakeOver bool
+	NoCreate   bool
+	ReadCopy   bool
+	Restoring  bool
+	// Explain rewords an error of a host that could not start; nil leaves it as it is.
+	Explain func(error) error
+
+	Node            Node
+	Listen          string
+	DuplicateWindow time.Duration
+	DiskFloor       int64
+
+	NoSweeper      bool
+	NoMirror       bool
+	CheckMirror    bool
+	MirrorMaxBytes int64
+
+	takingOver bool   // from a host that was there a moment ago
+	expect     string // the identity of the log to host; "": any, and one is made where there is none
+	copied     string // stands for HostDir; "": that itself
+}
+
+// Servers are NATS servers that hold the Log, instead of a host in Dir.
+type Servers struct {
+	URLs         []string
+	Monitor      []string
+	AcceptWeaker bool // accepts a weaker durability than that of a host of ours
+	Replicas     int
+}
+
+func (c Config) onServers() bool { return len(c.Servers.URLs) > 0 }
+
+// Node is what a host of more than one machine needs: see durablestream.Serve.
+type Node struct {
+	Name       string
+	Cluster    *broker.ClusterConfig // nil: a single server
+	KeyFile    string
+	TLS        broker.TLSConfig
+	Insecure   bool
+	AnyHeaders bool
+	Waiting    func(words string)
+}
+
+// broker is what the broker needs of a Config.
+func (c Config) broker() (broker.Config, error) {
+	b := broker.Config{
+		Dir:             c.HostDir,
+		Listen:          c.Listen,
+		DuplicateWindow: c.DuplicateWindow,
+		DiskFloor:       c.DiskFloor,
+		Version:         c.Version,
+		Restoring:       c.Restoring,
+		NoCreate:        c.NoCreate,
+		Logger:          c.Logger,
+		Name:            c.Node.Name,
+		Cluster:         c.Node.Cluster,
+		TLS:             c.Node.TLS,
+		Insecure:        c.Node.Insecure,
+		AnyHeaders:      c.Node.AnyHeaders,
+		Waiting:         c.Node.Waiting,
+		Expect:          c.expect,
+		End:             endProcess,
+	}
+	if c.copied != "" {
+		b.Dir, b.ReadOnly = c.copied, true
+		return b, nil
+	}
+	if c.Node.KeyFile == "" {
+		return b, nil
+	}
+	keys, err := roles.Read(c.Node.KeyFile)
+	if err == nil && len(keys) == 0 {
+		err = &roles.ListError{Path: c.Node.KeyFile, Rule: "holds no key: make one with dstream keys make"}
+	}
+	b.Keys = keys
+	return b, err
+}
+
+// endProcess ends this process as SIGTERM does: that is how a host is asked to end that
+// has not been given a repair's directory yet.
+func endProcess() {
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		_ = self.Signal(syscall.SIGTERM) // who has asked sees whether it ends
+	}
+}
+
+func (c Config) addressFile() string { return broker.AddressPath(c.HostDir) }
+
+// store is the directory of the engine's files.
+func (c Config) store() string { return filepath.Join(c.HostDir, broker.StoreDir) }

@@ -1,0 +1,253 @@
+package hosting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"durablestream/broker"
+	"durablestream/client"
+	"durablestream/internal/address"
+	"durablestream/internal/grace"
+	"durablestream/internal/paths"
+	"durablestream/internal/readcopy"
+)
+
+// Process is a process's part in a log: it hosts the log, or has joined its host and
+// takes over when that has gone.
+//
+// Safety is the lock's alone: the process that has it hosts, and a process that dies in
+// any way, or stops, gives it up. Liveness: a host that goes ends every connection to
+// it, so each process that joined tries the lock at once and goes on trying until
+// its connection is back; one of them gets it. A host that is stopped (SIGSTOP)
+// keeps both, and everybody waits: why tells of it.
+type Process struct {
+	Client *client.Client
+	Conn   *nats.Conn
+
+	cfg   Config
+	begun chan struct{} // closed when this process begins to host
+	lost  chan struct{} // closed when its directory was taken away
+	log   joined
+
+	loseOnce sync.Once
+	over     chan struct{} // closed by end; nil on servers
+	watch    sync.WaitGroup
+
+	mu      sync.Mutex // guards these: the process hosts, or may begin to, until it is ended
+	current *host      // nil while this process does not host
+	failed  error      // why it could not host when it last tried
+	ended   bool
+	copy    *readcopy.Copy // that current hosts; nil: the log itself
+	copyOf  *broker.UnwritableError
+
+	quit context.CancelFunc // ends standBy; nil if it never began
+	done chan struct{}
+}
+
+func newProcess(cfg Config) *Process {
+	p := &Process{cfg: cfg, begun: make(chan struct{}), lost: make(chan struct{}), over: make(chan struct{})}
+	p.log.dir = cfg.HostDir
+	return p
+}
+
+// Open opens the log of Config.Servers, or else the one in Config.Dir: it joins the host
+// or becomes it, as durablestream.Open says.
+func Open(ctx context.Context, cfg Config) (*Process, error) {
+	if cfg.onServers() {
+		return openServers(ctx, cfg)
+	}
+	return joinOrHost(ctx, cfg)
+}
+
+// Close ends the use of the log, once. A host first lingers for at most Config.Linger, and
+// writes the mirror up to what the Log holds.
+func (p *Process) Close() error {
+	p.Client.Close()
+	p.Conn.Close()
+	if now := p.now(); now != nil && p.cfg.Linger > 0 {
+		now.linger(p.cfg.Linger, lingerYoung)
+	}
+	return p.end()
+}
+
+// Hosting reports whether the broker runs in this process at the moment.
+func (p *Process) Hosting() bool { return p.now() != nil }
+
+// Hosted is closed when this process begins to host.
+func (p *Process) Hosted() <-chan struct{} { return p.begun }
+
+// Evicted is closed when the log's directory was taken away.
+func (p *Process) Evicted() <-chan struct{} { return p.lost }
+
+// WhyEvicted is the error behind Evicted, once that is closed: nil where the directory is
+// back.
+func (p *Process) WhyEvicted() error { return p.why() }
+
+// RecreateLog makes an empty Log again that begins at first; the host can, and on
+// Servers whoever may change the Log.
+func (p *Process) RecreateLog(ctx context.Context, first uint64) error {
+	if p.cfg.onServers() {
+		return recreateLog(ctx, p.Conn, first)
+	}
+	h := p.now()
+	if h == nil {
+		return errors.New("durablestream: only the process that hosts the log can make it again")
+	}
+	return h.broker.RecreateLog(ctx, first)
+}
+
+// joinOrHost tries in turn to join and to host, until one of them works.
+func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
+	if err := paths.NoLogLink(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("durablestream: %w", err)
+	}
+	p := newProcess(cfg)
+	if err := address.CheckOwner(p.log.dir); err != nil {
+		return nil, fmt.Errorf("durablestream: %w", err)
+	}
+	target := client.Target{AddressFile: cfg.addressFile(), Local: p.dial, Joining: p.joining}
+	wait := 5 * time.Millisecond
+	begun, told := time.Now(), ""
+	starting := false // the host was, since patience began
+	patience, cancel := patient(ctx, cfg.Wait)
+	defer func() { cancel() }()
+	for {
+		_, why := address.Read(target.AddressFile)
+		if why == nil {
+			if why = p.attach(patience, target); why == nil {
+				p.standBy(p.Conn)
+				return p, nil
+			}
+		}
+		if !cfg.JoinOnly {
+			err := p.host(ctx, cfg)
+			var unwritable *broker.UnwritableError
+			if cfg.ReadCopy && errors.As(err, &unwritable) {
+				err = p.hostCopy(ctx, cfg, unwritable)
+			}
+			var locked *broker.LockedError
+			if err == nil {
+				graced, done := grace.Context(ctx, hostGrace)
+				defer done()
+				if err := p.attach(graced, target); err != nil {
+					return nil, errors.Join(err, p.end())
+				}
+				return p, nil
+			}
+			if !errors.As(err, &locked) {
+				return nil, fmt.Errorf("durablestream: %w", err)
+			}
+			if client.Hopeless(why) {
+				return nil, fmt.Errorf("durablestream: %w", why) // the host is there, and will not know us later
+			}
+			why = errors.Join(err, ignoreNone(why))
+		}
+		if stands := p.why(); stands != nil {
+			starting = starting || errors.As(stands, new(*broker.StartingError))
+			why = stands // it says all
+			if kind := fmt.Sprintf("%T", stands); told != kind {
+				told = kind
+				cfg.Logger.Error("waiting for the log", "err", stands)
+			}
+		}
+		if told == "" && time.Since(begun) > tellAfter {
+			told = "waiting"
+			cfg.Logger.Warn("waiting for the log", "err", why)
+		}
+		select {
+		case <-patience.Done():
+			if starting && ctx.Err() == nil {
+				starting, told = false, "" // how far it is by now
+				cancel()
+				patience, cancel = patient(ctx, cfg.Wait)
+				continue
+			}
+			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, patience.Err())
+		case <-time.After(wait):
+			wait = min(wait*2, 100*time.Millisecond)
+		}
+	}
+}
+
+// tellAfter is how long Open waits in silence.
+const tellAfter = 5 * time.Second
+
+// patient bounds ctx, where there is a bound.
+func patient(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	if wait == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, wait)
+}
+
+func ignoreNone(err error) error {
+	if errors.Is(err, address.ErrNone) {
+		return nil
+	}
+	return err
+}
+
+// attach connects to a target and makes the client; on failure it takes down what
+// it built.
+func (p *Process) attach(ctx context.Context, t client.Target) error {
+	t.NKey, t.TLS = p.cfg.NKey, p.cfg.TLS
+	nc, err := client.Connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	cfg := p.cfg.Client
+	cfg.Restoring, cfg.Logger, cfg.Why, cfg.OwnHost = p.cfg.Restoring, p.cfg.Logger, p.why, !p.cfg.onServers()
+	c, err := client.New(ctx, nc, cfg)
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	if cfg.OwnHost {
+		p.log.opened(c.Identity())
+	}
+	p.Client, p.Conn = c, nc
+	return nil
+}
+
+// joining judges what was found at the address: see client.Target.
+func (p *Process) joining(host address.Host, err error) error {
+	if err != nil {
+		if gone := p.log.look(); gone != nil {
+			err = p.lose(gone)
+		}
+		return err
+	}
+	if host.Log == "" {
+		err = p.log.look()
+	} else {
+		err = p.log.is(host.Log)
+	}
+	if err != nil {
+		return p.lose(err)
+	}
+	p.log.mu.Lock()
+	told := p.log.old
+	p.log.old = told || host.Old
+	p.log.mu.Unlock()
+	switch {
+	case host.Old && !told:
+		p.cfg.Logger.Warn(fmt.Sprintf("the host of the log (process %d as it says, version %s) is of an earlier version, and cannot prove that it has this directory; its lock and its owner are right: start it again with this version", host.PID, host.Version))
+	case !host.Old && !host.Proven:
+		p.cfg.Logger.Info("the host of the log cannot prove that it has this directory, since the disk takes no file; its lock and its owner are right")
+	}
+	return nil
+}
+
+// lose passes on why there is no log to go on with, and tells those who stand by for one
+// that is gone.
+func (p *Process) lose(err error) error {
+	if p.log.why() != nil {
+		p.loseOnce.Do(func() { close(p.lost) })
+	}
+	return err
+}

@@ -1,0 +1,90 @@
+package hosting
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/nats-io/nats.go"
+
+	"durablestream/broker"
+)
+
+// Status asks the host about itself.
+func (p *Process) Status(ctx context.Context) (broker.HostStatus, error) {
+	if h := p.now(); h != nil {
+		return h.status(), nil
+	}
+	// In a cluster all nodes answer: the one that this process is connected to counts.
+	var s broker.HostStatus
+	name := p.Conn.ConnectedServerName()
+	answers := p.Client.Statuses(ctx, func(b []byte) bool {
+		return json.Unmarshal(b, &s) == nil && (s.Cluster == "" || s.Name == name)
+	})
+	if len(answers) == 0 {
+		return s, errors.New("durablestream: the host does not tell its status: it gives no answer")
+	}
+	if err := json.Unmarshal(answers[len(answers)-1], &s); err != nil {
+		return s, fmt.Errorf("durablestream: the host does not tell its status: %w", err)
+	}
+	return s, nil
+}
+
+func (h *host) answerStatus(m *nats.Msg) {
+	b, err := json.Marshal(h.status())
+	if err == nil {
+		_ = m.Respond(b) // whoever asked has gone, or asks again
+	}
+}
+
+func (h *host) status() broker.HostStatus {
+	disk := h.broker.Disk()
+	s := broker.HostStatus{
+		Name:       h.cfg.Node.Name,
+		PID:        os.Getpid(),
+		Since:      h.since.UnixMilli(),
+		Version:    h.cfg.Version,
+		Endpoint:   h.broker.Address().URL,
+		DiskFree:   disk.Free,
+		DiskFloor:  disk.Floor,
+		DiskFull:   disk.Full && disk.Lack != broker.LackWriting && disk.Lack != broker.LackBatch,
+		Stuck:      h.broker.Stuck(),
+		Torn:       h.broker.Torn(),
+		CopyError:  h.broker.Copy().Why,
+		CopyOut:    h.broker.Copy().Out,
+		SyncAlways: true,
+		Indexed:    h.broker.Indexed(),
+		MirrorOff:  h.cfg.NoMirror,
+		SweeperOff: h.cfg.NoSweeper,
+	}
+	s.DiskInodes, s.DiskInodeFloor = disk.Inodes, disk.InodeFloor
+	if s.DiskReadOnly = disk.Full && disk.Lack == broker.LackWriting; s.DiskFull {
+		s.DiskLacks = disk.Lack
+	}
+	if c := h.cfg.Node.Cluster; c != nil {
+		s.Cluster = c.Name
+	}
+	if err := broker.CheckEngine(); err != nil {
+		s.Unchecked = err.Error()
+	}
+	damage := h.broker.Damage()
+	s.Damaged = damage.Found
+	if !damage.Checked.IsZero() {
+		s.Checked = damage.Checked.UnixMilli()
+	}
+	if p := h.mirror.progress.Load(); p != nil {
+		s.MirrorSeq, s.MirrorLines, s.SetAside = p.Seq, p.Lines, p.SetAside
+		if p.Err != nil {
+			s.MirrorError = p.Err.Error()
+		}
+	}
+	if err := h.mirror.why(); err != nil {
+		s.MirrorError = err.Error()
+	}
+	if err := h.sweeper.why(); err != nil {
+		s.SweepError = err.Error()
+	}
+	return s
+}
