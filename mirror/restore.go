@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,6 +86,23 @@ func Restore(ctx context.Context, cfg RestoreConfig) (RestoreReport, error) {
 	return r.report, err
 }
 
+// CheckSources reads all lines that Restore would read from the same files, so that files which
+// cannot be restored are known before there is a Log to restore into. Its errors are those of
+// Restore about files.
+func CheckSources(cfg RestoreConfig) (err error) {
+	r := &restorer{cfg: cfg}
+	if len(r.cfg.From) == 0 {
+		r.cfg.From = []string{DefaultDir}
+	}
+	if r.files, err = sources(r.cfg.From); err == nil {
+		_, err = r.survey(client.State{}, math.MaxInt)
+	}
+	if err != nil {
+		return fmt.Errorf("mirror: restore: %w", err)
+	}
+	return nil
+}
+
 type restorer struct {
 	cfg    RestoreConfig
 	js     jetstream.JetStream
@@ -114,7 +132,7 @@ func (r *restorer) run(ctx context.Context) (err error) {
 	if st.Messages > 0 && !wire.IsRestoring(st.Config) {
 		return fmt.Errorf("%w: its last seq is %d", ErrNotEmpty, st.Last)
 	}
-	last, err := r.survey(st)
+	last, err := r.survey(st, int(r.cfg.Conn.MaxPayload()))
 	if err != nil {
 		return err
 	}
@@ -139,12 +157,12 @@ func (r *restorer) run(ctx context.Context) (err error) {
 	return r.mark(ctx, false)
 }
 
-// survey reads and checks all lines. It returns the last one that a restore which
-// was interrupted at st has written; nil if there is none.
-func (r *restorer) survey(st client.State) (last *Line, err error) {
+// survey reads and checks all lines, none of which may need a message above limit bytes. It
+// returns the last one that a restore which was interrupted at st has written; nil if there is
+// none.
+func (r *restorer) survey(st client.State, limit int) (last *Line, err error) {
 	in := openFiles(slices.Clone(r.files))
 	defer in.close()
-	limit := int(r.cfg.Conn.MaxPayload())
 	for {
 		l, err := in.next()
 		if waitable(err) {

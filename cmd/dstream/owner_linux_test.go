@@ -193,6 +193,7 @@ func TestRestoreFromWhatOnlyRootReads(t *testing.T) {
 	require.Error(t, err)
 	require.Contains(t, words, backup+" belongs to root, and this command runs as user 4001, to whom "+filepath.Join(project, ".opencode")+" belongs: copy what it is to read")
 	require.NotContains(t, words, "chown")
+	require.NoDirExists(t, filepath.Join(project, ".opencode"))
 
 	require.NoError(t, os.Chmod(backup, 0o755))
 	require.NoError(t, os.Chmod(mirror, 0o755))

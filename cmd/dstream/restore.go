@@ -52,9 +52,18 @@ func restore(cmd *cobra.Command, o *options, from []string, replicas int) error 
 	return nil
 }
 
-// restoreFrom fills an empty log.
+// restoreFrom fills an empty log. What cannot be restored, or cannot be read by the user that
+// root becomes, makes none.
 func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*durablestream.Config)) (report mirror.RestoreReport, err error) {
+	if len(o.servers) == 0 {
+		if err := o.asOwner(); err != nil {
+			return report, err
+		}
+	}
 	if err := demandFiles(o, from); err != nil {
+		return report, err
+	}
+	if err := mirror.CheckSources(mirror.RestoreConfig{From: from}); err != nil {
 		return report, err
 	}
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
