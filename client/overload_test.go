@@ -83,10 +83,12 @@ func TestQueriesShareAnAnswerAboutTheStore(t *testing.T) {
 	const queries = 200
 	c, host := pretended(t)
 	var read, asked atomic.Int64
+	allRead := make(chan struct{})
 	answerOn(t, host, wire.CheckSubject(""), func(m *nats.Msg) {
 		if asked.Add(1) == 1 { // the others come to ask meanwhile
-			for deadline := time.Now().Add(20 * time.Second); read.Load() < queries && time.Now().Before(deadline); {
-				time.Sleep(time.Millisecond)
+			select {
+			case <-allRead:
+			case <-t.Context().Done():
 			}
 		}
 		require.NoError(t, m.Respond([]byte("[]")))
@@ -97,8 +99,8 @@ func TestQueriesShareAnAnswerAboutTheStore(t *testing.T) {
 			n := 0
 			for _, err := range c.Query(t.Context(), event.Filter{Types: []string{"test.*"}}) {
 				require.NoError(t, err)
-				if n++; n == 20 {
-					read.Add(1)
+				if n++; n == 20 && read.Add(1) == queries {
+					close(allRead)
 				}
 			}
 			require.Equal(t, 20, n)
@@ -111,9 +113,15 @@ func TestQueriesShareAnAnswerAboutTheStore(t *testing.T) {
 func TestABusyHostIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	c, host := pretended(t)
+	const busy = -1 << 60
 	var asked, checked atomic.Int64
+	third := make(chan struct{}) // the third question to a host that stays busy
 	answerOn(t, host, wire.FindSubject, func(m *nats.Msg) {
-		if asked.Add(1) < 3 {
+		n := asked.Add(1)
+		if n == busy+3 {
+			close(third)
+		}
+		if n < 3 {
 			require.NoError(t, m.RespondMsg(wire.EncodeBusy(time.Millisecond)))
 			return
 		}
@@ -136,13 +144,8 @@ func TestABusyHostIsAskedAgain(t *testing.T) {
 	require.ErrorAs(t, last, &damage)
 
 	ctx, cancel := context.WithCancel(t.Context()) // a host that stays busy
-	asked.Store(-1 << 60)
-	go func() {
-		for asked.Load() < -1<<60+3 {
-			time.Sleep(time.Millisecond)
-		}
-		cancel()
-	}()
+	asked.Store(busy)
+	go func() { <-third; cancel() }()
 	for _, err := range c.Query(ctx, event.Filter{Types: []string{"test.*"}}) {
 		last = err
 	}
