@@ -10,7 +10,7 @@ NESTED  := bench deploy/containers
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cycles cluster test test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults upgrade soak clean
+.PHONY: run build image cycles cluster test readme picture test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults upgrade soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -30,6 +30,12 @@ cluster: build ## three nodes and a mirror on the loopback, until Ctrl-C; ARGS=-
 test: ## all tests
 	$(GO) test $(RACE) -timeout 20m ./...
 	@set -e; for m in $(NESTED); do $(GO) test -C $$m $(RACE) ./...; done
+
+readme: ## what the commands of README and docs print, put into them
+	DSTREAM_README_WRITE=1 $(GO) test -count=1 -run '^(TestReadme|TestDocuments)$$' .
+
+picture: ## docs/picture.svg, drawn from what the commands of docs/picture.txt print
+	DSTREAM_README_WRITE=1 $(GO) test -count=1 -run '^TestPicture$$' .
 
 test-plain: ## the tests that any server must pass, with a plain nats-server
 	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/sweeper ./mirror

@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 	dir, id := os.Getenv("SURVIVE_TEST_DIR"), os.Getenv("SURVIVE_TEST_WAIT")
 	switch {
 	case dir == "":
-		os.Exit(m.Run())
+		code := m.Run()
+		_ = os.RemoveAll(programDir)
+		os.Exit(code)
 	case id == "":
 		standIn(hostUntilStdinEnds(dir))
 	default:
