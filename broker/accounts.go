@@ -30,11 +30,11 @@ func (c Config) applyKeys(opts *server.Options, secret string) error {
 // exchangeKeys is applyKeys that also takes no keys at all: then only our own
 // connections are let in.
 func (c Config) exchangeKeys(opts *server.Options, secret string) error {
-	if err := roles.Check("(broker.Config.Keys)", c.Keys); err != nil {
+	if err := roles.Check("(broker.Config.Keys)", c.roleKeys()); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
 	var made server.Options
-	if err := made.ProcessConfigString(roles.Accounts(c.Keys, secret, c.gate)); err != nil {
+	if err := made.ProcessConfigString(roles.Accounts(c.roleKeys(), secret, c.gate)); err != nil {
 		return fmt.Errorf("broker: the server does not take the accounts of the keys: %w", err)
 	}
 	opts.Authorization = "" // the secret is now a password of LOG's
@@ -172,10 +172,25 @@ func (b *Broker) logAccount() (*server.Account, error) {
 	return acc, nil
 }
 
+// Key is a public key that may connect, and its role.
+type Key struct {
+	Name   string
+	Role   string // "agent", "operator" or "admin"
+	Public string // the NKey, "U…"
+}
+
+func (c Config) roleKeys() []roles.Key {
+	keys := make([]roles.Key, len(c.Keys))
+	for i, k := range c.Keys {
+		keys[i] = roles.Key{Name: k.Name, Role: roles.Role(k.Role), Public: k.Public}
+	}
+	return keys
+}
+
 // SetKeys lets in other keys than before, without a restart: who is connected with a
 // key that is gone, or has another role now, is cut off. With none, everybody is but
 // the host itself.
-func (b *Broker) SetKeys(keys []roles.Key) error {
+func (b *Broker) SetKeys(keys []Key) error {
 	if len(b.cfg.Keys) == 0 {
 		return errors.New("broker: keys are exchanged for keys: a host has some from its start, or none")
 	}

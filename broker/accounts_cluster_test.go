@@ -18,11 +18,11 @@ func TestClusterWithKeysAndTLS(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	require.NoError(t, roles.MakeTLS(dir, []string{"127.0.0.1"}))
-	var keys []roles.Key
+	var keys []Key
 	for _, r := range roles.Roles {
 		k, err := roles.Make(string(r), r, file(string(r)))
 		require.NoError(t, err)
-		keys = append(keys, k)
+		keys = append(keys, KeyOf(k))
 	}
 	var nodes []*starting
 	for _, cfg := range clusterOf(t, 3) {
@@ -33,10 +33,10 @@ func TestClusterWithKeysAndTLS(t *testing.T) {
 	n := 0
 	for _, node := range nodes {
 		b := node.up(t)
-		require.Contains(t, b.Address().URL, "tls://")
+		require.Contains(t, b.ClientURL(), "tls://")
 		for _, r := range roles.Roles {
 			nc, err := client.Connect(t.Context(), client.Target{
-				Servers: []string{b.Address().URL}, NKey: file(string(r)), TLS: client.TLSFiles{CA: file(roles.CAFile)},
+				Servers: []string{b.ClientURL()}, NKey: file(string(r)), TLS: client.TLSFiles{CA: file(roles.CAFile)},
 			})
 			require.NoError(t, err)
 			t.Cleanup(nc.Close)

@@ -18,13 +18,13 @@ import (
 )
 
 // keyring makes a key of each role; the seeds are in files named for the role.
-func keyring(t *testing.T) (keys []roles.Key, seeds string) {
+func keyring(t *testing.T) (keys []broker.Key, seeds string) {
 	t.Helper()
 	seeds = t.TempDir()
 	for _, r := range roles.Roles {
 		k, err := roles.Make(string(r), r, filepath.Join(seeds, string(r)))
 		require.NoError(t, err)
-		keys = append(keys, k)
+		keys = append(keys, broker.KeyOf(k))
 	}
 	return keys, seeds
 }
@@ -199,7 +199,7 @@ func TestListeningWantsKeysAndTLS(t *testing.T) {
 	require.ErrorContains(t, err, "give both")
 	_, err = start(t, broker.Config{Dir: t.TempDir(), TLS: broker.TLSConfig{Cert: "cert.pem", Key: "key.pem"}})
 	require.ErrorContains(t, err, "cert.pem")
-	_, err = start(t, broker.Config{Dir: t.TempDir(), Keys: []roles.Key{{Name: "x", Role: "owner", Public: keys[0].Public}}})
+	_, err = start(t, broker.Config{Dir: t.TempDir(), Keys: []broker.Key{{Name: "x", Role: "owner", Public: keys[0].Public}}})
 	require.ErrorContains(t, err, `role "owner" must be agent, operator or admin`)
 }
 
@@ -262,12 +262,12 @@ func TestKeysAreExchanged(t *testing.T) {
 	require.NoError(t, err)
 	_, err = operator.Append(t.Context(), newEvent("3"))
 	require.NoError(t, err)
-	require.NoError(t, b.SetKeys([]roles.Key{keys[0], keys[2]}))
+	require.NoError(t, b.SetKeys([]broker.Key{keys[0], keys[2]}))
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err = operator.Append(ctx, newEvent("4"))
 	require.Error(t, err, "its key is gone")
-	require.Error(t, b.SetKeys([]roles.Key{{Name: "x"}}))
+	require.Error(t, b.SetKeys([]broker.Key{{Name: "x"}}))
 	close(quit)
 	require.NoError(t, <-done)
 	require.NoError(t, b.Refuse(true)) // what reaches into the account still does

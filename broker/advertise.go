@@ -26,7 +26,7 @@ const advertiseEvery = 250 * time.Millisecond
 // Advertise writes the address file: from here on others can join, until Stop.
 func (b *Broker) Advertise() error {
 	path := AddressPath(b.cfg.Dir)
-	mine := b.Address()
+	mine := b.address()
 	if err := address.Write(path, mine); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -383,10 +384,16 @@ func (b *Broker) Connect(opts ...nats.Option) (*nats.Conn, error) {
 // Name is the server's.
 func (b *Broker) Name() string { return b.cfg.Name }
 
-// Address is how other processes reach this broker.
-func (b *Broker) Address() address.Address {
+// ClientURL is where clients connect: nats://HOST:PORT, or tls://.
+func (b *Broker) ClientURL() string { return b.server.ClientURL() }
+
+// AddressFile is what Advertise writes to the address file: a JSON object.
+func (b *Broker) AddressFile() ([]byte, error) { return json.Marshal(b.address()) }
+
+// address is what the address file says: how other processes reach this broker.
+func (b *Broker) address() address.Address {
 	return address.Address{
-		URL:      b.server.ClientURL(),
+		URL:      b.ClientURL(),
 		Token:    b.joinToken,
 		PID:      os.Getpid(),
 		Format:   wire.Format,

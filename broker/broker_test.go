@@ -316,7 +316,7 @@ func TestAddressLivesAsLongAsTheHost(t *testing.T) {
 func TestStrangersAreNotLetIn(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	url := h.Broker.Address().URL
+	url := h.Broker.ClientURL()
 	for _, opts := range [][]nats.Option{nil, {nats.Token("guess")}, {nats.UserInfo("a", "b")}} {
 		nc, err := nats.Connect(url, opts...)
 		if err == nil {

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-
-	"durablestream/internal/roles"
 )
 
 // Config says where a broker keeps its log and where it listens. The zero value
@@ -34,9 +32,9 @@ type Config struct {
 	Name string
 	// Cluster makes this broker one node of a cluster. Default nil: a single server.
 	Cluster *ClusterConfig
-	// Keys are those who may connect, and as what. Default none: whoever can read
-	// the address file may do everything.
-	Keys []roles.Key
+	// Keys are the keys that may connect. Default none: every process that can read the
+	// address file may do everything.
+	Keys []Key
 	// TLS are the certificates for clients and routes. Default: none.
 	TLS TLSConfig
 	// Insecure allows a listen address that is no loopback without keys and TLS.

@@ -5,6 +5,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"durablestream/internal/address"
+	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
 
@@ -68,3 +70,9 @@ func (b *Broker) LimitStore(more int64) error {
 		MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1,
 	}})
 }
+
+// KeyOf is a key of a list as Config takes it.
+func KeyOf(k roles.Key) Key { return Key{k.Name, string(k.Role), k.Public} }
+
+// Address is what the address file says.
+func (b *Broker) Address() address.Address { return b.address() }

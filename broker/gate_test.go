@@ -31,14 +31,14 @@ func gatedNodes(t *testing.T, without bool, configure ...func(*Config)) (nodes [
 	require.NoError(t, err)
 	cfgs := clusterOf(t, 3)
 	for i := range cfgs {
-		cfgs[i].Keys, cfgs[i].AnyHeaders = []roles.Key{key}, without
+		cfgs[i].Keys, cfgs[i].AnyHeaders = []Key{KeyOf(key)}, without
 		for _, f := range configure {
 			f(&cfgs[i])
 		}
 	}
 	nodes = upAll(t, cfgs)
 	for _, b := range nodes {
-		nc, err := client.Connect(t.Context(), client.Target{Servers: []string{b.Address().URL}, NKey: path}, nats.IgnoreDiscoveredServers())
+		nc, err := client.Connect(t.Context(), client.Target{Servers: []string{b.ClientURL()}, NKey: path}, nats.IgnoreDiscoveredServers())
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		c, err := client.New(t.Context(), nc, client.Config{StreamID: "s"})

@@ -34,12 +34,12 @@ func TestGateCost(t *testing.T) {
 	for _, without := range []bool{true, false} {
 		cfgs := clusterOf(t, 3)
 		for i := range cfgs {
-			cfgs[i].Keys, cfgs[i].AnyHeaders = []roles.Key{key}, without
+			cfgs[i].Keys, cfgs[i].AnyHeaders = []Key{KeyOf(key)}, without
 		}
 		nodes := upAll(t, cfgs)
 		leader := slices.IndexFunc(nodes, func(b *Broker) bool { return b.server.JetStreamIsStreamLeader(b.cfg.account(), wire.LogName) })
 		require.GreaterOrEqual(t, leader, 0)
-		nc, err := client.Connect(t.Context(), client.Target{Servers: []string{nodes[leader].Address().URL}, NKey: path}, nats.IgnoreDiscoveredServers())
+		nc, err := client.Connect(t.Context(), client.Target{Servers: []string{nodes[leader].ClientURL()}, NKey: path}, nats.IgnoreDiscoveredServers())
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		c, err := client.New(t.Context(), nc, client.Config{StreamID: "s"})

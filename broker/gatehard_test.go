@@ -90,7 +90,7 @@ func agentKey(t *testing.T, b *Broker) nkeys.KeyPair {
 	path := filepath.Join(t.TempDir(), "raw")
 	k, err := roles.Make("raw", roles.Agent, path)
 	require.NoError(t, err)
-	require.NoError(t, b.SetKeys(append([]roles.Key{k}, b.cfg.Keys...)))
+	require.NoError(t, b.SetKeys(append([]Key{KeyOf(k)}, b.cfg.Keys...)))
 	pair, err := roles.ReadSeed(path)
 	require.NoError(t, err)
 	return pair
@@ -101,7 +101,7 @@ func agentKey(t *testing.T, b *Broker) nkeys.KeyPair {
 func raw(t *testing.T, b *Broker, key nkeys.KeyPair, headers string, size int) string {
 	t.Helper()
 	size = max(size, len(headers))
-	u, err := url.Parse(b.Address().URL)
+	u, err := url.Parse(b.ClientURL())
 	require.NoError(t, err)
 	conn, err := net.Dial("tcp", u.Host)
 	require.NoError(t, err)
@@ -313,10 +313,10 @@ func TestGateOnSomeNodes(t *testing.T) {
 	require.NoError(t, err)
 	cfgs := clusterOf(t, 3)
 	for i := range cfgs {
-		cfgs[i].Keys, cfgs[i].AnyHeaders = []roles.Key{key}, i == 0
+		cfgs[i].Keys, cfgs[i].AnyHeaders = []Key{KeyOf(key)}, i == 0
 	}
 	for _, b := range upAll(t, cfgs) {
-		nc, err := client.Connect(t.Context(), client.Target{Servers: []string{b.Address().URL}, NKey: path}, nats.IgnoreDiscoveredServers())
+		nc, err := client.Connect(t.Context(), client.Target{Servers: []string{b.ClientURL()}, NKey: path}, nats.IgnoreDiscoveredServers())
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		c, err := client.New(t.Context(), nc, client.Config{StreamID: "s"})
@@ -337,10 +337,10 @@ func TestGateAndNewKeys(t *testing.T) {
 	another, err := roles.Make("another", roles.Operator, path)
 	require.NoError(t, err)
 	for _, b := range nodes {
-		require.NoError(t, b.SetKeys(append([]roles.Key{another}, b.cfg.Keys...)))
+		require.NoError(t, b.SetKeys(append([]Key{KeyOf(another)}, b.cfg.Keys...)))
 	}
 	require.NoError(t, appendWithin(t, clients[0], time.Minute), "with the old key")
-	nc, err := client.Connect(t.Context(), client.Target{Servers: []string{nodes[0].Address().URL}, NKey: path})
+	nc, err := client.Connect(t.Context(), client.Target{Servers: []string{nodes[0].ClientURL()}, NKey: path})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	c, err := client.New(t.Context(), nc, client.Config{StreamID: "s"})

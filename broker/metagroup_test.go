@@ -15,7 +15,7 @@ import (
 )
 
 // stoppedCluster gives three nodes that have stored something and were stopped.
-func stoppedCluster(t *testing.T, keys []roles.Key) []Config {
+func stoppedCluster(t *testing.T, keys []Key) []Config {
 	t.Helper()
 	cfgs := clusterOf(t, 3)
 	for i := range cfgs {
@@ -74,7 +74,7 @@ func TestNodeWithoutItsMetaGroup(t *testing.T) {
 	t.Parallel()
 	key, err := roles.Make("admin", roles.Admin, filepath.Join(t.TempDir(), "admin"))
 	require.NoError(t, err)
-	for name, keys := range map[string][]roles.Key{"without keys": nil, "with keys": {key}} {
+	for name, keys := range map[string][]Key{"without keys": nil, "with keys": {KeyOf(key)}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			whole := stoppedCluster(t, keys)

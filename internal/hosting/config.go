@@ -107,7 +107,9 @@ func (c Config) broker() (broker.Config, error) {
 	if err == nil && len(keys) == 0 {
 		err = &roles.ListError{Path: c.Node.KeyFile, Rule: "holds no key: make one with dstream keys make"}
 	}
-	b.Keys = keys
+	for _, k := range keys {
+		b.Keys = append(b.Keys, broker.Key{Name: k.Name, Role: string(k.Role), Public: k.Public})
+	}
 	return b, err
 }
 

@@ -2,6 +2,7 @@ package hosting_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -281,7 +282,10 @@ func TestHostOfTheVersionBefore(t *testing.T) {
 	before := func() *broker.Broker { // which leaves an address, and keeps none
 		b, err := broker.Start(t.Context(), broker.Config{Dir: host})
 		require.NoError(t, err)
-		a := b.Address()
+		var a address.Address
+		file, err := b.AddressFile()
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(file, &a))
 		a.Prove = ""
 		require.NoError(t, address.Write(broker.AddressPath(host), a))
 		return b

@@ -46,7 +46,7 @@ func (h *host) status() broker.HostStatus {
 		PID:        os.Getpid(),
 		Since:      h.since.UnixMilli(),
 		Version:    h.cfg.Version,
-		Endpoint:   h.broker.Address().URL,
+		Endpoint:   h.broker.ClientURL(),
 		DiskFree:   disk.Free,
 		DiskFloor:  disk.Floor,
 		DiskFull:   disk.Full && disk.Lack != broker.LackWriting && disk.Lack != broker.LackBatch,

@@ -98,7 +98,7 @@ func nodes(t *testing.T) *site {
 		go func() {
 			var err error
 			brokers[i], err = broker.Start(t.Context(), broker.Config{
-				Dir: t.TempDir(), Name: fmt.Sprintf("n%d", i), Keys: list, DiskFloor: -1,
+				Dir: t.TempDir(), Name: fmt.Sprintf("n%d", i), Keys: brokerKeys(list), DiskFloor: -1,
 				Cluster: &broker.ClusterConfig{Name: "ds", Listen: strings.TrimPrefix(route, "nats://"), Routes: routes},
 			})
 			errs <- err
@@ -118,7 +118,7 @@ func nodes(t *testing.T) *site {
 	require.NoError(t, err)
 	_, err = owner.Subscribe(wire.StatusSubject, func(m *nats.Msg) { _ = m.Respond([]byte("{}")) })
 	require.NoError(t, err)
-	s := &site{target: client.Target{Servers: []string{brokers[0].Address().URL}}, keys: keys, seeds: seeds, owner: owner, api: roles.APIPrefix}
+	s := &site{target: client.Target{Servers: []string{brokers[0].ClientURL()}}, keys: keys, seeds: seeds, owner: owner, api: roles.APIPrefix}
 	return s.open(t)
 }
 

@@ -50,7 +50,7 @@ func makeKeys(t *testing.T) (list []roles.Key, keys map[string]roles.Key, seeds 
 func embedded(t *testing.T, configure ...func(*broker.Config)) *site {
 	t.Helper()
 	list, keys, seeds := makeKeys(t)
-	cfg := broker.Config{Dir: t.TempDir(), Keys: list, DiskFloor: -1}
+	cfg := broker.Config{Dir: t.TempDir(), Keys: brokerKeys(list), DiskFloor: -1}
 	for _, f := range configure {
 		f(&cfg)
 	}
@@ -303,4 +303,11 @@ func (a *attacker) settle(t testing.TB) {
 		_ = a.site.js.DeleteConsumer(ctx, wire.LogName, "nobody")
 	}
 	require.NoError(t, a.FlushTimeout(5*time.Second))
+}
+
+func brokerKeys(list []roles.Key) (keys []broker.Key) {
+	for _, k := range list {
+		keys = append(keys, broker.Key{Name: k.Name, Role: string(k.Role), Public: k.Public})
+	}
+	return keys
 }
