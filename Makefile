@@ -1,4 +1,4 @@
-# Durable Stream. `make run` hosts the log of this project; `make test` tests it.
+# Durable Stream. `make run` hosts the log of this project; `make test` tests it in minutes, `make test-all` in full.
 # Both need Go, make and git, and nothing else.
 
 GO      ?= go
@@ -10,7 +10,7 @@ NESTED  := bench deploy/containers
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cycles cluster test readme picture test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults upgrade soak clean
+.PHONY: run build image cycles cluster test test-all readme picture test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults upgrade soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -27,9 +27,34 @@ image: build ## the image of Dockerfile, from bin/dstream: nothing is fetched
 cluster: build ## three nodes and a mirror on the loopback, until Ctrl-C; ARGS=--print only prints them
 	@DSTREAM=$(BIN) deploy/cluster.sh $(ARGS)
 
-test: ## all tests
-	$(GO) test $(RACE) -timeout 20m ./...
+test: ## what holds each package's promises, in minutes; docs/testing.md says what it leaves to test-all
+	$(GO) test $(RACE) -short -timeout 10m ./...
+	@set -e; for m in $(NESTED); do $(GO) test -C $$m $(RACE) -short ./...; done
+
+# A step of a long target, with the time; a target that needs npm, where there is npm; the revision that an upgrade begins at.
+STEP     = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
+WITH_NPM = @if command -v npm >/dev/null; then $(1); else echo "skipped: there is no npm"; fi
+BEFORE   = 5132294
+test-all: ## every test at its full length, the long runs of kill, races and faults, a plain nats-server, a real OpenCode
+	$(call STEP,every test at its full length)
+	$(GO) test $(RACE) -timeout 30m ./...
 	@set -e; for m in $(NESTED); do $(GO) test -C $$m $(RACE) ./...; done
+	$(call STEP,the TypeScript SDK)
+	$(call WITH_NPM,$(MAKE) sdk-test)
+	$(call STEP,the plugin for OpenCode)
+	$(call WITH_NPM,$(MAKE) plugin-test)
+	$(call STEP,a real OpenCode)
+	$(call WITH_NPM,$(MAKE) e2e)
+	$(call STEP,200 rounds of kill -9)
+	$(MAKE) kill
+	$(call STEP,200 rounds of races for one decision and one claim)
+	$(MAKE) races
+	$(call STEP,faults: one host and three nodes and three machines and the controls)
+	$(MAKE) faults LONG=40s
+	$(call STEP,an upgrade from an earlier revision and back)
+	@if git cat-file -e "$(BEFORE)^{commit}" 2>/dev/null; then $(MAKE) upgrade BASE=$(BEFORE); else echo "skipped: this clone has no revision $(BEFORE)"; fi
+	$(call STEP,the tests that any server must pass with a plain nats-server)
+	$(MAKE) test-plain
 
 readme: ## what the commands of README and docs print, put into them
 	DSTREAM_README_WRITE=1 $(GO) test -count=1 -run '^(TestReadme|TestDocuments)$$' .

@@ -19,6 +19,7 @@ import (
 	"durablestream"
 	"durablestream/event"
 	"durablestream/internal/legacy"
+	"durablestream/internal/longtest"
 	"durablestream/mirror"
 )
 
@@ -290,7 +291,7 @@ func TestABriefHostWritesTheMirror(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	large := []byte(`"` + strings.Repeat("x", 4<<20) + `"`) // slow to check at resume
-	for i := range 24 {
+	for i := range longtest.Pick(8, 24) {
 		e := event.Event{Type: "task.created", StreamID: "s", Actor: "a"}
 		if i%6 == 0 {
 			e.Payload = large

@@ -41,6 +41,7 @@ var imports = map[string]struct {
 
 	"internal/console":  {},
 	"internal/sickdisk": {},
+	"internal/longtest": {},
 	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
 
 	"internal/agents":          {ours: []string{"event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},

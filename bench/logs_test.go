@@ -17,16 +17,14 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/longtest"
 	"durablestream/internal/measure"
 	"durablestream/internal/wire"
 )
 
 // sizes are the logs that everything here is measured in.
 func sizes() []int {
-	if testing.Short() {
-		return []int{10_000, 100_000}
-	}
-	return []int{10_000, 100_000, 1_000_000}
+	return longtest.Pick([]int{10_000, 100_000}, []int{10_000, 100_000, 1_000_000})
 }
 
 // filled is a project's directory with a log of n events and its mirror, made once.

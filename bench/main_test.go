@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream/internal/longtest"
 	"durablestream/internal/measure"
 )
 
@@ -93,10 +94,7 @@ func bare(h *measure.Host) measure.Side { return measure.Side{Name: "bare", Op: 
 
 // rounds is n, or less with -short.
 func rounds(n int) int {
-	if testing.Short() {
-		return max(n/4, 2)
-	}
-	return n
+	return longtest.Pick(max(n/4, 2), n)
 }
 
 // report gives each side's figures, and the p50 of ours, the first, as a part of theirs.

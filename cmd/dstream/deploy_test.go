@@ -19,6 +19,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/longtest"
 )
 
 // What is said here of containers is checked without a container engine.
@@ -421,9 +423,7 @@ func must[T any](v T, err error) T {
 // What `make build` makes runs where there is nothing else.
 func TestProgramIsStatic(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds the program")
-	}
+	longtest.Only(t, "it builds the program anew; the other tests run the program that the test binary is")
 	path := filepath.Join(t.TempDir(), "dstream")
 	out, err := exec.CommandContext(t.Context(), "make", "-C", top("."), "build", "BIN="+path).CombinedOutput()
 	require.NoError(t, err, "%s", out)

@@ -15,6 +15,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/engine"
+	"durablestream/internal/longtest"
 )
 
 func stored(seq event.Sequence) Record {
@@ -66,7 +67,7 @@ func TestEveryByte(t *testing.T) {
 	path := filepath.Join(dir, "2.blk")
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
-	for i := range whole {
+	for i := 0; i < len(whole); i += longtest.Pick(11, 1) { // odd: each bit has its turn
 		bad := bytes.Clone(whole)
 		bad[i] ^= 1 << (i % 8)
 		require.NoError(t, os.WriteFile(path, bad, 0o600))
@@ -189,7 +190,7 @@ func TestDamagedAtRandom(t *testing.T) {
 		whole = append(whole, stored(seq).encode(1)...)
 	}
 	path := filepath.Join(t.TempDir(), "1.blk")
-	for range 5000 {
+	for range longtest.Pick(500, 5000) {
 		data := bytes.Clone(whole)
 		for range r.IntN(6) {
 			data[r.IntN(len(data))] = byte(r.Int())
@@ -251,7 +252,7 @@ func TestCompressedBlock(t *testing.T) {
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, raw, after)
-	for i := range raw {
+	for i := 0; i < len(raw); i += longtest.Pick(11, 1) {
 		damaged := bytes.Clone(raw)
 		damaged[i] ^= 1 << (i % 8)
 		require.NoError(t, os.WriteFile(path, damaged, 0o600))

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/longtest"
 )
 
 // length is how long a run makes faults: DSTREAM_FAULTS, or a moment.
@@ -18,7 +20,7 @@ func length(t *testing.T) time.Duration {
 	t.Helper()
 	s := os.Getenv("DSTREAM_FAULTS")
 	if s == "" {
-		return 10 * time.Second
+		return longtest.Pick(2*time.Second, 10*time.Second)
 	}
 	d, err := time.ParseDuration(s)
 	require.NoError(t, err)
@@ -85,14 +87,11 @@ func threeDirs(t *testing.T) (dirs [3]string, disks []*disk, why error) {
 // TestFaults makes faults for a while and demands that nothing was lost, doubled,
 // reordered or torn. DSTREAM_FAULTS sets how long, SEED repeats a run.
 func TestFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short")
-	}
 	bin, err := Build(t.Context(), t.TempDir())
 	require.NoError(t, err)
 	seed, err := SeedFrom("SEED")
 	require.NoError(t, err)
-	for _, name := range []string{"one host", "three nodes", "three machines"} {
+	for _, name := range longtest.Pick([]string{"one host"}, []string{"one host", "three nodes", "three machines"}) {
 		t.Run(name, func(t *testing.T) {
 			if name == "three machines" && !ownNetwork(t) {
 				return

@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/longtest"
 )
 
 // TestMirrorKilledAtEachStep ends the process that writes the mirror right before each
 // of its steps on the disk, several times, while it rotates its files all the while.
 // Whoever comes next leaves files that hold what the Log holds.
 func TestMirrorKilledAtEachStep(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short")
-	}
+	longtest.Only(t, "15 hosts killed at steps on the disk, with another build of the program; TestCrashAtEachStep of mirror crashes at each step in one process")
 	bin, err := Build(t.Context(), t.TempDir(), "-tags", "failpoints")
 	require.NoError(t, err)
 	for _, op := range []string{"write", "fsync", "rename", "create", "dirsync"} {

@@ -17,6 +17,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/sweeper"
 	"durablestream/projection"
 )
@@ -27,7 +28,7 @@ import (
 func TestModel(t *testing.T) {
 	t.Parallel()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		require.NoError(t, flag.Set("rapid.checks", "12")) // each of some 30 commands, on a real disk
+		require.NoError(t, flag.Set("rapid.checks", longtest.Pick("4", "12"))) // each of some 30 commands, on a real disk
 	}
 	h := brokertest.Start(t)
 	run := 0

@@ -137,7 +137,7 @@ func foldOf(events []event.Recorded) *opencode.Fold {
 // retries and deletions.
 func TestRecoverAfterAnOrderlyEnd(t *testing.T) {
 	t.Parallel()
-	items := replay(opencode.New(opencode.Config{}), capture(t, "session-events"))
+	items := replayed(t)
 	r := opencode.Recover(slices.Values(record(items)))
 	for _, s := range r.Sessions {
 		t.Errorf("%s %q: %+v", s.ID, s.Title, s)
@@ -148,7 +148,12 @@ func TestRecoverAfterAnOrderlyEnd(t *testing.T) {
 func TestRecoverAnywhere(t *testing.T) {
 	t.Parallel()
 	lines := capture(t, "session-events")
+	tr := opencode.New(opencode.Config{})
+	var items []source.Item
+	from := 0
 	for _, at := range []int{109, 2610, 3160, 3368, 3480, 3664, 4930} {
+		items = append(items, replay(tr, lines[from:at])...)
+		from = at
 		open := map[string]bool{}
 		for _, c := range lines[:at] {
 			var e raw
@@ -161,7 +166,7 @@ func TestRecoverAnywhere(t *testing.T) {
 			}
 		}
 		got := map[string]bool{}
-		for _, s := range opencode.Recover(slices.Values(record(replay(opencode.New(opencode.Config{}), lines[:at])))).Sessions {
+		for _, s := range opencode.Recover(slices.Values(record(items))).Sessions {
 			for _, u := range s.Tools {
 				got[u.ID] = true
 			}
