@@ -1,11 +1,15 @@
 package durablestream_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -56,6 +60,35 @@ var (
 	target = regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)")
 	folder = regexp.MustCompile("`([a-z][a-z/]*/)`")
 )
+
+// No comment and no document points to a text outside the repository: a reader cannot look
+// it up there.
+func TestNothingPointsOutside(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("git", "ls-files", "-z").Output()
+	if err != nil {
+		t.Skip("this is no git work tree: ", err)
+	}
+	for path := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+		if strings.HasSuffix(path, "-lock.json") || strings.HasSuffix(path, ".sum") || strings.Contains(path, "testdata/") || path == "project_test.go" {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) || !utf8.Valid(text) { // removed but not committed; a picture
+			continue
+		}
+		require.NoError(t, err)
+		for _, m := range outside.FindAllString(string(text), -1) {
+			t.Errorf("%s points to %q", path, m)
+		}
+	}
+	for _, bad := range []string{"(ENGINE-FACTS)", "the fifth point of the issue", "as issue 12 says", "see STYLE.md", "in DESIGN.md", "run /work/t1/x.sh"} {
+		require.Regexp(t, outside, bad)
+	}
+	require.NotRegexp(t, outside, "see docs/design.md, open an issue, docs/performance.md")
+}
+
+var outside = regexp.MustCompile(`[A-Z]+-FACTS|\b[Tt]h(?:e|is) issue\b|\b[Ii]ssue \d+|\bSTYLE\.md|\bDESIGN\.md|HOUSE-MOVES|/work/(?:shared|main|t\d)`)
 
 func misnamed(text, makefile string) []string {
 	var bad []string

@@ -16,7 +16,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Every bad input of the issue, by each way in, is refused by name, and the Log
+// Every bad input, by each way in, is refused by name, and the Log
 // stays as it was.
 func TestBadInputChangesNothing(t *testing.T) {
 	t.Parallel()

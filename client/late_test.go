@@ -40,7 +40,7 @@ func pastTheWindow(t *testing.T, h *brokertest.Host, id string) {
 // lastID is the one of n ids stored together that the engine forgets last.
 func lastID(es []event.Event, n int) string { return es[n-1].ID }
 
-// The fifth point of the issue: the acknowledgement is lost, and the sender sleeps
+// The acknowledgement is lost, and the sender sleeps
 // past the window in which the engine knows the id. The control switches the late
 // path off, and the events are stored twice.
 func TestAnswerAfterTheWindow(t *testing.T) {

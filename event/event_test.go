@@ -19,8 +19,7 @@ func valid() event.Event {
 	}
 }
 
-// The bad input that issue 2 lists, as far as it is the event's: the error names
-// the field, the value and the rule.
+// For each bad field of an event the error names the field, the value and the rule.
 func TestValidateNamesFieldValueAndRule(t *testing.T) {
 	long := strings.Repeat("x", 2000)
 	for name, c := range map[string]struct {

@@ -13,9 +13,9 @@ import (
 	"durablestream/internal/wire"
 )
 
-// stalePatience is how long a Log that seems to end before the mirror is asked
-// again where it has replicas: an old leader that was cut off answers for up to
-// 27 s from its past (ENGINE-FACTS). With one replica the answer is exact.
+// stalePatience is how long check asks a replicated Log again while it seems to end
+// before the mirror does: an old leader that was cut off answered from its past for up
+// to 27 s, measured with nats-server 2.15. With one replica the answer is exact.
 const stalePatience = 30 * time.Second
 
 // check compares the ends with the Log, and returns the Log's state.
