@@ -170,6 +170,7 @@ type counting struct {
 	node string         // whose copy of the Log it reads; "" on a single host
 	read []string       // nodes whose copies were read, where gaps do not show
 	due  uint64         // messages that were stored when it was made
+	took uint64         // messages behind from that it has brought
 	made time.Time      // when that was at the latest, by the server's clock
 
 	patience time.Duration // with a consumer that has more and brings nothing
@@ -178,7 +179,7 @@ type counting struct {
 // serves begins to count what a new consumer brings.
 func (f *feed) serves(cons jetstream.Consumer, pending uint64) {
 	info := cons.CachedInfo()
-	f.from, f.due, f.made, f.node, f.past = f.at, pending, info.TimeStamp, "", false
+	f.from, f.due, f.took, f.made, f.node, f.past = f.at, pending, 0, info.TimeStamp, "", false
 	if f.c.clustered && info.Cluster != nil {
 		f.node = info.Cluster.Leader
 	}
@@ -209,12 +210,12 @@ func (f *feed) owed(n uint64) bool {
 // suspect looks for a gap where the present consumer has read. Where there is none,
 // the feed goes on with another consumer, and is less suspicious.
 func (f *feed) suspect(ctx context.Context) error {
+	if f.c.clustered {
+		return f.recount(ctx, f.at)
+	}
 	if d := f.c.locate(ctx, f.from, f.cfg.Until); d != nil {
 		d.Node = f.node
 		return d
-	}
-	if f.c.clustered {
-		return &DamageError{From: f.from + 1, To: f.at, Node: f.node} // of that replica
 	}
 	f.patience = min(2*f.patience, 30*time.Second)
 	return errStalled
@@ -222,14 +223,37 @@ func (f *feed) suspect(ctx context.Context) error {
 
 // leftOut is what a consumer has left out that has looked up to at and has nothing more,
 // although more was due.
-func (f *feed) leftOut(at event.Sequence) error {
+func (f *feed) leftOut(ctx context.Context, at event.Sequence) error {
 	switch {
 	case len(f.cfg.Subjects) > 0: // anywhere where it has read
-		return &DamageError{From: f.from + 1, To: at, Node: f.node}
+		return f.recount(ctx, at)
 	case at > f.at:
 		return &DamageError{From: f.at + 1, To: at, Node: f.node}
 	}
 	return nil // it has not looked yet
+}
+
+// recount reads all that a cluster's consumer has gone through, up to the position to, with
+// other consumers, and counts what it should have brought. Its replica may have been set
+// back to a snapshot meanwhile, to store the rest again: then the consumer had less than it
+// was to bring, and has left out nothing.
+func (f *feed) recount(ctx context.Context, to event.Sequence) error {
+	if to <= f.from {
+		return errStalled
+	}
+	n := uint64(0)
+	for m, err := range f.c.Feed(ctx, FeedConfig{After: f.from, Until: to, HeadersOnly: true}) {
+		if err != nil {
+			return err
+		}
+		if wire.InSubjects(f.cfg.Subjects, m.Subject) {
+			n++
+		}
+	}
+	if n > f.took {
+		return &DamageError{From: f.from + 1, To: to, Node: f.node}
+	}
+	return errStalled
 }
 
 var errStalled = errors.New("the server has more messages, and brings none")

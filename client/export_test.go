@@ -65,3 +65,13 @@ func (cfg FeedConfig) PlainAtFirst() FeedConfig {
 	cfg.first = true
 	return cfg
 }
+
+// Suspect is what a cluster's feed of some subjects does which suspects its consumer to have left something
+// out in (after, at], where it has brought so many messages.
+func (c *Client) Suspect(ctx context.Context, subjects []string, after, at event.Sequence, brought uint64) error {
+	f := &feed{c: c, cfg: FeedConfig{Subjects: subjects}, at: at, counting: counting{from: after, took: brought, node: "n1"}}
+	return f.suspect(ctx)
+}
+
+// ErrStalled makes a feed go on with another consumer.
+var ErrStalled = errStalled

@@ -281,7 +281,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 					return false, err
 				case sent != delivered || at < f.at:
 				case pending > 0: // it had more, and has nothing more
-					if d := f.leftOut(at); d != nil {
+					if d := f.leftOut(ctx, at); d != nil {
 						return false, d
 					}
 				case ends && at >= f.cfg.Until:
@@ -335,6 +335,7 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 			return 0, err
 		}
 		f.at = seq
+		f.took++
 		f.c.sawSequence(seq)
 		if f.only != nil && !wire.InSubjects(f.only, m.Subject()) {
 			return meta.NumPending, nil
