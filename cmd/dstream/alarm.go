@@ -9,6 +9,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/console"
 	"durablestream/internal/wire"
 )
 
@@ -61,7 +62,7 @@ func hostAlarms(h durablestream.HostStatus) []alarm {
 	}
 	if len(h.Damaged) > 0 {
 		alarms = append(alarms, alarm{Name: alarmDamaged, Message: fmt.Sprintf(
-			"the store is damaged: %s cannot be read, %s; 'dstream doctor' repairs it", count(damagedCount(h), "position"), h.Damaged[0])})
+			"the store is damaged: %s cannot be read, %s; 'dstream doctor' repairs it", console.Count(damagedCount(h), "position"), h.Damaged[0])})
 	}
 	if h.CopyError != "" {
 		alarms = append(alarms, alarm{Name: alarmCopy, Message: copyWords(h)})
@@ -106,7 +107,7 @@ func markAlarms(marks map[string][]wire.Range, told []alarm) []alarm {
 	for node, ranges := range marks {
 		if len(ranges) > 0 && !slices.ContainsFunc(told, func(x alarm) bool { return x.Node == node && (x.Name == alarmDamaged || x.Name == alarmMissing) }) {
 			alarms = append(alarms, alarm{Name: alarmDamaged, Node: node, Message: fmt.Sprintf(
-				"the store is damaged: position %s cannot be read; 'dstream doctor' repairs it", joinRanges(ranges))})
+				"the store is damaged: position %s cannot be read; 'dstream doctor' repairs it", console.List(ranges))})
 		}
 	}
 	slices.SortFunc(alarms, func(a, b alarm) int { return strings.Compare(a.Node, b.Node) })
@@ -128,7 +129,7 @@ func logAlarms(s client.State) []alarm {
 	}
 	return []alarm{{Name: alarmMissing, Message: fmt.Sprintf(
 		"%s missing between %d and %d: the store is damaged; 'dstream doctor' says what is left, and repairs it",
-		count(s.Missing, "position"), s.First, s.Last)}}
+		console.Count(s.Missing, "position"), s.First, s.Last)}}
 }
 
 // replicaAlarms are what is wrong with the copies of the Log. Those that were not
@@ -149,7 +150,7 @@ func replicaAlarms(gone func(node string) bool, looks ...client.State) []alarm {
 			alarms = append(alarms, alarm{Name: alarmSilent, Node: r.Name, Message: "the node has a replica and does not tell its status: is 'dstream serve' stopped there, or starting?"})
 		case behindAt(r.Name, looks):
 			alarms = append(alarms, alarm{Name: alarmBehind, Node: r.Name, Message: fmt.Sprintf(
-				"the replica is %s behind: it catches up by itself; look again, and at the node's disk and network if it does not", count(r.Lag, "position"))})
+				"the replica is %s behind: it catches up by itself; look again, and at the node's disk and network if it does not", console.Count(r.Lag, "position"))})
 		}
 	}
 	return alarms

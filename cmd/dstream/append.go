@@ -15,6 +15,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/internal/when"
 )
 
@@ -169,7 +170,7 @@ func appendFile(cmd *cobra.Command, o *options, f appendFlags) (err error) {
 		stored += len(rs)
 		if err != nil {
 			return errors.Join(decided(fmt.Errorf("%s stored; from line %d on nothing is known to be: %w",
-				count(stored, "event"), lines[len(rs)], err)), out.Flush())
+				console.Count(stored, "event"), lines[len(rs)], err)), out.Flush())
 		}
 		events, lines = events[n:], lines[n:]
 	}
@@ -238,7 +239,7 @@ func readEvents(cmd *cobra.Command, f appendFlags) (events []event.Event, lines 
 		}
 	}
 	if bad > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s left out\n", count(bad, "bad line"))
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s left out\n", console.Count(bad, "bad line"))
 	}
 	return events, lines, nil
 }

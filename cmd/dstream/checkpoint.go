@@ -56,11 +56,11 @@ func (o *options) toRead(cmd *cobra.Command, change ...func(*durablestream.Confi
 	d, err := o.open(cmd, append(change, readCopy)...)
 	var ahead *mirror.AheadError
 	if mirror.IsProblem(err) && !errors.As(err, &ahead) { // a log that lost its end brings too little
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", printable(err.Error()))
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", console.Plain(err.Error()))
 		d, err = o.open(cmd, readCopy, onlyLook)
 	}
 	if err == nil && d.Copied() != nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", printable(temporaryWords(d.Copied())))
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(temporaryWords(d.Copied())))
 	}
 	return d, err
 }
@@ -207,29 +207,10 @@ func listCheckpoints(out io.Writer, list []projection.Checkpoint, now time.Time)
 		for i, opt := range cp.Options {
 			ids[i] = opt.ID
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(cp.ID, 64), cp.Status, oneLine(cp.RequestedBy, 24),
-			ago(now, cp.RequestedAt), left(cp, now), oneLine(strings.Join(ids, ","), 24), oneLine(cp.DecisionPoint, 60))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(cp.ID, 64), cp.Status, console.OneLine(cp.RequestedBy, 24),
+			console.Ago(now, cp.RequestedAt), left(cp, now), console.OneLine(strings.Join(ids, ","), 24), console.OneLine(cp.DecisionPoint, 60))
 	}
 	return w.Flush()
-}
-
-// printable takes out of a text what would move a terminal's cursor or turn its
-// writing round: control and format characters, and odd line ends.
-func printable(s string) string {
-	return console.Plain(s)
-}
-
-// oneLine keeps a text from spoiling a table.
-func oneLine(s string, most int) string {
-	s = strings.ReplaceAll(printable(s), "\n", " ")
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return s
-}
-
-func ago(now time.Time, ms int64) string {
-	return now.Sub(time.UnixMilli(ms)).Round(time.Second).String() + " ago"
 }
 
 func left(cp projection.Checkpoint, now time.Time) string {
@@ -266,29 +247,29 @@ func checkpointShow(o *options) *cobra.Command {
 
 func showCheckpoint(out io.Writer, cp projection.Checkpoint) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "checkpoint\t%s\n", oneLine(cp.ID, 300))
-	fmt.Fprintf(w, "question\t%s\n", oneLine(cp.DecisionPoint, 1000))
+	fmt.Fprintf(w, "checkpoint\t%s\n", console.OneLine(cp.ID, 300))
+	fmt.Fprintf(w, "question\t%s\n", console.OneLine(cp.DecisionPoint, 1000))
 	fmt.Fprintf(w, "status\t%s\n", cp.Status)
-	fmt.Fprintf(w, "asked by\t%s, in %s, %s\n", oneLine(cp.RequestedBy, 200), oneLine(cp.StreamID, 200), ago(time.Now(), cp.RequestedAt))
+	fmt.Fprintf(w, "asked by\t%s, in %s, %s\n", console.OneLine(cp.RequestedBy, 200), console.OneLine(cp.StreamID, 200), console.Ago(time.Now(), cp.RequestedAt))
 	for _, opt := range cp.Options {
-		fmt.Fprintf(w, "option\t%s: %s\n", oneLine(opt.ID, 100), oneLine(opt.Label+" "+opt.Description, 300))
+		fmt.Fprintf(w, "option\t%s: %s\n", console.OneLine(opt.ID, 100), console.OneLine(opt.Label+" "+opt.Description, 300))
 	}
 	if len(cp.Action) > 0 {
-		fmt.Fprintf(w, "action\t%s\n", oneLine(string(cp.Action), 2000))
+		fmt.Fprintf(w, "action\t%s\n", console.OneLine(string(cp.Action), 2000))
 		fmt.Fprintf(w, "action hash\t%s\n", cp.ActionHash)
 	}
 	if len(cp.Schema) > 0 {
-		fmt.Fprintf(w, "answer schema\t%s\n", oneLine(string(cp.Schema), 2000))
+		fmt.Fprintf(w, "answer schema\t%s\n", console.OneLine(string(cp.Schema), 2000))
 	}
 	fmt.Fprintf(w, "time left\t%s\n", left(cp, time.Now()))
 	if cp.CancelRequested && cp.Decision == nil {
-		fmt.Fprintf(w, "cancel\tasked for by %s\n", oneLine(cp.CancelBy, 200))
+		fmt.Fprintf(w, "cancel\tasked for by %s\n", console.OneLine(cp.CancelBy, 200))
 	}
 	if d := cp.Decision; d != nil {
-		fmt.Fprintf(w, "decision\t%s by %s at %s (seq %d)\n", d.Status, oneLine(d.By, 200), time.UnixMilli(d.At).Format(time.RFC3339), d.Seq)
+		fmt.Fprintf(w, "decision\t%s by %s at %s (seq %d)\n", d.Status, console.OneLine(d.By, 200), time.UnixMilli(d.At).Format(time.RFC3339), d.Seq)
 		for _, f := range []struct{ name, v string }{{"option", d.Option}, {"answer", string(d.Answer)}, {"comment", d.Comment}, {"reason", d.Reason}} {
 			if f.v != "" {
-				fmt.Fprintf(w, "%s\t%s\n", f.name, oneLine(f.v, 2000))
+				fmt.Fprintf(w, "%s\t%s\n", f.name, console.OneLine(f.v, 2000))
 			}
 		}
 	}
@@ -344,7 +325,7 @@ func printDecision(cmd *cobra.Command, o *options, cp projection.Checkpoint) err
 			_, err := fmt.Fprintf(w, "%s: asked the sweeper to cancel it\n", cp.ID)
 			return err
 		}
-		_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", oneLine(cp.ID, 300), cp.Status, oneLine(cp.Decision.By, 300), cp.Decision.Seq)
+		_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", console.OneLine(cp.ID, 300), cp.Status, console.OneLine(cp.Decision.By, 300), cp.Decision.Seq)
 		return err
 	})
 }
@@ -403,7 +384,7 @@ decision that cannot be read would be made again: run 'dstream doctor' first.`,
 					return err
 				}
 				return show(cmd, o, cp, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "%s: its guard is void, and it waits for a decision\n", oneLine(cp.ID, 300))
+					_, err := fmt.Fprintf(w, "%s: its guard is void, and it waits for a decision\n", console.OneLine(cp.ID, 300))
 					return err
 				})
 			})

@@ -15,6 +15,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/internal/paths"
 )
 
@@ -212,33 +213,33 @@ func (d *doctor) print() error {
 		}
 		return printJSON(d.cmd.OutOrStdout(), d.found)
 	}
-	s := newSheet(d.cmd.OutOrStdout())
-	s.line("log of", "%s", d.dir)
-	s.line("checked", "%s", strings.Join(d.found.Checked, "; "))
+	s := console.NewSheet(d.cmd.OutOrStdout())
+	s.Line("log of", "%s", d.dir)
+	s.Line("checked", "%s", strings.Join(d.found.Checked, "; "))
 	for _, f := range d.found.Findings {
 		sure := ""
 		if !f.Sure {
 			sure = " (not sure)"
 		}
-		s.line("FOUND", "%s%s", oneLine(f.What, 2000), sure)
+		s.Line("FOUND", "%s%s", console.OneLine(f.What, 2000), sure)
 		switch {
 		case f.Outcome != "" && f.Fixed:
-			s.line("", "repaired: %s", oneLine(f.Outcome, 2000))
+			s.Line("", "repaired: %s", console.OneLine(f.Outcome, 2000))
 			continue
 		case f.Outcome != "": // which tells more than the plan
-			s.line("", "%s", oneLine(f.Outcome, 2000))
+			s.Line("", "%s", console.OneLine(f.Outcome, 2000))
 			continue
 		}
 		for _, plan := range [][2]string{{"--fix", f.Repair}, {"kept", f.Keeps}, {"but", f.Limits}} {
 			if plan[1] != "" {
-				s.line("", "%s: %s", plan[0], plan[1])
+				s.Line("", "%s: %s", plan[0], plan[1])
 			}
 		}
 	}
 	if len(d.found.Findings) == 0 {
-		s.line("", "nothing is wrong")
+		s.Line("", "nothing is wrong")
 	}
-	return s.err
+	return s.Err()
 }
 
 // aside gives a new directory for what is replaced.

@@ -10,6 +10,7 @@ import (
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/console"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -107,7 +108,7 @@ func (d *doctor) conflict(s seen) (found conflict, err error) {
 }
 
 func (c conflict) String() string {
-	words := "the mirror and the log hold different things at position " + joinRanges(c.differ)
+	words := "the mirror and the log hold different things at position " + console.List(c.differ)
 	if c.beyond.To > 0 {
 		words += fmt.Sprintf(", and only the mirror has position %s", c.beyond)
 	}

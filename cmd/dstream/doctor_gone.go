@@ -8,6 +8,7 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/internal/console"
 	"durablestream/mirror"
 )
 
@@ -62,7 +63,7 @@ func (d *doctor) restoreLog() (outcome string, err error) {
 		}
 		return outcome, err
 	}
-	outcome = fmt.Sprintf("the log was made again from the mirror: %s, position %d", count(report.Lines, "event"), report.Last)
+	outcome = fmt.Sprintf("the log was made again from the mirror: %s, position %d", console.Count(report.Lines, "event"), report.Last)
 	if err := d.verify(); err != nil {
 		return outcome, fmt.Errorf("the log was not compared with the mirror: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/console"
 	"durablestream/internal/wire"
 )
 
@@ -51,9 +52,9 @@ func (k knowledge) lost(lost []wire.Range) error {
 	}
 	if unproven > 0 {
 		return fmt.Errorf("position %s is neither in the store nor, as far as its chain proves it, in the mirror, %s; "+
-			"--accept-loss takes from it the %s that nothing proves, gives up the others, and repairs the rest", joinRanges(lost), where, count(unproven, "position"))
+			"--accept-loss takes from it the %s that nothing proves, gives up the others, and repairs the rest", console.List(lost), where, console.Count(unproven, "position"))
 	}
-	return fmt.Errorf("position %s is neither in the store nor in the mirror, %s; --accept-loss gives these positions up and repairs the rest", joinRanges(lost), where)
+	return fmt.Errorf("position %s is neither in the store nor in the mirror, %s; --accept-loss gives these positions up and repairs the rest", console.List(lost), where)
 }
 
 // words say how positions came back.
@@ -80,17 +81,17 @@ func (k knowledge) words(done []blocks.Repaired) string {
 		}
 	}
 	if n := total(unproven); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d from lines of the mirror that nothing proves (%s)", n, joinRanges(unproven)))
+		parts = append(parts, fmt.Sprintf("%d from lines of the mirror that nothing proves (%s)", n, console.List(unproven)))
 	}
 	if n := total(voids); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d filled, which were no events: what lease or barrier was there nobody knows (%s)", n, joinRanges(voids)))
+		parts = append(parts, fmt.Sprintf("%d filled, which were no events: what lease or barrier was there nobody knows (%s)", n, console.List(voids)))
 	}
-	words := fmt.Sprintf("%s brought back: %s", count(uint64(len(done))-total(given), "position"), strings.Join(parts, ", "))
+	words := fmt.Sprintf("%s brought back: %s", console.Count(uint64(len(done))-total(given), "position"), strings.Join(parts, ", "))
 	if len(parts) == 0 {
 		words = "no position was brought back"
 	}
 	if n := total(given); n > 0 {
-		words += fmt.Sprintf("; %s given up, which --accept-loss allowed: what stood there is lost (%s)", count(n, "position"), joinRanges(given))
+		words += fmt.Sprintf("; %s given up, which --accept-loss allowed: what stood there is lost (%s)", console.Count(n, "position"), console.List(given))
 	}
 	return words
 }
@@ -108,18 +109,4 @@ func total(rs []wire.Range) (n uint64) {
 		n += r.Count()
 	}
 	return n
-}
-
-// joinRanges names ranges, the first of them where they are many.
-func joinRanges(rs []wire.Range) string {
-	const most = 20
-	words := make([]string, 0, most+1)
-	for i, r := range rs {
-		if i == most {
-			words = append(words, fmt.Sprintf("and %d more", len(rs)-most))
-			break
-		}
-		words = append(words, r.String())
-	}
-	return strings.Join(words, ", ")
 }

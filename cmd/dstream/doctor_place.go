@@ -8,6 +8,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/internal/blocks"
+	"durablestream/internal/console"
 	"durablestream/internal/fence"
 	"durablestream/internal/roles"
 )
@@ -19,7 +20,7 @@ func (d *doctor) place() fence.Store {
 	if exists(filepath.Join(store, server.JetStreamStoreDir, roles.LogAccount)) {
 		account = roles.LogAccount
 	}
-	return fence.Store{Dir: store, Account: account, Aside: filepath.Join(d.host, broker.DamagedDir), Logger: slog.New(wordsHandler{w: d.cmd.ErrOrStderr()}),
+	return fence.Store{Dir: store, Account: account, Aside: filepath.Join(d.host, broker.DamagedDir), Logger: slog.New(console.Handler(d.cmd.ErrOrStderr())),
 		Blind: broker.CheckEngine() != nil}
 }
 

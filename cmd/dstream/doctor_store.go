@@ -15,6 +15,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
+	"durablestream/internal/console"
 	"durablestream/internal/engine"
 	"durablestream/internal/paths"
 	"durablestream/internal/wire"
@@ -119,7 +120,7 @@ func (d *doctor) lookAtFiles() error {
 		d.add(d.replaceCopy(finding{Name: foundStore, Sure: true, What: fmt.Sprintf("this node's copy of the log cannot be read: %v", s.unreadable)}))
 		return nil //nolint:nilerr // which is a finding
 	}
-	d.checked(fmt.Sprintf("store: %s, position %d", count(s.report.Records, "message"), s.report.Last))
+	d.checked(fmt.Sprintf("store: %s, position %d", console.Count(s.report.Records, "message"), s.report.Last))
 	d.checked(fmt.Sprintf("mirror: position %d", s.mirror.Last))
 	if d.halfRestored(s) {
 		return nil
@@ -243,7 +244,7 @@ func (d *doctor) storeFinding(s seen) finding {
 	if n := len(s.report.Damage); n > 5 {
 		words = append(words, fmt.Sprintf("and %d more", n-5))
 	}
-	f.What = fmt.Sprintf("the store cannot read %s: %s", count(total, "position"), strings.Join(words, "; "))
+	f.What = fmt.Sprintf("the store cannot read %s: %s", console.Count(total, "position"), strings.Join(words, "; "))
 	if d.clustered() {
 		return d.replaceCopy(f)
 	}

@@ -17,6 +17,7 @@ import (
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/console"
 	"durablestream/internal/faults"
 )
 
@@ -45,7 +46,7 @@ func doctorSays(t *testing.T, dir string, flags ...string) (status int, out stri
 	if len(flags) == 0 {
 		require.Equal(t, status, asJSON)
 		for _, f := range a.Findings {
-			require.Contains(t, out, oneLine(f.What, 2000))
+			require.Contains(t, out, console.OneLine(f.What, 2000))
 		}
 		require.Equal(t, len(a.Findings) == 0, strings.Contains(out, "nothing is wrong"), out)
 	}

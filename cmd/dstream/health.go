@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"durablestream/internal/console"
 	"durablestream/internal/monitor"
 )
 
@@ -128,7 +129,7 @@ func printHealth(w io.Writer, h monitor.Health) error {
 		return err
 	}
 	for _, r := range h.Reasons {
-		if _, err := fmt.Fprintf(w, "failing: %s: %s: %s\n", name, r.Name, oneLine(r.Message, 1000)); err != nil {
+		if _, err := fmt.Fprintf(w, "failing: %s: %s: %s\n", name, r.Name, console.OneLine(r.Message, 1000)); err != nil {
 			return err
 		}
 	}

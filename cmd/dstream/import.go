@@ -13,6 +13,7 @@ import (
 
 	"durablestream"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/internal/legacy"
 )
 
@@ -70,7 +71,7 @@ imported and then kept under another name.`,
 			expiring := func(cfg *durablestream.Config) { cfg.NoCreate = true }
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				checkpoints, intents, err := d.ExpireImported(ctx)
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s expired, %s failed with reason timeout\n", count(checkpoints, "imported checkpoint"), count(intents, "imported intent"))
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s expired, %s failed with reason timeout\n", console.Count(checkpoints, "imported checkpoint"), console.Count(intents, "imported intent"))
 				return err
 			}, expiring)
 		},
@@ -172,9 +173,9 @@ func (a *importAnswer) store(cmd *cobra.Command, o *options, events []event.Even
 		return err
 	}
 	defer closing(d, &err)
-	bar := progress(cmd.ErrOrStderr(), int64(len(events)), "importing")
-	report, err := d.Import(cmd.Context(), "original", events, func(done int) { bar.set(int64(done)) })
-	bar.finish()
+	bar := console.NewBar(cmd.ErrOrStderr(), "importing")
+	report, err := d.Import(cmd.Context(), "original", events, func(done int) { bar.Set(uint64(done), uint64(len(events))) })
+	bar.Finish()
 	a.Stored, a.Present = report.Stored, report.Present
 	for _, r := range report.Refused {
 		a.Damaged = append(a.Damaged, where[r.Index]+": "+r.Err.Error())
@@ -191,9 +192,9 @@ func (a *importAnswer) tell(cmd *cobra.Command, o *options) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s in %s: %d new in the log, %d were there already", count(a.Read, "event"), count(len(a.Files), "file"), a.Stored, a.Present)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s in %s: %d new in the log, %d were there already", console.Count(a.Read, "event"), console.Count(len(a.Files), "file"), a.Stored, a.Present)
 		if a.Mended > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "; %s lacked a field that was filled in", count(a.Mended, "line"))
+			fmt.Fprintf(cmd.ErrOrStderr(), "; %s lacked a field that was filled in", console.Count(a.Mended, "line"))
 		}
 		fmt.Fprintln(cmd.ErrOrStderr())
 		if a.Kept != "" {
@@ -201,7 +202,7 @@ func (a *importAnswer) tell(cmd *cobra.Command, o *options) error {
 		}
 	}
 	if len(a.Damaged) > 0 {
-		return fmt.Errorf("%s not imported; all others were", count(len(a.Damaged), "line"))
+		return fmt.Errorf("%s not imported; all others were", console.Count(len(a.Damaged), "line"))
 	}
 	return nil
 }

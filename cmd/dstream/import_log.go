@@ -14,6 +14,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/internal/paths"
 	"durablestream/mirror"
 )
@@ -52,7 +53,7 @@ func importLog(cmd *cobra.Command, o *options, from string) (err error) {
 	}
 	defer func() {
 		if serr := host.Stop(context.WithoutCancel(cmd.Context())); err == nil && serr != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: the log that was taken over did not end well: %s\n", printable(serr.Error()))
+			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: the log that was taken over did not end well: %s\n", console.Plain(serr.Error()))
 		}
 	}()
 	a := importAnswer{Files: []string{from}, Read: len(events), Damaged: []string{}}
@@ -60,9 +61,9 @@ func importLog(cmd *cobra.Command, o *options, from string) (err error) {
 	for i := range events {
 		events[i].Metadata = event.WithWorktree(events[i].Metadata, worktree)
 	}
-	bar := progress(cmd.ErrOrStderr(), int64(len(events)), "importing")
-	report, err := d.ImportLog(cmd.Context(), "log", events, func(done int) { bar.set(int64(done)) })
-	bar.finish()
+	bar := console.NewBar(cmd.ErrOrStderr(), "importing")
+	report, err := d.ImportLog(cmd.Context(), "log", events, func(done int) { bar.Set(uint64(done), uint64(len(events))) })
+	bar.Finish()
 	a.Stored, a.Present = report.Stored, report.Present
 	for _, r := range report.Refused {
 		a.Damaged = append(a.Damaged, fmt.Sprintf("event %s, seq %d: %v", events[r.Index].ID, events[r.Index].Seq, r.Err))

@@ -12,6 +12,7 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/projection"
 )
 
@@ -103,7 +104,7 @@ func listIntents(out io.Writer, list []projection.Intent) error {
 		if i.Late {
 			status += ", overdue"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(i.ID, 64), status, oneLine(i.Agent, 24), oneLine(holder(i), 40), ago(now, i.CreatedAt), oneLine(i.Description, 60))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), console.OneLine(holder(i), 40), console.Ago(now, i.CreatedAt), console.OneLine(i.Description, 60))
 	}
 	return w.Flush()
 }
@@ -200,7 +201,7 @@ func intentEnd(o *options, use, short, flag, what string, field func(*client.End
 					return err
 				}
 				return show(cmd, o, i, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", oneLine(i.ID, 300), i.State, oneLine(i.EndedBy, 300), i.EndSeq)
+					_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", console.OneLine(i.ID, 300), i.State, console.OneLine(i.EndedBy, 300), i.EndSeq)
 					return err
 				})
 			})

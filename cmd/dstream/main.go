@@ -49,11 +49,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	var status *exitError
 	if !errors.As(err, &status) {
-		fmt.Fprintf(stderr, "dstream: %s\n", printable(paths.Denied(err).Error()))
+		fmt.Fprintf(stderr, "dstream: %s\n", console.Plain(paths.Denied(err).Error()))
 		return exitFailed
 	}
 	if status.err != nil {
-		fmt.Fprintf(stderr, "dstream: %s\n", printable(status.err.Error()))
+		fmt.Fprintf(stderr, "dstream: %s\n", console.Plain(status.err.Error()))
 	}
 	return status.code
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"durablestream/internal/console"
 	"durablestream/mirror"
 )
 
@@ -59,7 +60,7 @@ func verify(cmd *cobra.Command, o *options) (err error) {
 	}
 	if !o.json {
 		fmt.Fprintf(cmd.OutOrStdout(), "clean: %s in %s, sequences %d to %d, equal to the log\n",
-			count(report.Lines, "line"), count(report.Files, "file"), report.First, report.Last)
+			console.Count(report.Lines, "line"), console.Count(report.Files, "file"), report.First, report.Last)
 		if report.Anchored {
 			fmt.Fprintln(cmd.OutOrStdout(), "older files are gone: the chain is taken on trust at the first line that is left")
 		}

@@ -15,6 +15,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/agents"
 	"durablestream/internal/agents/opencode"
+	"durablestream/internal/console"
 )
 
 func opencodeCommand(o *options) *cobra.Command {
@@ -92,10 +93,10 @@ func printRecovered(w io.Writer, r opencode.Recovered) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprint(w, printable(s.Story))
+		fmt.Fprint(w, console.Plain(s.Story))
 	}
 	if r.AtWork > 0 {
-		fmt.Fprintf(w, "\n%s at work in an OpenCode that runs.\n", count(r.AtWork, "session"))
+		fmt.Fprintf(w, "\n%s at work in an OpenCode that runs.\n", console.Count(r.AtWork, "session"))
 	}
 	if len(r.Sessions) == 0 {
 		return nil
@@ -119,7 +120,7 @@ func printAnswers(w io.Writer, sessions []opencode.RecoveredSession) {
 			fmt.Fprintf(w, "%18s %s checkpoint list shows %d more\n", "", self(), len(open)-most)
 			return
 		}
-		fmt.Fprintf(w, "%18s %s checkpoint approve %s --by YOU%s\n", label, self(), oneLine(shellWord(q.ID), 400), oneLine(choice(q.Checkpoint), 2000))
+		fmt.Fprintf(w, "%18s %s checkpoint approve %s --by YOU%s\n", label, self(), console.OneLine(shellWord(q.ID), 400), console.OneLine(choice(q.Checkpoint), 2000))
 		label = ""
 	}
 }
@@ -204,7 +205,7 @@ func dismissSession(ctx context.Context, cmd *cobra.Command, o *options, d *dura
 		return err
 	}
 	return show(cmd, o, end, func(w io.Writer) error {
-		fmt.Fprintf(w, "Session %s is not told of again; %s cancelled.\n", s.ID, count(len(end.Checkpoints), "question"))
+		fmt.Fprintf(w, "Session %s is not told of again; %s cancelled.\n", s.ID, console.Count(len(end.Checkpoints), "question"))
 		return nil
 	})
 }

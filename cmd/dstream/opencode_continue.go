@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/internal/console"
 )
 
 // api is the HTTP API of an OpenCode that runs.
@@ -67,12 +68,12 @@ func (a api) call(ctx context.Context, method, path string, body, into any) erro
 	case res.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("%s wants a password: set OPENCODE_SERVER_PASSWORD", a.url)
 	case res.StatusCode >= 300:
-		return fmt.Errorf("%s %s: OpenCode answered %s: %s", method, url, res.Status, oneLine(string(b), 300))
+		return fmt.Errorf("%s %s: OpenCode answered %s: %s", method, url, res.Status, console.OneLine(string(b), 300))
 	case into == nil:
 		return nil
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%s is not an OpenCode of the kind that is known (1.18): %s answered %q", a.url, path, oneLine(string(b), 100))
+		return fmt.Errorf("%s is not an OpenCode of the kind that is known (1.18): %s answered %q", a.url, path, console.OneLine(string(b), 100))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/internal/console"
 	"durablestream/internal/paths"
 	"durablestream/plugin"
 )
@@ -180,7 +181,7 @@ func difference(old, content []byte) string {
 	}
 	for i := range min(len(was), len(is)) {
 		if was[i] != is[i] {
-			return fmt.Sprintf("line %d is %q, and ours is %q (%d lines, ours has %d)", i+1, oneLine(was[i], 80), oneLine(is[i], 80), len(was), len(is))
+			return fmt.Sprintf("line %d is %q, and ours is %q (%d lines, ours has %d)", i+1, console.OneLine(was[i], 80), console.OneLine(is[i], 80), len(was), len(is))
 		}
 	}
 	return fmt.Sprintf("it has %d lines, and ours has %d", len(was), len(is))

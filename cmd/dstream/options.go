@@ -20,6 +20,7 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/when"
@@ -45,7 +46,7 @@ type options struct {
 
 // config translates the flags.
 func (o *options) config(cmd *cobra.Command) durablestream.Config {
-	var log slog.Handler = wordsHandler{w: cmd.ErrOrStderr()}
+	var log slog.Handler = console.Handler(cmd.ErrOrStderr())
 	if o.verbose {
 		log = slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug})
 	}
@@ -128,7 +129,7 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 	}
 	if len(cfg.Servers) == 0 && cmd.Name() != "status" { // which has a line for it
 		if words, _ := unlinkedWords(o.dir); words != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", printable(words))
+			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(words))
 		}
 	}
 	d, err := openUntil(ctx, cfg)
@@ -283,12 +284,4 @@ func self() string {
 		}
 	}
 	return exe
-}
-
-// count gives "1 event", "2 events".
-func count[N int | uint64](n N, word string) string {
-	if n == 1 {
-		return fmt.Sprintf("1 %s", word)
-	}
-	return fmt.Sprintf("%d %ss", n, word)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/internal/console"
 	"durablestream/mirror"
 )
 
@@ -48,7 +49,7 @@ func restore(cmd *cobra.Command, o *options, from []string, replicas int) error 
 	if report.Torn {
 		fmt.Fprintln(cmd.ErrOrStderr(), "dstream: the last line of the files was cut off, and is not restored")
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "restored %s, position %d\n", count(report.Lines, "event"), report.Last)
+	fmt.Fprintf(cmd.ErrOrStderr(), "restored %s, position %d\n", console.Count(report.Lines, "event"), report.Last)
 	return nil
 }
 
@@ -78,18 +79,10 @@ func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*dur
 	if d.Hosting() || len(o.servers) > 0 {
 		cfg.Recreate = d.RecreateLog
 	}
-	var b *bar
-	cfg.Progress = func(done, total uint64) {
-		if b == nil {
-			b = progress(cmd.ErrOrStderr(), int64(total), "restoring")
-		}
-		b.set(int64(done))
-	}
-	report, err = mirror.Restore(cmd.Context(), cfg)
-	if b != nil {
-		b.finish()
-	}
-	return report, err
+	bar := console.NewBar(cmd.ErrOrStderr(), "restoring")
+	defer bar.Finish()
+	cfg.Progress = bar.Set
+	return mirror.Restore(cmd.Context(), cfg)
 }
 
 // demandFiles keeps a restore from nothing from making an empty log, perhaps where one is gone.

@@ -13,6 +13,7 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/console"
 	"durablestream/projection"
 )
 
@@ -34,29 +35,29 @@ func resumeCommand(o *options) *cobra.Command {
 }
 
 func printResume(w io.Writer, r client.Resume) error {
-	fmt.Fprintf(w, "position %d, %s", r.Position, count(r.EventsReplayed, "event"))
+	fmt.Fprintf(w, "position %d, %s", r.Position, console.Count(r.EventsReplayed, "event"))
 	if r.LastEventAt != 0 {
 		fmt.Fprintf(w, ", the last at %s", time.UnixMilli(r.LastEventAt).Format(time.DateTime))
 	}
-	fmt.Fprintf(w, " (%s read in %.1f ms)\n\n", count(r.EventsRead, "message"), r.TookMS)
-	fmt.Fprintf(w, "%s waiting for a human\n", count(len(r.PendingCheckpoints), "checkpoint"))
+	fmt.Fprintf(w, " (%s read in %.1f ms)\n\n", console.Count(r.EventsRead, "message"), r.TookMS)
+	fmt.Fprintf(w, "%s waiting for a human\n", console.Count(len(r.PendingCheckpoints), "checkpoint"))
 	if len(r.PendingCheckpoints) > 0 {
 		if err := listCheckpoints(w, r.PendingCheckpoints, time.Now()); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(w, "\n%s unfinished\n", count(len(r.ActiveIntents), "intent"))
+	fmt.Fprintf(w, "\n%s unfinished\n", console.Count(len(r.ActiveIntents), "intent"))
 	if len(r.ActiveIntents) > 0 {
 		if err := listIntents(w, r.ActiveIntents); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(w, "\n%s open\n", count(len(r.OpenSessions), "session"))
+	fmt.Fprintf(w, "\n%s open\n", console.Count(len(r.OpenSessions), "session"))
 	for _, s := range r.OpenSessions {
-		fmt.Fprintf(w, "  %s  %s  %s\n", oneLine(s.ID, 64), s.Status, oneLine(s.Title, 60))
+		fmt.Fprintf(w, "  %s  %s  %s\n", console.OneLine(s.ID, 64), s.Status, console.OneLine(s.Title, 60))
 	}
 	for _, a := range r.SetAside {
-		fmt.Fprintf(w, "set aside: %d: %s\n", a.Seq, oneLine(a.Reason, 200))
+		fmt.Fprintf(w, "set aside: %d: %s\n", a.Seq, console.OneLine(a.Reason, 200))
 	}
 	return nil
 }
@@ -122,13 +123,13 @@ func printLineage(cmd *cobra.Command, o *options, l *projection.Lineage, roots [
 			n, _ := l.Get(id)
 			text := "(not seen here)"
 			if n.Event != nil {
-				text = fmt.Sprintf("%s  %s  seq %d", n.Event.Type, oneLine(n.Event.Actor, 40), n.Event.Seq)
+				text = fmt.Sprintf("%s  %s  seq %d", n.Event.Type, console.OneLine(n.Event.Actor, 40), n.Event.Seq)
 			}
 			branch := ""
 			if depth > 0 {
 				branch = strings.Repeat("   ", depth-1) + "└─ "
 			}
-			fmt.Fprintf(w, "%s%s  %s\n", branch, oneLine(id, 64), text)
+			fmt.Fprintf(w, "%s%s  %s\n", branch, console.OneLine(id, 64), text)
 		})
 	}
 	return nil

@@ -165,7 +165,7 @@ func reloadKeys(ctx context.Context, d *durablestream.DurableStream, list string
 			if err := reload(); err != nil {
 				said = "the keys stay as they are: " + err.Error()
 			}
-			fmt.Fprintln(words, printable(said))
+			fmt.Fprintln(words, console.Plain(said))
 		}
 	}()
 	return func() { signal.Stop(hup); cancel(); <-done }
@@ -214,7 +214,7 @@ func liveLine(ctx context.Context, w io.Writer, d *durablestream.DurableStream) 
 				rate = 0
 			}
 			last = lines
-			console.Redraw(w, oneLine(fmt.Sprintf("%s · %.0f/s", line, rate), console.Width(w)))
+			console.Redraw(w, console.OneLine(fmt.Sprintf("%s · %.0f/s", line, rate), console.Width(w)))
 		}
 		select {
 		case <-ctx.Done():
@@ -238,7 +238,7 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 	if err != nil {
 		return "", 0, err
 	}
-	text := fmt.Sprintf("%s · position %d · mirror ", count(s.MirrorLines, "event"), pos)
+	text := fmt.Sprintf("%s · position %d · mirror ", console.Count(s.MirrorLines, "event"), pos)
 	switch {
 	case s.MirrorOff:
 		text += "off"

@@ -5,6 +5,7 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/internal/console"
 )
 
 func diskBrief(h durablestream.HostStatus) string {
@@ -16,7 +17,7 @@ func diskBrief(h durablestream.HostStatus) string {
 	case h.DiskFull:
 		return "FULL"
 	}
-	return size(h.DiskFree) + " free"
+	return console.Size(h.DiskFree) + " free"
 }
 
 func diskWords(h durablestream.HostStatus) string {
@@ -26,11 +27,11 @@ func diskWords(h durablestream.HostStatus) string {
 	case h.DiskReadOnly:
 		return "READ-ONLY: appends are refused"
 	case h.DiskFull && h.DiskLacks != broker.LackNothing && h.DiskLacks != broker.LackSpace:
-		return fmt.Sprintf("FULL: %s free, and appends are refused: see the alarm", size(h.DiskFree))
+		return fmt.Sprintf("FULL: %s free, and appends are refused: see the alarm", console.Size(h.DiskFree))
 	case h.DiskFull:
-		return fmt.Sprintf("FULL: %s free, appends are refused under %s", size(h.DiskFree), size(h.DiskFloor))
+		return fmt.Sprintf("FULL: %s free, appends are refused under %s", console.Size(h.DiskFree), console.Size(h.DiskFloor))
 	}
-	return fmt.Sprintf("%s free (appends are refused under %s)", size(h.DiskFree), size(h.DiskFloor))
+	return fmt.Sprintf("%s free (appends are refused under %s)", console.Size(h.DiskFree), console.Size(h.DiskFloor))
 }
 
 // fullWords are about a disk that lacks what a block file takes.
@@ -45,9 +46,9 @@ func fullWords(h durablestream.HostStatus) string {
 		return "the host may not write files of 8 MiB, the size of a block: appends are refused; raise the limit (ulimit -f, LimitFSIZE= of systemd) and start the host again"
 	}
 	if h.DiskFree >= h.DiskFloor {
-		return fmt.Sprintf("the disk has %s free, and no room for the engine's next block file: appends are refused until there is space", size(h.DiskFree))
+		return fmt.Sprintf("the disk has %s free, and no room for the engine's next block file: appends are refused until there is space", console.Size(h.DiskFree))
 	}
-	return fmt.Sprintf("the disk has %s free, under the floor of %s: appends are refused until there is space", size(h.DiskFree), size(h.DiskFloor))
+	return fmt.Sprintf("the disk has %s free, under the floor of %s: appends are refused until there is space", console.Size(h.DiskFree), console.Size(h.DiskFloor))
 }
 
 const readOnlyWords = "the disk of the log is read-only, or its directory cannot be written: appends are refused, and reads go on; " +

@@ -6,112 +6,72 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"durablestream"
 	"durablestream/client"
 	"durablestream/internal/console"
 )
 
-// sheet prints lines of a name and what is said of it, one below the other.
-type sheet struct {
-	out   io.Writer
-	width int // columns; 0: lines are not wrapped
-	err   error
-}
-
-// nameWidth is the column in which the words begin.
-const nameWidth = 11
-
-// newSheet wraps at the width of a terminal. What goes elsewhere is not wrapped, so
-// that grep finds it.
-func newSheet(out io.Writer) *sheet {
-	s := &sheet{out: out}
-	if console.IsTerminal(out) {
-		s.width = console.Width(out)
-	}
-	return s
-}
-
-func (s *sheet) line(name, format string, args ...any) {
-	words := strings.Split(printable(fmt.Sprintf(format, args...)), " ")
-	line := fmt.Sprintf("%-*s", nameWidth-1, name)
-	for n, w := range words {
-		if n > 0 && s.width > 0 && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > s.width {
-			s.write(line)
-			line = strings.Repeat(" ", nameWidth-1)
-		}
-		line += " " + w
-	}
-	s.write(line)
-}
-
-func (s *sheet) write(line string) {
-	if s.err == nil {
-		_, s.err = fmt.Fprintln(s.out, strings.TrimRight(line, " "))
-	}
-}
-
 func (a *statusAnswer) print(out io.Writer) error {
-	s := newSheet(out)
+	s := console.NewSheet(out)
 	if len(a.Servers) > 0 {
-		s.line("servers", "%s", strings.Join(a.Servers, ", "))
+		s.Line("servers", "%s", strings.Join(a.Servers, ", "))
 	} else {
-		s.line("log of", "%s", a.Dir)
+		s.Line("log of", "%s", a.Dir)
 	}
 	if w := a.Worktree; w != nil && w.Unlinked != "" {
-		s.line("work tree", "%s", w.words)
+		s.Line("work tree", "%s", w.words)
 	} else if w != nil {
-		s.line("work tree", "this log is the work tree's alone, and goes with it: 'dstream --dir %s import %s' takes it over into the log that the work trees share", w.Shared, a.Dir)
+		s.Line("work tree", "this log is the work tree's alone, and goes with it: 'dstream --dir %s import %s' takes it over into the log that the work trees share", w.Shared, a.Dir)
 	}
 	switch {
 	case a.Cluster != "":
-		s.line("cluster", "%s: %s, leader %s", a.Cluster, a.nodesWords(), a.leaderWords())
+		s.Line("cluster", "%s: %s, leader %s", a.Cluster, a.nodesWords(), a.leaderWords())
 	case a.Host != nil:
-		s.line("host", "%s", hostWords(a.Host.HostStatus))
-		s.line("endpoint", "%s", a.Host.Endpoint)
+		s.Line("host", "%s", hostWords(a.Host.HostStatus))
+		s.Line("endpoint", "%s", a.Host.Endpoint)
 	case a.Running && len(a.Servers) == 0:
-		s.line("host", "a process has this log and does not answer")
+		s.Line("host", "a process has this log and does not answer")
 	case len(a.Servers) == 0 && slices.ContainsFunc(a.Alarms, func(x alarm) bool { return x.Name == alarmMismatch }):
-		s.line("host", "none is running, and none can start: see the alarm")
+		s.Line("host", "none is running, and none can start: see the alarm")
 	case len(a.Servers) == 0:
-		s.line("host", "none is running; 'dstream serve' starts one")
+		s.Line("host", "none is running; 'dstream serve' starts one")
 	case !a.Running:
-		s.line("host", "none answers")
+		s.Line("host", "none answers")
 	default:
-		s.line("host", "these servers are not run by dstream: they tell nothing of disk and mirror")
+		s.Line("host", "these servers are not run by dstream: they tell nothing of disk and mirror")
 	}
 	if words, ok := roleWords[a.Role]; ok {
-		s.line("your key", "%s: may %s", a.Role, words)
+		s.Line("your key", "%s: may %s", a.Role, words)
 	}
 	if a.Position != nil {
-		s.line("position", "%d (%s, %s)", *a.Position, count(*a.Messages, "message"), size(int64(*a.Bytes)))
+		s.Line("position", "%d (%s, %s)", *a.Position, console.Count(*a.Messages, "message"), console.Size(int64(*a.Bytes)))
 	}
 	if a.Barriers != nil && *a.Barriers > 0 {
-		s.line("barriers", "%d stored, for linearizable reads", *a.Barriers)
+		s.Line("barriers", "%d stored, for linearizable reads", *a.Barriers)
 	}
 	if a.Unreadable && len(a.Silent) > 0 {
-		s.line("no answer", "%s", strings.Join(a.Silent, ", "))
+		s.Line("no answer", "%s", strings.Join(a.Silent, ", "))
 	}
 	for _, n := range a.Nodes {
 		n.print(s, a.gone(n.Name), a.Unreadable)
 	}
 	if a.Host != nil && !a.Stopped {
-		s.line("mirror", "%s", mirrorWords(a.Host.HostStatus, a.Lag))
-		s.line("sweeper", "%s", sweeperWords(a.Host.HostStatus))
-		s.line("disk", "%s", diskWords(a.Host.HostStatus))
+		s.Line("mirror", "%s", mirrorWords(a.Host.HostStatus, a.Lag))
+		s.Line("sweeper", "%s", sweeperWords(a.Host.HostStatus))
+		s.Line("disk", "%s", diskWords(a.Host.HostStatus))
 		if a.Host.SetAside > 0 {
-			s.line("set aside", "%s that are no events", count(a.Host.SetAside, "message"))
+			s.Line("set aside", "%s that are no events", console.Count(a.Host.SetAside, "message"))
 		}
 		if why := a.Host.Unchecked; why != "" {
-			s.line("store", "not checked for damage: %s", oneLine(why, 1000))
+			s.Line("store", "not checked for damage: %s", console.OneLine(why, 1000))
 		}
 	}
 	for _, x := range a.SetAside {
-		s.line("set aside", "%d: %s", x.Seq, oneLine(x.Reason, 200))
+		s.Line("set aside", "%d: %s", x.Seq, console.OneLine(x.Reason, 200))
 	}
 	a.printAlarms(s)
-	return s.err
+	return s.Err()
 }
 
 var roleWords = map[client.Role]string{
@@ -122,7 +82,7 @@ var roleWords = map[client.Role]string{
 
 func (a *statusAnswer) nodesWords() string {
 	if !a.Unreadable {
-		return count(len(a.Nodes), "node")
+		return console.Count(len(a.Nodes), "node")
 	}
 	answering := 0
 	for _, n := range a.Nodes {
@@ -130,7 +90,7 @@ func (a *statusAnswer) nodesWords() string {
 			answering++
 		}
 	}
-	return count(answering, "node") + " answering"
+	return console.Count(answering, "node") + " answering"
 }
 
 func (a *statusAnswer) leaderWords() string {
@@ -141,11 +101,11 @@ func (a *statusAnswer) leaderWords() string {
 }
 
 // print says what is known of a node, in three lines at most.
-func (n nodeAnswer) print(s *sheet, gone, unreadable bool) {
+func (n nodeAnswer) print(s *console.Sheet, gone, unreadable bool) {
 	replica := "no replica"
 	if r := n.Replica; r == nil && unreadable {
 		if n.Silent {
-			s.line(n.Name, "does NOT ANSWER")
+			s.Line(n.Name, "does NOT ANSWER")
 			return
 		}
 		replica = "answers"
@@ -158,31 +118,31 @@ func (n nodeAnswer) print(s *sheet, gone, unreadable bool) {
 		case r.Current:
 			replica = "current"
 		default:
-			replica = count(r.Lag, "position") + " behind"
+			replica = console.Count(r.Lag, "position") + " behind"
 		}
 	}
 	if n.Host == nil {
-		s.line(n.Name, "%s, tells nothing of itself", replica)
+		s.Line(n.Name, "%s, tells nothing of itself", replica)
 		return
 	}
 	h := n.Host.HostStatus
-	s.line(n.Name, "%s, %s, pid %d, %s, up %s", replica, h.Endpoint, h.PID, h.Version, uptime(h))
-	s.line("", "mirror %s, sweeper %s, disk %s", mirrorBrief(h, n.Lag), sweeperWords(h), diskBrief(h))
+	s.Line(n.Name, "%s, %s, pid %d, %s, up %s", replica, h.Endpoint, h.PID, h.Version, uptime(h))
+	s.Line("", "mirror %s, sweeper %s, disk %s", mirrorBrief(h, n.Lag), sweeperWords(h), diskBrief(h))
 	if h.Unchecked != "" {
-		s.line("", "store not checked for damage: %s", oneLine(h.Unchecked, 1000))
+		s.Line("", "store not checked for damage: %s", console.OneLine(h.Unchecked, 1000))
 	}
 }
 
-func (a *statusAnswer) printAlarms(s *sheet) {
+func (a *statusAnswer) printAlarms(s *console.Sheet) {
 	if len(a.Alarms) == 0 {
-		s.line("alarms", "none")
+		s.Line("alarms", "none")
 	}
 	for _, x := range a.Alarms {
 		at := ""
 		if x.Node != "" {
 			at = x.Node + ": "
 		}
-		s.line("ALARM", "%s%s", at, oneLine(x.Message, 1000))
+		s.Line("ALARM", "%s%s", at, console.OneLine(x.Message, 1000))
 	}
 }
 
@@ -218,11 +178,11 @@ func mirrorWords(h durablestream.HostStatus, lag *uint64) string {
 	case lag == nil:
 		return fmt.Sprintf("%s, at position %d", durablestream.MirrorFile, h.MirrorSeq)
 	case h.MirrorError != "":
-		return fmt.Sprintf("STOPPED, %s behind", count(*lag, "position"))
+		return fmt.Sprintf("STOPPED, %s behind", console.Count(*lag, "position"))
 	case *lag > 0:
-		return fmt.Sprintf("%s, %s behind, %s written", durablestream.MirrorFile, count(*lag, "position"), count(h.MirrorLines, "line"))
+		return fmt.Sprintf("%s, %s behind, %s written", durablestream.MirrorFile, console.Count(*lag, "position"), console.Count(h.MirrorLines, "line"))
 	}
-	return fmt.Sprintf("%s, up to date, %s written", durablestream.MirrorFile, count(h.MirrorLines, "line"))
+	return fmt.Sprintf("%s, up to date, %s written", durablestream.MirrorFile, console.Count(h.MirrorLines, "line"))
 }
 
 func sweeperWords(h durablestream.HostStatus) string {
@@ -233,19 +193,4 @@ func sweeperWords(h durablestream.HostStatus) string {
 		return "STOPPED"
 	}
 	return "running"
-}
-
-// size gives bytes as a person reads them.
-func size(n int64) string {
-	switch {
-	case n < 0:
-		return "unknown"
-	case n < 10<<10:
-		return fmt.Sprintf("%d bytes", n)
-	case n < 10<<20:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	case n < 10<<30:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }

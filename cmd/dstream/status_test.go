@@ -65,21 +65,6 @@ func TestStatusOfAStoppedHost(t *testing.T) {
 	}, 5*time.Second, 10*time.Millisecond, "%s%s", out, words)
 }
 
-// A line is broken between words, below where they began, and never inside one.
-func TestSheetWraps(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	s := &sheet{out: &out, width: 30}
-	s.line("ALARM", "the mirror %s: see above", "/a/path/that/is/longer/than/the/line")
-	s.line("alarms", "none")
-	require.NoError(t, s.err)
-	require.Equal(t, `ALARM      the mirror
-           /a/path/that/is/longer/than/the/line:
-           see above
-alarms     none
-`, out.String())
-}
-
 // statusOf asks for the status, which must be an answer.
 func statusOf(t *testing.T, args ...string) (statusAnswer, int) {
 	t.Helper()

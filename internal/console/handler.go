@@ -1,4 +1,4 @@
-package main
+package console
 
 import (
 	"context"
@@ -8,24 +8,24 @@ import (
 	"strings"
 )
 
-// wordsHandler prints what a library logs as a person reads it: "dstream: what
+// handler prints what a library logs as a person reads it: "dstream: what
 // happened: why (stream s, seq 4)".
-type wordsHandler struct {
+type handler struct {
 	w     io.Writer
 	attrs []slog.Attr
 }
 
 // Enabled lets warnings and errors through; -v shows everything, in slog's own form.
-func (h wordsHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (h handler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
 
-func (h wordsHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	h.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
 	return h
 }
 
-func (h wordsHandler) WithGroup(string) slog.Handler { return h }
+func (h handler) WithGroup(string) slog.Handler { return h }
 
-func (h wordsHandler) Handle(_ context.Context, r slog.Record) error {
+func (h handler) Handle(_ context.Context, r slog.Record) error {
 	text := "dstream: " + r.Message
 	var details []string
 	add := func(a slog.Attr) bool {
@@ -43,6 +43,9 @@ func (h wordsHandler) Handle(_ context.Context, r slog.Record) error {
 	if len(details) > 0 {
 		text += " (" + strings.Join(details, ", ") + ")"
 	}
-	_, err := fmt.Fprintln(h.w, printable(text))
+	_, err := fmt.Fprintln(h.w, Plain(text))
 	return err
 }
+
+// Handler prints what a library logs in words, on w: warnings and errors.
+func Handler(w io.Writer) slog.Handler { return handler{w: w} }
