@@ -9,6 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// facade is what the root package reaches, and so what a package that uses it does.
+var facade = []string{
+	"event", "projection", "client", "broker", "mirror",
+	"internal/address", "internal/blocks", "internal/fence", "internal/grace", "internal/hosting", "internal/index", "internal/meta",
+	"internal/paths", "internal/readcopy", "internal/roles", "internal/sweeper", "internal/wire",
+}
+
 // imports is the import table of docs/design.md: what each package of ours may
 // import of ours, and which engine libraries it may reach at all.
 var imports = map[string]struct {
@@ -33,12 +40,13 @@ var imports = map[string]struct {
 	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
 	"internal/sweeper": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
-	"internal/hosting": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths", "internal/readcopy", "internal/sweeper", "broker", "client", "mirror"}, server: true, nats: true},
+	"internal/hosting": {ours: facade, server: true, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
 	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
+	"internal/place":    {ours: facade, server: true, nats: true},
 	"internal/console":  {},
 	"internal/sickdisk": {},
 	"internal/longtest": {},

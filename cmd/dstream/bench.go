@@ -16,6 +16,7 @@ import (
 
 	"durablestream/internal/console"
 	"durablestream/internal/measure"
+	"durablestream/internal/place"
 )
 
 func benchCommand(o *options) *cobra.Command {
@@ -43,7 +44,7 @@ While it runs it needs up to 50 MB of disk for each second of --for.`,
 }
 
 func runBench(cmd *cobra.Command, o *options, length time.Duration) (err error) {
-	if err := o.asOwner(); err != nil {
+	if err := place.AsOwner(o.dir); err != nil {
 		return err
 	}
 	where, err := nearest(o.dir)

@@ -17,6 +17,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/console"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 )
 
 // finding is one thing that the doctor has found to be wrong. docs/doctor.md has the
@@ -60,7 +61,7 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := filepath.Abs(o.dir)
 			if err == nil {
-				err = o.asOwner()
+				err = place.AsOwner(o.dir)
 			}
 			if err != nil {
 				return err

@@ -20,6 +20,7 @@ import (
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
 	"durablestream/internal/faults"
+	"durablestream/internal/paths"
 )
 
 // cutStore takes the records from seq on off the store, with what the engine's index tells.
@@ -165,7 +166,7 @@ func TestDoctorHostStillEnds(t *testing.T) {
 	d := &doctor{o: &options{dir: dir, json: true}, cmd: cmd, dir: dir, host: host, running: child.Process.Pid}
 	d.add(finding{Name: foundMirror, fix: (*doctor).rewriteMirror})
 	require.NoError(t, d.repair(true))
-	require.Eventually(t, func() bool { return exists(told) }, 10*time.Second, time.Millisecond, "it was told to end")
+	require.Eventually(t, func() bool { return paths.Exists(told) }, 10*time.Second, time.Millisecond, "it was told to end")
 	f := d.found.Findings[0]
 	require.Contains(t, f.Outcome, "nothing of the log was changed: the host, process ")
 	require.Contains(t, f.Outcome, "was told to end (SIGTERM) and has not ended yet")

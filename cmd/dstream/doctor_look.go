@@ -17,6 +17,7 @@ import (
 	"durablestream/internal/blocks"
 	"durablestream/internal/fence"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 	"durablestream/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func (d *doctor) examine() error {
 	if answers, err := d.answers(); !answers {
 		return err
 	}
-	if err := demandLog(d.dir); err != nil {
+	if err := place.Demand(d.dir); err != nil {
 		return err
 	}
 	if err := broker.CheckLinks(d.host); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -116,7 +117,7 @@ func (d *doctor) lookAtHost() error {
 	a, err := address.Read(path)
 	there := !errors.Is(err, address.ErrNone)
 	release := func() error { return nil }
-	if exists(filepath.Join(d.host, broker.StoreDir)) { // else nobody hosts, and a look makes none
+	if paths.Exists(filepath.Join(d.host, broker.StoreDir)) { // else nobody hosts, and a look makes none
 		release, err = broker.Hold(d.host)
 	} else {
 		err = nil

@@ -10,6 +10,7 @@ import (
 	"durablestream/internal/blocks"
 	"durablestream/internal/console"
 	"durablestream/internal/fence"
+	"durablestream/internal/paths"
 	"durablestream/internal/roles"
 )
 
@@ -17,7 +18,7 @@ import (
 func (d *doctor) place() fence.Store {
 	store := filepath.Join(d.host, broker.StoreDir)
 	account := server.DEFAULT_GLOBAL_ACCOUNT
-	if exists(filepath.Join(store, server.JetStreamStoreDir, roles.LogAccount)) {
+	if paths.Exists(filepath.Join(store, server.JetStreamStoreDir, roles.LogAccount)) {
 		account = roles.LogAccount
 	}
 	return fence.Store{Dir: store, Account: account, Aside: filepath.Join(d.host, broker.DamagedDir), Logger: slog.New(console.Handler(d.cmd.ErrOrStderr())),
@@ -28,7 +29,7 @@ func (d *doctor) place() fence.Store {
 // that itself. It reports a store of which nothing more can be said: the Log has gone, or is
 // there twice.
 func (d *doctor) lookAtPlace() (stop bool) {
-	if d.held || d.clustered() || !exists(filepath.Join(d.host, broker.StoreDir)) {
+	if d.held || d.clustered() || !paths.Exists(filepath.Join(d.host, broker.StoreDir)) {
 		return false
 	}
 	due, err := d.place().Due()

@@ -10,6 +10,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/paths"
 	"durablestream/mirror"
 )
 
@@ -31,7 +32,7 @@ func (s seen) settled() event.Sequence {
 // rest tells whether the host keeps the rest of the batch.
 func (d *doctor) rest(s seen) bool {
 	name := engine.BatchDir(s.part.Batch)
-	return exists(filepath.Join(d.host, broker.AsideDir, name)) || exists(filepath.Join(filepath.Dir(s.blocks), engine.BatchesDir, name))
+	return paths.Exists(filepath.Join(d.host, broker.AsideDir, name)) || paths.Exists(filepath.Join(filepath.Dir(s.blocks), engine.BatchesDir, name))
 }
 
 func (d *doctor) tornFinding(s seen) {

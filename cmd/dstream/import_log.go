@@ -16,6 +16,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/console"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 	"durablestream/mirror"
 )
 
@@ -28,7 +29,7 @@ import (
 // stored again. While it is read it is locked, and nobody is let in: nothing can be
 // appended that would be left behind.
 func importLog(cmd *cobra.Command, o *options, from string) (err error) {
-	from = absolute(from)
+	from = paths.Absolute(from)
 	if err := o.destination(cmd, from); err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func importLog(cmd *cobra.Command, o *options, from string) (err error) {
 		}
 	}()
 	a := importAnswer{Files: []string{from}, Read: len(events), Damaged: []string{}}
-	_, worktree := sharedLog(from)
+	_, worktree := place.SharedLog(from)
 	for i := range events {
 		events[i].Metadata = event.WithWorktree(events[i].Metadata, worktree)
 	}
@@ -85,7 +86,7 @@ func (o *options) destination(cmd *cobra.Command, from string) error {
 	if len(o.servers) > 0 || !samePath(from, o.dir) {
 		return nil
 	}
-	if shared, _ := sharedLog(from); shared != "" && !cmd.Flags().Changed("dir") {
+	if shared, _ := place.SharedLog(from); shared != "" && !cmd.Flags().Changed("dir") {
 		o.dir = shared
 		return nil
 	}
@@ -102,7 +103,7 @@ func readLogIn(ctx context.Context, dir string) (_ *broker.Broker, events []even
 	case errors.As(err, &locked):
 		return nil, nil, fmt.Errorf("it is in use: end whoever has it, and import it again: %w", err)
 	case errors.As(err, &none):
-		return nil, nil, &durablestream.NoLogError{Dir: dir, Mirror: exists(durablestream.MirrorPath(dir)), Lost: none.Lost}
+		return nil, nil, &durablestream.NoLogError{Dir: dir, Mirror: paths.Exists(durablestream.MirrorPath(dir)), Lost: none.Lost}
 	case err != nil:
 		return nil, nil, err
 	}

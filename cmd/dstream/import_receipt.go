@@ -11,6 +11,8 @@ import (
 
 	"durablestream"
 	"durablestream/broker"
+	"durablestream/internal/paths"
+	"durablestream/internal/place"
 )
 
 // receiptFile lies in the directory of a log that another one has taken over.
@@ -43,16 +45,16 @@ func readReceipt(dir string) (r receipt) {
 // keptLogs are the logs of dir that others have taken over, where dir has no log any more; an
 // error where it never had one.
 func keptLogs(dir string) (kept []string, err error) {
-	if exists(filepath.Join(dir, durablestream.HostDir, broker.StoreDir)) {
+	if paths.Exists(filepath.Join(dir, durablestream.HostDir, broker.StoreDir)) {
 		return nil, nil
 	}
-	for n := 1; exists(keptLogName(dir, n)); n++ {
+	for n := 1; paths.Exists(keptLogName(dir, n)); n++ {
 		kept = append(kept, keptLogName(dir, n))
 	}
 	if len(kept) > 0 {
 		return kept, nil
 	}
-	if err := demandLog(dir); err != nil {
+	if err := place.Demand(dir); err != nil {
 		return nil, err
 	}
 	return nil, &durablestream.NoLogError{Dir: dir, Mirror: true}

@@ -14,6 +14,7 @@ import (
 
 	"durablestream"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 	"durablestream/internal/roles"
 )
 
@@ -43,9 +44,9 @@ A server reads the list when it starts, and again at SIGHUP.`,
 	}
 	become := func() error { // the owner of where the list is written
 		if file == "" {
-			return o.asOwner()
+			return place.AsOwner(o.dir)
 		}
-		return becomeOwner(filepath.Dir(absolute(file)))
+		return place.BecomeOwner(filepath.Dir(paths.Absolute(file)))
 	}
 	cmd.AddCommand(keysMakeCommand(o, list, become), keysListCommand(o, list), keysRemoveCommand(list, become), keysConfigCommand(list), keysTLSCommand())
 	return cmd
@@ -218,7 +219,7 @@ ca.pem only; ca.key is wanted again only for another certificate: keep it elsewh
 			if len(hosts) == 0 || out == "" {
 				return usage(errors.New("keys tls needs --host, the names and addresses that are dialled, and --out, a directory"))
 			}
-			if err := becomeOwner(absolute(out)); err != nil {
+			if err := place.BecomeOwner(paths.Absolute(out)); err != nil {
 				return err
 			}
 			if err := roles.MakeTLS(out, hosts); err != nil {

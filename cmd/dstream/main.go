@@ -14,6 +14,7 @@ import (
 
 	"durablestream/internal/console"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 )
 
 // The exit statuses, which scripts rely on.
@@ -25,7 +26,7 @@ const (
 )
 
 func main() {
-	ownProcess = true
+	place.OwnProcess()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -115,11 +116,11 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 		case (o.tls.Cert == "") != (o.tls.Key == ""):
 			return usage(errors.New("--tls-cert and --tls-key go together: a certificate, and its own key"))
 		}
-		o.findWorkTree()
+		o.dir, o.worktree = place.WorkTree(o.dir, o.shared)
 		return nil
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&o.dir, "dir", fromEnv("DSTREAM_DIR", projectDir()), "directory of the log and its mirror: .opencode here, or at the root of the main git work tree ($DSTREAM_DIR)")
+	f.StringVar(&o.dir, "dir", fromEnv("DSTREAM_DIR", place.Default()), "directory of the log and its mirror: .opencode here, or at the root of the main git work tree ($DSTREAM_DIR)")
 	f.BoolVar(&o.shared, "shared", false, "where --dir is that of a linked work tree without a log of its own: the log that the work trees share")
 	_ = f.MarkHidden("shared") // it is for plugins, which know the project and not the log
 	f.StringSliceVar(&o.servers, "server", serversFromEnv(), "NATS server that holds the log, instead of a host in --dir (repeatable, $DSTREAM_SERVER)")

@@ -15,6 +15,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 	"durablestream/internal/sweeper"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -71,16 +72,16 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 	if _, err := os.Stat(store); err == nil && len(r.o.servers) > 0 {
 		return usage(fmt.Errorf("%s has a store, whose own host writes the mirror there: give another --dir, or no --server", r.o.dir))
 	}
-	if err := r.o.asOwner(); err != nil {
+	if err := place.AsOwner(r.o.dir); err != nil {
 		return err
 	}
 	if len(r.o.servers) == 0 {
-		if err := demandLog(r.o.dir); err != nil {
+		if err := place.Demand(r.o.dir); err != nil {
 			return err
 		}
 	}
 	var typo *paths.ParentError
-	if err := errors.Join(paths.NoLogLink(absolute(r.o.dir)), paths.MakeDir(absolute(r.o.dir))); errors.As(err, &typo) {
+	if err := errors.Join(paths.NoLogLink(paths.Absolute(r.o.dir)), paths.MakeDir(paths.Absolute(r.o.dir))); errors.As(err, &typo) {
 		return usage(err)
 	} else if err != nil {
 		return err

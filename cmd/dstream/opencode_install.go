@@ -19,6 +19,7 @@ import (
 	"durablestream"
 	"durablestream/internal/console"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 	"durablestream/plugin"
 )
 
@@ -48,7 +49,7 @@ changed is left as it is, and the difference is told; --force replaces it and ke
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("dir") && os.Getenv("DSTREAM_DIR") == "" {
-				o.dir = pluginDir()
+				o.dir = place.Plugin()
 			}
 			done, err := install(o, force)
 			if err != nil {
@@ -72,21 +73,21 @@ type file struct {
 func (f file) same() bool { return f.old != nil && bytes.Equal(f.old, f.content) }
 
 func install(o *options, force bool) (installed, error) {
-	if filepath.Base(absolute(o.dir)) != ".opencode" {
+	if filepath.Base(paths.Absolute(o.dir)) != ".opencode" {
 		return installed{}, usage(fmt.Errorf("--dir %s: OpenCode loads plugins from a directory .opencode of the project: name that one", o.dir))
 	}
-	project := filepath.Dir(absolute(o.dir))
+	project := filepath.Dir(paths.Absolute(o.dir))
 	if repo, ok := paths.FindRepository(project); ok && repo.Root != project {
 		root := filepath.Join(repo.Root, ".opencode")
 		return installed{}, usage(fmt.Errorf("the project begins at %s, where OpenCode's log is: install the plugin there, with --dir %s", filepath.Dir(root), root))
 	}
-	if !exists(filepath.Dir(absolute(o.dir))) {
-		return installed{}, usage(paths.MakeDir(absolute(o.dir)))
+	if !paths.Exists(filepath.Dir(paths.Absolute(o.dir))) {
+		return installed{}, usage(paths.MakeDir(paths.Absolute(o.dir)))
 	}
-	if err := o.asOwner(); err != nil {
+	if err := place.AsOwner(o.dir); err != nil {
 		return installed{}, err
 	}
-	if err := paths.NoLogLink(absolute(o.dir)); err != nil {
+	if err := paths.NoLogLink(paths.Absolute(o.dir)); err != nil {
 		return installed{}, err
 	}
 	done := installed{Plugin: filepath.Join(o.dir, "plugin", plugin.Name), Changed: []string{}}
@@ -95,14 +96,14 @@ func install(o *options, force bool) (installed, error) {
 		return done, err
 	}
 	files := []file{js}
-	if other := filepath.Join(o.dir, "plugins", plugin.Name); exists(other) {
+	if other := filepath.Join(o.dir, "plugins", plugin.Name); paths.Exists(other) {
 		return done, fmt.Errorf("the plugin is in %s already, and OpenCode would load both: remove that one", other)
 	}
 	wants, err := o.pluginConfig()
 	if err != nil {
 		return done, err
 	}
-	if len(wants) > 0 || exists(filepath.Join(o.dir, configName)) {
+	if len(wants) > 0 || paths.Exists(filepath.Join(o.dir, configName)) {
 		done.Config = filepath.Join(o.dir, configName)
 		config, err := configFile(done.Config, wants)
 		if err != nil {
@@ -142,7 +143,7 @@ func install(o *options, force bool) (installed, error) {
 // NAME.before.3, … that is free. No copy is written over.
 func keepCopy(path string, content []byte) (string, error) {
 	kept := path + ".before"
-	for n := 2; exists(kept); n++ {
+	for n := 2; paths.Exists(kept); n++ {
 		if was, err := os.ReadFile(kept); err == nil && bytes.Equal(was, content) {
 			return kept, nil
 		}
@@ -201,12 +202,12 @@ func (o *options) pluginConfig() (map[string]any, error) {
 		wants["servers"] = o.servers
 	}
 	if o.nkey != "" {
-		wants["nkey"] = absolute(o.nkey)
+		wants["nkey"] = paths.Absolute(o.nkey)
 	}
 	var args []string
 	for _, f := range []struct{ flag, path string }{{"--tls-ca", o.tls.CA}, {"--tls-cert", o.tls.Cert}, {"--tls-key", o.tls.Key}} {
 		if f.path != "" {
-			args = append(args, f.flag, absolute(f.path))
+			args = append(args, f.flag, paths.Absolute(f.path))
 		}
 	}
 	if args != nil {
@@ -278,18 +279,6 @@ func sameFile(a, b string) bool {
 	}
 	y, err := os.Stat(b)
 	return err == nil && os.SameFile(x, y)
-}
-
-func absolute(path string) string {
-	if full, err := filepath.Abs(path); err == nil {
-		return full
-	}
-	return path
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }
 
 func readIfThere(path string) ([]byte, error) {

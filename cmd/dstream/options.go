@@ -23,6 +23,7 @@ import (
 	"durablestream/internal/console"
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
+	"durablestream/internal/place"
 	"durablestream/internal/when"
 )
 
@@ -106,7 +107,7 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 		f(&cfg)
 	}
 	if len(cfg.Servers) == 0 {
-		if err := o.asOwner(); err != nil {
+		if err := place.AsOwner(o.dir); err != nil {
 			return nil, err
 		}
 	}
@@ -122,13 +123,13 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 		ctx, cancel = context.WithTimeout(ctx, openWait)
 		defer cancel()
 	}
-	if len(cfg.Servers) == 0 && o.dir == ".opencode" && !logExists(o.dir) {
-		if dir := passedBy(); dir != "" {
+	if len(cfg.Servers) == 0 && o.dir == ".opencode" && !place.LogExists(o.dir) {
+		if dir := place.PassedBy(); dir != "" {
 			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: the log in %s is not this directory's: git takes the .git beside it for no repository; --dir %s names it\n", dir, dir)
 		}
 	}
 	if len(cfg.Servers) == 0 && cmd.Name() != "status" { // which has a line for it
-		if words, _ := unlinkedWords(o.dir); words != "" {
+		if words, _ := place.Unlinked(o.dir); words != "" {
 			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(words))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"durablestream"
 	"durablestream/internal/console"
+	"durablestream/internal/place"
 	"durablestream/mirror"
 )
 
@@ -57,7 +58,7 @@ func restore(cmd *cobra.Command, o *options, from []string, replicas int) error 
 // root becomes, makes none.
 func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*durablestream.Config)) (report mirror.RestoreReport, err error) {
 	if len(o.servers) == 0 {
-		if err := o.asOwner(); err != nil {
+		if err := place.AsOwner(o.dir); err != nil {
 			return report, err
 		}
 	}
@@ -99,7 +100,7 @@ func demandFiles(o *options, from []string) error {
 		}
 	}
 	var none *durablestream.NoLogError
-	if err := demandLog(o.dir); errors.As(err, &none) && none.Lost {
+	if err := place.Demand(o.dir); errors.As(err, &none) && none.Lost {
 		return err
 	}
 	return fmt.Errorf("mirror: restore: %w in %v", mirror.ErrNoLines, from)

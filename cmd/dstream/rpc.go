@@ -14,6 +14,7 @@ import (
 	"durablestream/client"
 	"durablestream/internal/agents/opencode"
 	"durablestream/internal/agents/source"
+	"durablestream/internal/place"
 	"durablestream/internal/rpc"
 )
 
@@ -48,7 +49,7 @@ docs/protocol.md describes the methods.`,
 				Agents: []source.Agent{opencode.Agent()}, Runs: o.runs(),
 				About: map[string]any{"version": durablestream.Version, "pid": os.Getpid()},
 				Open: func(ctx context.Context) (*client.Client, error) {
-					err := o.asOwner()
+					err := place.AsOwner(o.dir)
 					if err != nil {
 						return nil, err
 					}

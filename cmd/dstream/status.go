@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,7 +19,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/address"
-	"durablestream/internal/paths"
+	"durablestream/internal/place"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 	"durablestream/projection"
@@ -102,18 +100,18 @@ and alarms. Exit status 1 when there is an alarm.`,
 func askStatus(cmd *cobra.Command, o *options) (a statusAnswer, err error) {
 	a = statusAnswer{Alarms: []alarm{}, Servers: o.servers}
 	if len(o.servers) == 0 {
-		if err := o.asOwner(); err != nil {
+		if err := place.AsOwner(o.dir); err != nil {
 			return a, err
 		}
-		if err := demandLog(o.dir); err != nil {
+		if err := place.Demand(o.dir); err != nil {
 			return a, err
 		}
 		if a.Dir, err = filepath.Abs(o.dir); err != nil {
 			return a, err
 		}
-		if shared, name := sharedLog(o.dir); shared != "" {
+		if shared, name := place.SharedLog(o.dir); shared != "" {
 			a.Worktree = &worktreeAnswer{Name: name, Shared: shared}
-		} else if words, u := unlinkedWords(o.dir); words != "" {
+		} else if words, u := place.Unlinked(o.dir); words != "" {
 			a.Worktree = &worktreeAnswer{Name: filepath.Base(u.GitDir), Unlinked: u.GitDir, words: words}
 		}
 		if a.stopped() {
@@ -344,30 +342,4 @@ func askHosts(ctx context.Context, nc *nats.Conn, want int) ([]durablestream.Hos
 		}
 	}
 	return hosts, nil
-}
-
-// logExists reports whether a directory has a store or a mirror.
-func logExists(dir string) bool { return demandLog(dir) == nil }
-
-// demandLog returns an error where a directory has neither a store nor a mirror, or where
-// that cannot be seen. A link that keeps a host from making a log there comes first.
-func demandLog(dir string) error {
-	for _, name := range []string{durablestream.HostDir + "/" + broker.StoreDir, durablestream.MirrorFile} {
-		_, err := os.Stat(filepath.Join(dir, name))
-		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-			return err
-		}
-	}
-	dir = absolute(dir)
-	if err := paths.NoLogLink(dir); err != nil {
-		return err
-	}
-	if err := broker.CheckLinks(filepath.Join(dir, durablestream.HostDir)); err != nil {
-		return err
-	}
-	lost, err := broker.Lost(filepath.Join(dir, durablestream.HostDir))
-	if err != nil {
-		return err
-	}
-	return &durablestream.NoLogError{Dir: dir, Lost: lost}
 }

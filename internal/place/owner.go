@@ -1,4 +1,4 @@
-package main
+package place
 
 import (
 	"os"
@@ -9,24 +9,27 @@ import (
 	"durablestream/internal/paths"
 )
 
-// ownProcess: this process runs one command and nothing else, and so may change its user.
 var ownProcess bool
 
-// asOwner gives up the rights of root for those of the user whose directory the log is
+// OwnProcess says that this process runs one command and nothing else, and so may change
+// its user. It is called before anything else.
+func OwnProcess() { ownProcess = true }
+
+// AsOwner gives up the rights of root for those of the user whose directory the log is
 // in, as with sudo, or in a container with the project mounted: the user's own commands
 // must go on afterwards with what this one has made. What a user has only put into a
 // directory of somebody else, root does not use.
-func (o *options) asOwner() error {
-	dir := absolute(o.dir)
+func AsOwner(dir string) error {
+	dir = paths.Absolute(dir)
 	if err := address.CheckPlaced(filepath.Join(dir, durablestream.HostDir)); err != nil {
 		return err
 	}
-	return becomeOwner(dir)
+	return BecomeOwner(dir)
 }
 
-// becomeOwner is asOwner for any directory that is written into, or made with those above.
-func becomeOwner(dir string) error {
-	for above := filepath.Dir(dir); above != dir && !exists(above); above = filepath.Dir(dir) {
+// BecomeOwner is AsOwner for any directory that is written into, or made with those above.
+func BecomeOwner(dir string) error {
+	for above := filepath.Dir(dir); above != dir && !paths.Exists(above); above = filepath.Dir(dir) {
 		dir = above
 	}
 	if err := address.CheckPlaced(dir); err != nil {
