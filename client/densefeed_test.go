@@ -11,6 +11,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -58,7 +59,7 @@ func TestDenseFeedGoesOnByTheIndex(t *testing.T) {
 	brokertest.OnlyOurs(t, "the index is a host's of ours")
 	h := brokertest.Start(t)
 	text := strings.Repeat("x", 24_000) // more than is fetched at once
-	const n = 2000
+	n := longtest.Pick(800, 2000)
 	for range n / 400 {
 		var events []event.Event
 		for range 400 {

@@ -18,6 +18,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -160,7 +161,7 @@ func TestQueriesByTheIndex(t *testing.T) {
 	dir := filepath.Join(h.Config.Dir, broker.StoreDir, broker.IndexDir)
 	check := func(what string, n int) {
 		t.Helper()
-		for range n {
+		for range longtest.Pick(max(n/8, 2), n) {
 			f := randomFilter(r, all[len(all)-1].Seq)
 			require.Equal(t, matching(all, f), ask(t, h.Client, f), "%s: %+v", what, f)
 		}
@@ -181,7 +182,7 @@ func TestQueriesByTheIndex(t *testing.T) {
 	require.NoError(t, err)
 	other, err := os.ReadFile(made[1])
 	require.NoError(t, err)
-	for i := range 60 {
+	for i := range longtest.Pick(12, 60) {
 		damaged := append([]byte(nil), whole...)
 		switch i {
 		case 0:
@@ -313,7 +314,7 @@ func TestQueriesOfACompressedLog(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		for range 20 {
+		for range longtest.Pick(5, 20) {
 			f := randomFilter(r, all[len(all)-1].Seq)
 			require.Equal(t, matching(all, f), ask(t, h.Client, f), "%+v", f)
 		}

@@ -17,6 +17,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -152,8 +153,8 @@ func TestJoinedAppendsAcrossKills(t *testing.T) {
 		})
 	}
 	want := map[string]event.Sequence{}
-	for range 4 {
-		for range 3000 {
+	for range longtest.Pick(2, 4) {
+		for range longtest.Pick(1500, 3000) {
 			r := <-acked
 			want[r.ID] = r.Seq
 		}
