@@ -6,11 +6,11 @@ BIN     := bin/dstream
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 # Modules of their own, which ./... leaves out.
-NESTED  := bench deploy/containers
+NESTED  := bench deploy/containers tools
 LINT    := bin/golangci-lint
 VULN    := bin/govulncheck
 
-.PHONY: run build image cycles cluster test test-all readme picture test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults upgrade soak clean
+.PHONY: run build image cycles module-path cluster test test-all readme picture test-plain test-servers sdk sdk-test plugin plugin-test e2e lint vuln bench bench-compare fuzz kill races faults upgrade soak clean
 
 run: build ## host the log of the project in this directory
 	$(BIN) serve
@@ -127,6 +127,9 @@ lint: $(LINT) ## gofmt, go vet, staticcheck and what .golangci.yml names
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	@set -e; for m in . $(NESTED); do echo "lint $$m"; \
 	  (cd $$m && $(GO) mod tidy -diff && $(GO) vet ./... && $(CURDIR)/$(LINT) run --allow-parallel-runners ./...); done
+
+module-path: ## another module path, everywhere in this repository: NEW=example.com/x/dstream
+	@$(GO) run -C tools ./modulepath .. '$(NEW)'
 
 cycles: ## how many files of each package refer to each other in a cycle; ARGS='-v ./client' names those of some
 	$(GO) run tools/filecycles/main.go $(or $(ARGS),./...)

@@ -2,11 +2,14 @@ package durablestream_test
 
 import (
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"durablestream"
 )
 
 // facade is what the root package reaches, and so what a package that uses it does.
@@ -57,16 +60,19 @@ var imports = map[string]struct {
 	"internal/agents/opencode": {ours: []string{"event", "projection", "internal/agents/source"}},
 }
 
+// module is the path of this module, which 'make module-path' changes.
+var module = reflect.TypeFor[durablestream.Config]().PkgPath()
+
 func TestImportTable(t *testing.T) {
 	t.Parallel()
 	for name, rule := range imports {
 		if name == "internal/wire" || slices.Contains(rule.ours, "internal/wire") {
 			rule.ours = append(slices.Clone(rule.ours), "internal/engine")
 		}
-		out, err := exec.Command("go", "list", "-deps", "durablestream/"+name).CombinedOutput()
+		out, err := exec.Command("go", "list", "-deps", module+"/"+name).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		for dep := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {
-			ours, isOurs := strings.CutPrefix(dep, "durablestream/")
+			ours, isOurs := strings.CutPrefix(dep, module+"/")
 			switch {
 			case isOurs && ours != name:
 				require.True(t, slices.Contains(rule.ours, ours), "%s must not import %s", name, ours)
@@ -84,9 +90,9 @@ func TestImportTableIsWhole(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "./...").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	wiring := []string{"durablestream", "durablestream/cmd/dstream", "durablestream/internal/brokertest", "durablestream/internal/faults", "durablestream/internal/measure"}
+	wiring := []string{module, module + "/cmd/dstream", module + "/internal/brokertest", module + "/internal/faults", module + "/internal/measure"}
 	for pkg := range strings.FieldsSeq(string(out)) {
-		_, known := imports[strings.TrimPrefix(pkg, "durablestream/")]
+		_, known := imports[strings.TrimPrefix(pkg, module+"/")]
 		require.True(t, known || slices.Contains(wiring, pkg), "%s is not in the import table", pkg)
 	}
 }

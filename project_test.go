@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -51,12 +52,12 @@ func TestProjectFilesNameWhatExists(t *testing.T) {
 			t.Errorf("%s names %s, which does not exist", doc, bad)
 		}
 	}
-	require.Equal(t, []string{"docs/nothing.md", "make nonsense", "nowhere/"},
-		misnamed("see [it](docs/nothing.md), `make nonsense` and `nowhere/`, [this](docs/api.md#x), `make test` and `client/`", makefile))
+	require.Equal(t, []string{"docs/nothing.md", "docs/roles.md#x", "make nonsense", "nowhere/"},
+		misnamed("see [it](docs/nothing.md), [x](docs/roles.md#x), `make nonsense` and `nowhere/`, [this](docs/roles.md#what-is-left), `make test` and `client/`", makefile))
 }
 
 var (
-	link   = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	link   = regexp.MustCompile(`\]\(([^)#:]+)(?:#([^)]*))?\)`)
 	target = regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)")
 	folder = regexp.MustCompile("`([a-z][a-z/]*/)`")
 )
@@ -93,8 +94,11 @@ var outside = regexp.MustCompile(`[A-Z]+-FACTS|\b[Tt]h(?:e|is) issue\b|\b[Ii]ssu
 func misnamed(text, makefile string) []string {
 	var bad []string
 	for _, m := range link.FindAllStringSubmatch(text, -1) {
-		if _, err := os.Stat(m[1]); err != nil {
+		text, err := os.ReadFile(m[1])
+		if info, _ := os.Stat(m[1]); err != nil && (info == nil || !info.IsDir()) {
 			bad = append(bad, m[1])
+		} else if m[2] != "" && !slices.Contains(anchors(string(text)), m[2]) {
+			bad = append(bad, m[1]+"#"+m[2])
 		}
 	}
 	for _, m := range target.FindAllStringSubmatch(text, -1) {
@@ -108,4 +112,16 @@ func misnamed(text, makefile string) []string {
 		}
 	}
 	return bad
+}
+
+var heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+
+// anchors are the names that GitHub gives to the headings of a document.
+func anchors(text string) []string {
+	var all []string
+	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+		name := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
+		all = append(all, regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(name, ""))
+	}
+	return all
 }

@@ -94,7 +94,7 @@ func TestBesideAFigure(t *testing.T) {
 // A name that no benchmark has is told.
 func TestNothingMeasured(t *testing.T) {
 	t.Parallel()
-	_, err := read(strings.NewReader("PASS\nok  \tdurablestream/bench\t0.01s\n"), io.Discard)
+	_, err := read(strings.NewReader("PASS\nok  \texample.com/bench\t0.01s\n"), io.Discard)
 	require.ErrorIs(t, err, errNothing)
 }
 
