@@ -60,6 +60,7 @@ var kinds = []struct {
 }{
 	{"hash", `\b[0-9a-f]{64}\b`, true},
 	{"id", `\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b`, true},
+	{"key", `\bU[A-Z2-7]{55}\b`, true},
 	{"port", `\b127\.0\.0\.1:\d+\b`, true},
 	{"pid", `\b(?:pid|process) \d+\b`, true},
 	{"milliseconds since 1970", `\b1[78]\d{11}\b`, false},
@@ -67,8 +68,9 @@ var kinds = []struct {
 	{"time of day", `\b\d\d:\d\d:\d\d\b`, false},
 	{"age", `\b\d+(?:ms|s|m|h) ago\b`, false},
 	{"duration", `\b\d+(?:\.\d+)? (?:µs|ms|s)\b`, false},
+	{"uptime", `\(\d+(?:ms|s|m|h)\)`, false},
 	{"size", `\b\d+(?:\.\d+)? (?:bytes|[KMG]i?B)`, false},
-	{"version", `\bDurable Stream \d+\.\d+\.\d+\b`, false},
+	{"version", `\b(?:Durable Stream|version) \d+\.\d+\.\d+\b`, false},
 	{"column", ` {2,}`, false}, // its width follows the widest cell
 }
 

@@ -55,6 +55,17 @@ func TestReadme(t *testing.T) {
 	follow(t, "README.md", 20)
 }
 
+// The same for the blocks of docs that need nothing but one host.
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	for path, atLeast := range map[string]int{"docs/roles.md": 7, "docs/operations.md": 3} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			follow(t, path, atLeast)
+		})
+	}
+}
+
 // follow carries out the commands of a document, which has at least so many, and fails
 // where one does not print what the document shows.
 func follow(t *testing.T, path string, atLeast int) {
@@ -103,10 +114,10 @@ func carryOut(t *testing.T, all []step) (wrong string, printed [][]string) {
 	return "", printed
 }
 
-// follows reports whether a command reads the mirror's file, which follows the log a moment
-// later; a command that runs sooner than that is repeated.
+// follows reports whether a command reads what follows the log a moment later: the mirror's
+// file, or how far the host has come. A command that runs sooner than that is repeated.
 func follows(command string) bool {
-	return strings.HasPrefix(command, "cat .opencode/") || command == "dstream mirror verify"
+	return strings.HasPrefix(command, "cat .opencode/") || command == "dstream mirror verify" || command == "dstream status"
 }
 
 // withOutput is the document with what each step printed in place of what it shows.

@@ -70,7 +70,7 @@ func (d *desk) terminal(name string) *terminal {
 	require.NoError(d.t, cmd.Start())
 	term := &terminal{cmd: cmd, in: in, more: make(chan struct{})}
 	d.terminals[name] = term
-	go term.read(out, strings.NewReplacer(d.dir, shownDir))
+	go term.read(out, strings.NewReplacer(d.dir, shownDir, filepath.Dir(d.dir), filepath.Dir(shownDir)))
 	return term
 }
 
