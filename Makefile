@@ -69,15 +69,15 @@ test-servers: ## the tests that any server must pass, with a plain nats-server a
 	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/sweeper ./mirror
 	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./internal/sweeper ./mirror
 
-SDK := plugin/opencode/sdk
-sdk: ## the TypeScript SDK for Node, as JavaScript in plugin/opencode/sdk/dist (npm and Node 20)
+SDK := sdk/typescript
+sdk: ## the TypeScript SDK for Node, as JavaScript in sdk/typescript/dist (npm and Node 20)
 	cd $(SDK) && npm ci --no-fund --no-audit && npm run build
 
 sdk-test: build ## the SDK's tests under Node 20, and with BUN=… its Quick Start under that Bun
 	cd $(SDK) && npm ci --no-fund --no-audit && DSTREAM_BIN=$(CURDIR)/$(BIN) npm test
 
 PLUGIN := plugin/opencode/plugin
-plugin: ## the plugin for OpenCode, one file: plugin/opencode/plugin/durable-stream.js (npm and Node 20)
+plugin: ## the plugin for OpenCode, one file: internal/agents/opencode/plugin/durable-stream.js (npm and Node 20)
 	cd $(PLUGIN) && npm ci --no-fund --no-audit && npm run build
 
 plugin-test: build ## that the plugin's file is what its source gives, and its tests without an OpenCode

@@ -45,7 +45,6 @@ var imports = map[string]struct {
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/hosting": {ours: facade, server: true, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
-	"plugin":           {},
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
@@ -55,9 +54,10 @@ var imports = map[string]struct {
 	"internal/longtest": {},
 	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
 
-	"internal/agents":          {ours: []string{"event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
-	"internal/agents/source":   {ours: []string{"event", "projection"}},
-	"internal/agents/opencode": {ours: []string{"event", "projection", "internal/agents/source"}},
+	"internal/agents":                 {ours: []string{"event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/agents/source":          {ours: []string{"event", "projection"}},
+	"internal/agents/opencode":        {ours: []string{"event", "projection", "internal/agents/source"}},
+	"internal/agents/opencode/plugin": {},
 }
 
 // module is the path of this module, which 'make module-path' changes.

@@ -165,7 +165,7 @@ func TestReadmeShowsWhatIsTested(t *testing.T) {
 	t.Parallel()
 	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
 	text := read(t, "README.md")
-	quickstart, err := filepath.Glob("plugin/opencode/sdk/test/quickstart.ts")
+	quickstart, err := filepath.Glob("sdk/typescript/test/quickstart.ts")
 	require.NoError(t, err)
 	moved, err := filepath.Glob("sdk/typescript/test/quickstart.ts")
 	require.NoError(t, err)

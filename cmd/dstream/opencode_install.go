@@ -17,10 +17,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"durablestream"
+	"durablestream/internal/agents/opencode/plugin"
 	"durablestream/internal/console"
 	"durablestream/internal/paths"
 	"durablestream/internal/place"
-	"durablestream/plugin"
 )
 
 // configName is the plugin's configuration, beside the directory that it is in.

@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const plugin = join(here, "..", "plugin", "durable-stream.js");
+const plugin = join(here, "../../../internal/agents/opencode/plugin/durable-stream.js");
 export const dstreamBin = process.env.DSTREAM_BIN ?? join(here, "..", "..", "..", "bin", "dstream");
 
 /** OpenCode's program: the one of this machine's kind that runs. */

@@ -1,4 +1,4 @@
-// The Quick Start, as it stands in sdk/test/quickstart.ts, under Node and under Bun.
+// The Quick Start, as it stands in sdk/typescript/test/quickstart.ts, under Node and under Bun.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { dstreamBin, program, until } from "./opencode.mjs";
 
-const sdk = fileURLToPath(new URL("../sdk/test/", import.meta.url));
+const sdk = fileURLToPath(new URL("../../../sdk/typescript/test/", import.meta.url));
 
 for (const [name, bin, file, env] of [
   ["Bun, as TypeScript", program, "quickstart.ts", { BUN_BE_BUN: "1" }],

@@ -26,7 +26,7 @@ for (const [name, bin, env] of [["Bun", program, { BUN_BE_BUN: "1" }], ["Node", 
     assert.equal(events.length, 8696);
     const file = join(project.root, "events.jsonl");
     writeFileSync(file, captured);
-    const args = [join(here, "replay.mjs"), join(here, "../plugin/durable-stream.js"), file, project.dir];
+    const args = [join(here, "replay.mjs"), join(here, "../../../internal/agents/opencode/plugin/durable-stream.js"), file, project.dir];
     const { stdout } = await promisify(execFile)(bin, args, { env: { ...project.env, ...env }, timeout: 120_000 });
     const figures = JSON.parse(stdout);
     const last = events.findLast((e) => e.type === "session.idle").id;
@@ -53,7 +53,7 @@ for (const [name, bin, env] of [["Bun", program, { BUN_BE_BUN: "1" }], ["Node", 
     t.after(() => project.remove());
     const some = events.filter((e) => e.type !== "message.part.delta").slice(0, 40); // less than a pipe holds
     const text = `
-      const { default: it } = await import(${JSON.stringify(new URL("../plugin/durable-stream.js", import.meta.url).href)});
+      const { default: it } = await import(${JSON.stringify(new URL("../../../internal/agents/opencode/plugin/durable-stream.js", import.meta.url).href)});
       const hooks = await it.server({ directory: ${JSON.stringify(project.dir)}, worktree: "/", client: {} });
       for (const event of ${JSON.stringify(some)}) void hooks.event({ event });
       process.kill(process.pid, "SIGKILL");

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
-import type { DurableStreamConfig } from "../../sdk/src/index.ts";
+import type { DurableStreamConfig } from "../../../../sdk/typescript/src/index.ts";
 import type { PluginContext } from "./host.ts";
 
 export interface PluginConfig extends DurableStreamConfig {

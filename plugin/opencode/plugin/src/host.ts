@@ -1,4 +1,4 @@
-import type { BusEvent, OpenCodeClient } from "../../sdk/src/index.ts";
+import type { BusEvent, OpenCodeClient } from "./opencode.ts";
 
 // What this plugin uses of OpenCode 1.18; its own types come with a package that
 // would have to be installed.

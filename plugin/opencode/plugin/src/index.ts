@@ -8,10 +8,12 @@
  * and waiting. And a signal ends OpenCode without a word: so signals are caught here.
  */
 import { join } from "node:path";
-import { DurableStream, type BridgeHooks, type BusEvent } from "../../sdk/src/index.ts";
-import { findProgram } from "../../sdk/src/program.ts";
+import { DurableStream } from "../../../../sdk/typescript/src/index.ts";
+import { findProgram } from "../../../../sdk/typescript/src/program.ts";
+import { createBridgeHooks } from "./bridge.ts";
 import { configure } from "./config.ts";
 import type { Hooks, PluginContext } from "./host.ts";
+import type { BridgeHooks, BusEvent } from "./opencode.ts";
 import { atSignal, forgetSignal } from "./signals.ts";
 import { tellStory } from "./story.ts";
 import { Teller } from "./teller.ts";
@@ -48,7 +50,7 @@ function start(context: PluginContext, options: Record<string, unknown> | undefi
   const config = configure(context, options);
   findProgram(config);
   const stream = new DurableStream({ ...config, logger: (words) => tell.quietly(words) });
-  const bridge: BridgeHooks = stream.createBridgeHooks({
+  const bridge: BridgeHooks = createBridgeHooks(stream, {
     client: context.client,
     onError: (words) => tell.loudly(words),
     onNotice: (notice) => tell.loudly(notice.text),

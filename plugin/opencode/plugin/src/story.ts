@@ -1,4 +1,6 @@
-import type { DurableStream, InterruptedSession } from "../../sdk/src/index.ts";
+import type { DurableStream } from "../../../../sdk/typescript/src/index.ts";
+import { recoverSessions } from "./bridge.ts";
+import type { InterruptedSession } from "./opencode.ts";
 import type { Teller } from "./teller.ts";
 
 /** So many sessions are named. */
@@ -7,7 +9,7 @@ const named = 3;
 /** Tells which sessions an earlier run of OpenCode left unfinished. It continues nothing. */
 export async function tellStory(stream: DurableStream, tell: Teller): Promise<void> {
   try {
-    const left = await stream.recoverSessions();
+    const left = await recoverSessions(stream);
     if (left.length > 0) tell.loudly(story(left), "info");
   } catch (error) {
     tell.quietly(`which sessions were interrupted is not known: ${error}`, "warn");

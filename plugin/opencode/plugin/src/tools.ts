@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { DurableStreamError, type Checkpoint, type CheckpointOption, type DurableStream, type StreamEvent } from "../../sdk/src/index.ts";
+import { DurableStreamError, type Checkpoint, type CheckpointOption, type DurableStream, type StreamEvent } from "../../../../sdk/typescript/src/index.ts";
 import type { Tool, ToolContext } from "./host.ts";
 import type { Teller } from "./teller.ts";
 

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
-const file = new URL("../durable-stream.js", import.meta.url);
+const file = new URL("../../../../internal/agents/opencode/plugin/durable-stream.js", import.meta.url);
 const { default: plugin } = await import(file.href);
 const bin = process.env.DSTREAM_BIN;
 

@@ -1,5 +1,5 @@
 // Only compiled: the forms in which the calls are written.
-import { DurableStream, DurableStreamError, type BridgeHooks, type BusEvent, type Checkpoint, type OpenCodeClient, type StreamEvent } from "durable-stream";
+import { DurableStream, DurableStreamError, type Checkpoint, type StreamEvent } from "durable-stream";
 
 export async function forms(stream: DurableStream): Promise<void> {
   const event: StreamEvent<{ title: string }> = await stream.append({ type: "task.created", actor: "a", payload: { title: "t" } });
@@ -17,11 +17,4 @@ export async function forms(stream: DurableStream): Promise<void> {
   await stream.append({ actor: "a" });
   const error: unknown = new DurableStreamError("decided", "");
   if (error instanceof DurableStreamError && error.error === "decided") error.data["checkpoint"];
-}
-
-export async function plugin(stream: DurableStream, event: BusEvent, client: OpenCodeClient): Promise<void> {
-  const bridge: BridgeHooks = stream.createBridgeHooks({ client, onError: (words) => words.length });
-  await bridge.event({ event });
-  const stored: boolean = await bridge.flush(1_000);
-  (await stream.recoverSessions()).filter((it) => it.interrupted && stored);
 }

@@ -1,11 +1,12 @@
-// Package plugin holds the plugin for OpenCode: one file, made of plugin/opencode/plugin.
+// Package plugin holds the plugin for OpenCode: one file, which 'make plugin' makes of
+// plugin/opencode/plugin.
 package plugin
 
 import _ "embed"
 
 // Source is the plugin, JavaScript for the Bun inside OpenCode.
 //
-//go:embed opencode/plugin/durable-stream.js
+//go:embed durable-stream.js
 var Source []byte
 
 // Name is the name that the file has in OpenCode's directory of plugins.

@@ -10,7 +10,7 @@ import type { DurableStreamConfig } from "./types.ts";
 export { DurableStream } from "./stream.ts";
 export { DurableStreamError, type ErrorName } from "./errors.ts";
 export type * from "./types.ts";
-export type * from "./opencode.ts";
+export type { Connection } from "./connection.ts";
 
 let instance: DurableStream | undefined;
 

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { getDurableStream, initializeDurableStream, shutdownDurableStream } from "durable-stream";
-import { fresh, project, until } from "./helpers.mjs";
+import { project, streams, until } from "../../../../sdk/typescript/test/kit.mjs";
+import { DurableStream, createBridgeHooks, getDurableStream, initializeDurableStream, shutdownDurableStream } from "../out/parts.js";
+
+const fresh = streams(DurableStream);
 
 let n = 0;
 /** A bus event of OpenCode, with an id like those of OpenCode. */
@@ -16,8 +18,8 @@ const upTo = (n) => Array.from({ length: n }, (_, i) => i);
 
 test("events of OpenCode's bus are in the log, in their order, each once", async (t) => {
   const stream = fresh(t);
-  const bridge = stream.createBridgeHooks();
-  assert.equal(stream.createBridgeHooks(), bridge);
+  const bridge = createBridgeHooks(stream);
+  assert.equal(createBridgeHooks(stream), bridge);
   const events = upTo(500).map(todo);
   for (const event of events) bridge.event({ event });
   for (const event of events.slice(400)) await bridge.event({ event }); // a bus that repeats itself
@@ -34,7 +36,7 @@ test("the original's Quick Start for plugins", async (t) => {
   t.after(shutdownDurableStream);
   await stream.resume();
   assert.equal(stream.isInitialized(), true);
-  const bridge = stream.createBridgeHooks();
+  const bridge = createBridgeHooks(stream);
   const hooks = { event: async (eventInput) => { await bridge.event?.(eventInput); } };
   await hooks.event({ event: todo(1) });
   assert.equal(await bridge.flush(30_000), true);
@@ -43,7 +45,7 @@ test("the original's Quick Start for plugins", async (t) => {
 
 test("kill -9 of the child while events come: none lost, none twice, in order", async (t) => {
   const stream = fresh(t);
-  const bridge = stream.createBridgeHooks();
+  const bridge = createBridgeHooks(stream);
   for (let round = 0; round < 5; round++) {
     for (let i = 0; i < 100; i++) bridge.event({ event: todo(round * 100 + i) });
     const { childPid } = await until(() => stream.childPid && stream, "a child");
@@ -62,7 +64,7 @@ test("decisions made elsewhere are carried into OpenCode through its client, als
     postSessionIdPermissionsPermissionId: async (options) => (calls.push(options), { response: { status: 200 } }),
     _client: { post: async (options) => (calls.push(options), { response: { status: 200 } }) },
   };
-  const bridge = stream.createBridgeHooks({ client });
+  const bridge = createBridgeHooks(stream, { client });
   for (const event of [asked("per_1"), asked("per_2"), asked("per_3"), question("que_1"), question("que_2")]) bridge.event({ event });
   await bridge.flush();
   await human.approveCheckpoint("per_1", "alice", "once");
@@ -96,7 +98,7 @@ test("an OpenCode that does not take an answer is complained about, and nothing 
     if (path.permissionID === "per_1") throw new Error("no network");
     return { error: { name: "PermissionNotFoundError" }, response: { status: 404 } };
   } };
-  const bridge = stream.createBridgeHooks({ client, onError: (words) => errors.push(words) });
+  const bridge = createBridgeHooks(stream, { client, onError: (words) => errors.push(words) });
   for (const event of [asked("per_1"), asked("per_2"), question("que_1")]) bridge.event({ event });
   await bridge.flush();
   await stream.approveCheckpoint("per_1", "alice", "once");
@@ -112,7 +114,7 @@ test("an OpenCode that does not take an answer is complained about, and nothing 
 
 test("an event too large for a message is cut, with its size and its hash", async (t) => {
   const stream = fresh(t);
-  const bridge = stream.createBridgeHooks();
+  const bridge = createBridgeHooks(stream);
   bridge.event({ event: bus("something.new", { sessionID: "ses_1", small: "kept", large: "x".repeat(10 << 20) }) });
   assert.equal(await bridge.flush(30_000), true);
   const [stored] = await stream.query({ stream_id: "ses_1" });
@@ -123,7 +125,7 @@ test("an event too large for a message is cut, with its size and its hash", asyn
 test("what is no event, and what makes JSON fail, is no exception", async (t) => {
   const stream = fresh(t);
   const errors = [];
-  const bridge = stream.createBridgeHooks({ onError: (words) => errors.push(words) });
+  const bridge = createBridgeHooks(stream, { onError: (words) => errors.push(words) });
   const ring = {};
   ring.ring = ring;
   for (const event of [undefined, null, 5, "x", ring, { id: "evt_1", type: "a.b", properties: { big: 1n } }]) await bridge.event({ event });
@@ -137,7 +139,7 @@ test("what is no event, and what makes JSON fail, is no exception", async (t) =>
 test("without the program one thing is said, and nothing is thrown", async (t) => {
   const errors = [];
   const stream = fresh(t, { bin: "/nowhere/dstream" });
-  const bridge = stream.createBridgeHooks({ onError: (words) => errors.push(words) });
+  const bridge = createBridgeHooks(stream, { onError: (words) => errors.push(words) });
   for (const k of upTo(100)) await bridge.event({ event: todo(k) });
   assert.equal(await bridge.flush(), true);
   assert.equal(errors.length, 1);
@@ -152,7 +154,7 @@ test("a log that cannot be opened yet: events wait, and are there in their order
   chmodSync(bin, 0o755);
   const errors = [];
   const stream = fresh(t, { bin, dir: join(dir, ".opencode") });
-  const bridge = stream.createBridgeHooks({ onError: (words) => errors.push(words) });
+  const bridge = createBridgeHooks(stream, { onError: (words) => errors.push(words) });
   for (const k of upTo(50)) bridge.event({ event: todo(k) });
   await until(() => errors.length === 1, "the complaint");
   assert.match(errors[0], /^nothing is recorded for now, and events wait: .*no disk/);

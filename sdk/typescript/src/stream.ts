@@ -1,9 +1,7 @@
 import { resolve } from "node:path";
-import { Bridge } from "./bridge.ts";
 import { Connection, type Subscription } from "./connection.ts";
 import { DurableStreamError } from "./errors.ts";
 import { newID } from "./ids.ts";
-import type { BridgeHooks, BridgeOptions, InterruptedSession } from "./opencode.ts";
 import { logDir } from "./program.ts";
 import type {
   Checkpoint, CheckpointOption, CheckpointRequest, DurableStreamConfig, EventHandler, Intent, IntentSpec,
@@ -20,7 +18,6 @@ export class DurableStream {
   readonly #handlers = new Map<string, Map<EventHandler, Subscription>>(); // by type
   readonly #correlationID: string;
   readonly #streamID: string;
-  #bridge: Bridge | undefined;
 
   constructor(config: DurableStreamConfig = {}) {
     this.#config = config;
@@ -37,6 +34,19 @@ export class DurableStream {
   /** Given to events that name no stream. */
   getStreamId(): string {
     return this.#streamID;
+  }
+
+  /**
+   * The connection beneath, with calls by the names of docs/protocol.md: for a plugin that
+   * brings an agent's own events into the log.
+   */
+  get connection(): Connection {
+    return this.#connection;
+  }
+
+  /** The directory of the log and its JSONL file. */
+  get directory(): string {
+    return resolve(logDir(this.#config) ?? ".opencode");
   }
 
   /** The process id of `dstream rpc`, while it runs. */
@@ -229,20 +239,6 @@ export class DurableStream {
   /** Withdraws a question. From whoever asked, it is a request that the log's host carries out. */
   cancelCheckpoint(id: string, by: string, reason?: string): Promise<Checkpoint> {
     return this.#connection.call("checkpoint.cancel", { id, by, reason });
-  }
-
-  /**
-   * What goes between OpenCode's bus and the log; its `event` is for the plugin's event
-   * hook. A stream has one, whose options are those of the first call.
-   */
-  createBridgeHooks(options: BridgeOptions = {}): BridgeHooks {
-    this.#bridge ??= new Bridge(this.#connection, resolve(logDir(this.#config) ?? ".opencode"), options);
-    return this.#bridge;
-  }
-
-  /** Which sessions of OpenCode were interrupted, or have open questions, and are not at work in an OpenCode that runs. */
-  async recoverSessions(): Promise<InterruptedSession[]> {
-    return (await this.#connection.call("opencode.recover", {})).sessions;
   }
 
   /**

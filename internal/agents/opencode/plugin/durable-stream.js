@@ -3,55 +3,24 @@
 // src/index.ts
 import { join as join4 } from "node:path";
 
-// ../sdk/src/stream.ts
+// ../../../sdk/typescript/src/stream.ts
 import { resolve as resolve2 } from "node:path";
 
-// ../sdk/src/bridge.ts
-import { createHash } from "node:crypto";
-import { hostname } from "node:os";
-import { join, sep } from "node:path";
+// ../../../sdk/typescript/src/connection.ts
+import { spawn, spawnSync } from "node:child_process";
 
-// ../sdk/src/answers.ts
-var tries = 3;
-var pause = 500;
-async function carry(client, answer) {
-  if (!client) throw new Error("there is no client of OpenCode");
-  for (let n = 1; ; n++) {
-    const { status: status2, error } = await give(client, answer);
-    if (!error || status2 === 404) return;
-    if (n === tries) throw new Error(error);
-    await new Promise((go) => setTimeout(go, pause));
-  }
+// ../../../sdk/typescript/src/call.ts
+var named = /* @__PURE__ */ new Set(["initialize", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
+var reads = (method) => named.has(method) || method.endsWith(".recover");
+function again(call) {
+  if (call.sentAt === 0 || call.method !== "append") return call.line;
+  return compose(call.id, call.method, { ...call.params, sent_at: call.sentAt });
 }
-async function give(client, answer) {
-  try {
-    const result = await send(client, answer);
-    const status2 = result?.response?.status;
-    if (result?.error === void 0 && (status2 === void 0 || status2 < 400)) return {};
-    return { status: status2, error: `OpenCode says ${status2}: ${JSON.stringify(result?.error)?.slice(0, 500)}` };
-  } catch (error) {
-    return { error: String(error) };
-  }
-}
-function send(client, answer) {
-  const { requestID, sessionID, reply, answers, message: message2 } = answer;
-  const post = client._client?.post.bind(client._client);
-  const headers = { "Content-Type": "application/json" };
-  const path = { requestID };
-  if (answer.kind === "question") {
-    if (!post) throw new Error("this OpenCode's client has no way to answer a question");
-    if (reply === "reject") return post({ url: "/question/{requestID}/reject", path });
-    return post({ url: "/question/{requestID}/reply", path, headers, body: { answers: answers ?? [] } });
-  }
-  if (message2 && post) return post({ url: "/permission/{requestID}/reply", path, headers, body: { reply, message: message2 } });
-  if (client.postSessionIdPermissionsPermissionId) {
-    return client.postSessionIdPermissionsPermissionId({ path: { id: sessionID, permissionID: requestID }, body: { response: reply } });
-  }
-  if (!post) throw new Error("this OpenCode's client has no way to answer a permission");
-  return post({ url: "/permission/{requestID}/reply", path, headers, body: { reply } });
+function compose(id, method, params) {
+  return JSON.stringify({ jsonrpc: "2.0", id, method, params }) + "\n";
 }
 
-// ../sdk/src/errors.ts
+// ../../../sdk/typescript/src/errors.ts
 var DurableStreamError = class extends Error {
   name = "DurableStreamError";
   /** What happened, for programs. */
@@ -68,209 +37,9 @@ var DurableStreamError = class extends Error {
   }
 };
 
-// ../sdk/src/bridge.ts
-var keptOfString = 64 << 10;
-var pauses = [2e3, 6e4];
-var waitingLimit = 256 << 20;
-var longestTimer = 2 ** 31 - 1;
-var quiet = 6e4;
-var started = 0;
-var start = () => started = Math.max(Date.now(), started + 1);
-var Bridge = class {
-  instance;
-  #connection;
-  #options;
-  #complained = /* @__PURE__ */ new Map();
-  #next = 0;
-  #open = 0;
-  // calls without an answer
-  #waiting = [];
-  // for a log that can be opened, in order
-  #waitingBytes = 0;
-  #pause;
-  #pauseLength = pauses[0];
-  #off = false;
-  // there is no program: nothing can be recorded
-  #lost = 0;
-  #flushes = [];
-  // that wait
-  #why;
-  // the log cannot be opened
-  #last;
-  // that is no piece of a text
-  #dir;
-  /** dir is where the log's own files are. */
-  constructor(connection, dir, options) {
-    this.#connection = connection;
-    this.#dir = dir;
-    this.#options = options;
-    this.instance = options.instance ?? `${hostname()}:${process.pid}:${start()}`;
-    connection.failing = (why) => {
-      this.#why = why;
-      for (const end of this.#flushes.splice(0)) end(false);
-    };
-    connection.lost = (calls, why) => options.onError?.(`${calls} events are not known to be recorded: ${why}`);
-    connection.listen("opencode.answer", (answer) => void this.#answer(answer));
-    connection.listen("opencode.notice", (notice) => this.#notice(notice));
-    connection.restarted = () => {
-      if (this.#last && connection.unanswered === 0) this.#hand({ n: this.#next++, event: this.#last, size: 0 });
-    };
-  }
-  /** Never throws, and never waits: the promise is kept already. */
-  event(input) {
-    try {
-      if (!this.#off && !this.#own(input.event)) this.#hand({ n: this.#next++, event: input.event, size: 0 });
-    } catch (error) {
-      this.#complain("error", `an event was not recorded: ${error}`);
-    }
-    return Promise.resolve();
-  }
-  async flush(timeoutMs = 5e3) {
-    if (this.unrecorded === 0) return true;
-    return new Promise((resolve4) => {
-      const timer = setTimeout(() => resolve4(false), Math.min(timeoutMs, longestTimer));
-      this.#flushes.push((done) => {
-        clearTimeout(timer);
-        resolve4(done);
-      });
-      if (this.#pause) this.#again();
-    });
-  }
-  get unrecorded() {
-    return this.#open + this.#waiting.length + this.#lost;
-  }
-  get failure() {
-    return this.#why;
-  }
-  /** The files of the log change with every event: to record that would never end. */
-  #own(event) {
-    const file = event.properties?.file;
-    if (event.type !== "file.watcher.updated" || typeof file !== "string") return false;
-    const store = join(this.#dir, "durable_stream");
-    return file === store || file.startsWith(store + sep) || file.startsWith(store + ".") && file.endsWith(".jsonl");
-  }
-  #hand(sent) {
-    if (this.#pause) {
-      this.#wait(sent);
-      return;
-    }
-    this.#open++;
-    if (sent.event.type !== "message.part.delta") this.#last = sent.event;
-    this.#connection.call("opencode.event", { event: sent.event, instance: this.instance }).then(
-      () => {
-        this.#pauseLength = pauses[0];
-        this.#why = void 0;
-        this.#done();
-      },
-      (error) => {
-        try {
-          this.#refused(sent, error);
-        } finally {
-          this.#done();
-        }
-      }
-    );
-  }
-  #done() {
-    this.#open--;
-    if (this.#open > 0 || this.#waiting.length > 0) return;
-    for (const end of this.#flushes.splice(0)) end(this.#lost === 0);
-  }
-  #refused(sent, error) {
-    const name = error instanceof DurableStreamError ? error.error : "";
-    if (name === "no_program") {
-      this.#off = true;
-      this.#complain("no_program", `nothing is recorded: ${message(error)}`);
-    } else if (name === "not_started") {
-      if (!this.#connection.closed) this.#complain("not_started", `nothing is recorded for now, and events wait: ${message(error)}`);
-      this.#wait(sent);
-      this.#rest();
-    } else if (name === "too_large" && sent.size === 0) {
-      this.#hand({ ...sent, size: 1, event: shortened(sent.event) });
-    } else if (name !== "closed") {
-      this.#complain(name, `an event (${sent.event?.type} ${sent.event?.id}) was not recorded: ${message(error)}`);
-    }
-  }
-  /** Keeps an event for later, in its place. */
-  #wait(sent) {
-    sent.size ||= JSON.stringify(sent.event)?.length ?? 0;
-    if (this.#waitingBytes + sent.size > waitingLimit) {
-      this.#lost++;
-      this.#complain("lost", `${this.#lost} events are lost: the log could not be opened for long, and ${waitingLimit >> 20} MiB wait`);
-      return;
-    }
-    this.#waitingBytes += sent.size;
-    this.#waiting.push(sent);
-  }
-  #rest() {
-    if (this.#pause || this.#connection.closed) return;
-    this.#pause = setTimeout(() => this.#again(), this.#pauseLength);
-    this.#pause.unref();
-    this.#pauseLength = Math.min(this.#pauseLength * 2, pauses[1]);
-  }
-  /** Hands over what waits. */
-  #again() {
-    clearTimeout(this.#pause);
-    this.#pause = void 0;
-    const again2 = this.#waiting.sort((a, b) => a.n - b.n);
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    for (const sent of again2) this.#hand(sent);
-  }
-  /** Carries a decision into OpenCode, whose event about it comes back by the bus. */
-  async #answer(answer) {
-    try {
-      await (this.#options.onAnswer ?? ((it) => carry(this.#options.client, it)))(answer);
-    } catch (error) {
-      this.#complain(`answer ${answer?.requestID}`, `the answer to ${answer?.kind} ${answer?.requestID} could not be given to OpenCode: ${message(error)}`);
-    }
-  }
-  #notice(notice) {
-    try {
-      if (this.#options.onNotice) this.#options.onNotice(notice);
-      else this.#options.onError?.(notice.text);
-    } catch {
-    }
-  }
-  #complain(kind, words) {
-    const now = Date.now();
-    if (now - (this.#complained.get(kind) ?? 0) < quiet) return;
-    if (this.#complained.size > 1e3) this.#complained.clear();
-    this.#complained.set(kind, now);
-    try {
-      this.#options.onError?.(words);
-    } catch {
-    }
-  }
-};
-function message(error) {
-  return error instanceof Error ? error.message : String(error);
-}
-function shortened(event) {
-  const text2 = JSON.stringify(event, (_, value) => {
-    if (typeof value !== "string" || value.length <= keptOfString) return value;
-    const sum = createHash("sha256").update(value).digest("hex");
-    return `${value.slice(0, keptOfString)}…[cut: ${Buffer.byteLength(value)} bytes in all, sha256 ${sum}]`;
-  });
-  return JSON.parse(text2);
-}
-
-// ../sdk/src/connection.ts
-import { spawn, spawnSync } from "node:child_process";
-
-// ../sdk/src/call.ts
-var reads = /* @__PURE__ */ new Set(["initialize", "opencode.recover", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
-function again(call) {
-  if (call.sentAt === 0 || call.method !== "append") return call.line;
-  return compose(call.id, call.method, { ...call.params, sent_at: call.sentAt });
-}
-function compose(id, method, params) {
-  return JSON.stringify({ jsonrpc: "2.0", id, method, params }) + "\n";
-}
-
-// ../sdk/src/program.ts
+// ../../../sdk/typescript/src/program.ts
 import { accessSync, constants, statSync } from "node:fs";
-import { basename, delimiter, dirname, isAbsolute, join as join2, resolve } from "node:path";
+import { basename, delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 function isProgram(path) {
   try {
     accessSync(path, constants.X_OK);
@@ -280,11 +49,11 @@ function isProgram(path) {
   }
 }
 function findProgram(config) {
-  const named2 = [
+  const named3 = [
     ["the option bin", config.bin],
     ["DSTREAM_BIN", process.env["DSTREAM_BIN"]]
   ];
-  for (const [by, path2] of named2) {
+  for (const [by, path2] of named3) {
     if (!path2) continue;
     const full = isAbsolute(path2) ? path2 : resolve(path2);
     if (isProgram(full)) return full;
@@ -292,7 +61,7 @@ function findProgram(config) {
   }
   const path = process.env["PATH"] ?? "";
   for (const dir of path.split(delimiter)) {
-    const full = join2(dir, process.platform === "win32" ? "dstream.exe" : "dstream");
+    const full = join(dir, process.platform === "win32" ? "dstream.exe" : "dstream");
     if (dir && isProgram(full)) return full;
   }
   throw new DurableStreamError(
@@ -316,7 +85,7 @@ function programArgs(config) {
   return [...args, ...config.args ?? [], "rpc"];
 }
 
-// ../sdk/src/connection.ts
+// ../../../sdk/typescript/src/connection.ts
 var maxLine = 9 << 20;
 var firstTries = 3;
 var maxPause = 2e3;
@@ -437,7 +206,7 @@ var Connection = class {
    * A process that a signal is about to end calls it itself: then there is no exit.
    */
   lastWords = () => {
-    const last = [...this.#calls.values()].filter((call) => !reads.has(call.method));
+    const last = [...this.#calls.values()].filter((call) => !reads(call.method));
     const input = last.map(again).join("");
     if (!input || !process.versions["bun"] && this.#child?.stdin?.writableLength === 0) return;
     try {
@@ -654,7 +423,7 @@ var Connection = class {
   }
 };
 
-// ../sdk/src/ids.ts
+// ../../../sdk/typescript/src/ids.ts
 import { randomBytes } from "node:crypto";
 function newID() {
   const b = randomBytes(16);
@@ -665,7 +434,7 @@ function newID() {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }
 
-// ../sdk/src/stream.ts
+// ../../../sdk/typescript/src/stream.ts
 var defaultCheckpointTimeout = 5 * 60 * 1e3;
 var orchestrator = "orchestrator";
 var DurableStream = class {
@@ -675,7 +444,6 @@ var DurableStream = class {
   // by type
   #correlationID;
   #streamID;
-  #bridge;
   constructor(config = {}) {
     this.#config = config;
     this.#correlationID = config.correlationId ?? newID();
@@ -689,6 +457,17 @@ var DurableStream = class {
   /** Given to events that name no stream. */
   getStreamId() {
     return this.#streamID;
+  }
+  /**
+   * The connection beneath, with calls by the names of docs/protocol.md: for a plugin that
+   * brings an agent's own events into the log.
+   */
+  get connection() {
+    return this.#connection;
+  }
+  /** The directory of the log and its JSONL file. */
+  get directory() {
+    return resolve2(logDir(this.#config) ?? ".opencode");
   }
   /** The process id of `dstream rpc`, while it runs. */
   get childPid() {
@@ -858,18 +637,6 @@ var DurableStream = class {
     return this.#connection.call("checkpoint.cancel", { id, by, reason });
   }
   /**
-   * What goes between OpenCode's bus and the log; its `event` is for the plugin's event
-   * hook. A stream has one, whose options are those of the first call.
-   */
-  createBridgeHooks(options = {}) {
-    this.#bridge ??= new Bridge(this.#connection, resolve2(logDir(this.#config) ?? ".opencode"), options);
-    return this.#bridge;
-  }
-  /** Which sessions of OpenCode were interrupted, or have open questions, and are not at work in an OpenCode that runs. */
-  async recoverSessions() {
-    return (await this.#connection.call("opencode.recover", {})).sessions;
-  }
-  /**
    * Writes out, in this moment, what the child has not got yet, and waits for it. Only
    * for a process that a signal ends: at process.exit it happens by itself.
    */
@@ -917,6 +684,247 @@ function pattern(type) {
     throw new DurableStreamError("invalid", `invalid type ${JSON.stringify(type)}: must be two or more tokens joined by dots, such as "task.created" or "checkpoint.*", or "*"`, 0, { field: "type", value: type });
   }
   return type;
+}
+
+// src/bridge.ts
+import { createHash } from "node:crypto";
+import { hostname } from "node:os";
+import { join as join2, sep } from "node:path";
+
+// src/answers.ts
+var tries = 3;
+var pause = 500;
+async function carry(client, answer) {
+  if (!client) throw new Error("there is no client of OpenCode");
+  for (let n = 1; ; n++) {
+    const { status: status2, error } = await give(client, answer);
+    if (!error || status2 === 404) return;
+    if (n === tries) throw new Error(error);
+    await new Promise((go) => setTimeout(go, pause));
+  }
+}
+async function give(client, answer) {
+  try {
+    const result = await send(client, answer);
+    const status2 = result?.response?.status;
+    if (result?.error === void 0 && (status2 === void 0 || status2 < 400)) return {};
+    return { status: status2, error: `OpenCode says ${status2}: ${JSON.stringify(result?.error)?.slice(0, 500)}` };
+  } catch (error) {
+    return { error: String(error) };
+  }
+}
+function send(client, answer) {
+  const { requestID, sessionID, reply, answers, message: message2 } = answer;
+  const post = client._client?.post.bind(client._client);
+  const headers = { "Content-Type": "application/json" };
+  const path = { requestID };
+  if (answer.kind === "question") {
+    if (!post) throw new Error("this OpenCode's client has no way to answer a question");
+    if (reply === "reject") return post({ url: "/question/{requestID}/reject", path });
+    return post({ url: "/question/{requestID}/reply", path, headers, body: { answers: answers ?? [] } });
+  }
+  if (message2 && post) return post({ url: "/permission/{requestID}/reply", path, headers, body: { reply, message: message2 } });
+  if (client.postSessionIdPermissionsPermissionId) {
+    return client.postSessionIdPermissionsPermissionId({ path: { id: sessionID, permissionID: requestID }, body: { response: reply } });
+  }
+  if (!post) throw new Error("this OpenCode's client has no way to answer a permission");
+  return post({ url: "/permission/{requestID}/reply", path, headers, body: { reply } });
+}
+
+// src/bridge.ts
+var keptOfString = 64 << 10;
+var pauses = [2e3, 6e4];
+var waitingLimit = 256 << 20;
+var longestTimer = 2 ** 31 - 1;
+var quiet = 6e4;
+var started = 0;
+var start = () => started = Math.max(Date.now(), started + 1);
+var bridges = /* @__PURE__ */ new WeakMap();
+function createBridgeHooks(stream, options = {}) {
+  let bridge = bridges.get(stream);
+  if (!bridge) bridges.set(stream, bridge = new Bridge(stream.connection, stream.directory, options));
+  return bridge;
+}
+async function recoverSessions(stream) {
+  return (await stream.connection.call("opencode.recover", {})).sessions;
+}
+var Bridge = class {
+  instance;
+  #connection;
+  #options;
+  #complained = /* @__PURE__ */ new Map();
+  #next = 0;
+  #open = 0;
+  // calls without an answer
+  #waiting = [];
+  // for a log that can be opened, in order
+  #waitingBytes = 0;
+  #pause;
+  #pauseLength = pauses[0];
+  #off = false;
+  // there is no program: nothing can be recorded
+  #lost = 0;
+  #flushes = [];
+  // that wait
+  #why;
+  // the log cannot be opened
+  #last;
+  // that is no piece of a text
+  #dir;
+  /** dir is where the log's own files are. */
+  constructor(connection, dir, options) {
+    this.#connection = connection;
+    this.#dir = dir;
+    this.#options = options;
+    this.instance = options.instance ?? `${hostname()}:${process.pid}:${start()}`;
+    connection.failing = (why) => {
+      this.#why = why;
+      for (const end of this.#flushes.splice(0)) end(false);
+    };
+    connection.lost = (calls, why) => options.onError?.(`${calls} events are not known to be recorded: ${why}`);
+    connection.listen("opencode.answer", (answer) => void this.#answer(answer));
+    connection.listen("opencode.notice", (notice) => this.#notice(notice));
+    connection.restarted = () => {
+      if (this.#last && connection.unanswered === 0) this.#hand({ n: this.#next++, event: this.#last, size: 0 });
+    };
+  }
+  /** Never throws, and never waits: the promise is kept already. */
+  event(input) {
+    try {
+      if (!this.#off && !this.#own(input.event)) this.#hand({ n: this.#next++, event: input.event, size: 0 });
+    } catch (error) {
+      this.#complain("error", `an event was not recorded: ${error}`);
+    }
+    return Promise.resolve();
+  }
+  async flush(timeoutMs = 5e3) {
+    if (this.unrecorded === 0) return true;
+    return new Promise((resolve4) => {
+      const timer = setTimeout(() => resolve4(false), Math.min(timeoutMs, longestTimer));
+      this.#flushes.push((done) => {
+        clearTimeout(timer);
+        resolve4(done);
+      });
+      if (this.#pause) this.#again();
+    });
+  }
+  get unrecorded() {
+    return this.#open + this.#waiting.length + this.#lost;
+  }
+  get failure() {
+    return this.#why;
+  }
+  /** The files of the log change with every event: to record that would never end. */
+  #own(event) {
+    const file = event.properties?.file;
+    if (event.type !== "file.watcher.updated" || typeof file !== "string") return false;
+    const store = join2(this.#dir, "durable_stream");
+    return file === store || file.startsWith(store + sep) || file.startsWith(store + ".") && file.endsWith(".jsonl");
+  }
+  #hand(sent) {
+    if (this.#pause) {
+      this.#wait(sent);
+      return;
+    }
+    this.#open++;
+    if (sent.event.type !== "message.part.delta") this.#last = sent.event;
+    this.#connection.call("opencode.event", { event: sent.event, instance: this.instance }).then(
+      () => {
+        this.#pauseLength = pauses[0];
+        this.#why = void 0;
+        this.#done();
+      },
+      (error) => {
+        try {
+          this.#refused(sent, error);
+        } finally {
+          this.#done();
+        }
+      }
+    );
+  }
+  #done() {
+    this.#open--;
+    if (this.#open > 0 || this.#waiting.length > 0) return;
+    for (const end of this.#flushes.splice(0)) end(this.#lost === 0);
+  }
+  #refused(sent, error) {
+    const name = error instanceof DurableStreamError ? error.error : "";
+    if (name === "no_program") {
+      this.#off = true;
+      this.#complain("no_program", `nothing is recorded: ${message(error)}`);
+    } else if (name === "not_started") {
+      if (!this.#connection.closed) this.#complain("not_started", `nothing is recorded for now, and events wait: ${message(error)}`);
+      this.#wait(sent);
+      this.#rest();
+    } else if (name === "too_large" && sent.size === 0) {
+      this.#hand({ ...sent, size: 1, event: shortened(sent.event) });
+    } else if (name !== "closed") {
+      this.#complain(name, `an event (${sent.event?.type} ${sent.event?.id}) was not recorded: ${message(error)}`);
+    }
+  }
+  /** Keeps an event for later, in its place. */
+  #wait(sent) {
+    sent.size ||= JSON.stringify(sent.event)?.length ?? 0;
+    if (this.#waitingBytes + sent.size > waitingLimit) {
+      this.#lost++;
+      this.#complain("lost", `${this.#lost} events are lost: the log could not be opened for long, and ${waitingLimit >> 20} MiB wait`);
+      return;
+    }
+    this.#waitingBytes += sent.size;
+    this.#waiting.push(sent);
+  }
+  #rest() {
+    if (this.#pause || this.#connection.closed) return;
+    this.#pause = setTimeout(() => this.#again(), this.#pauseLength);
+    this.#pause.unref();
+    this.#pauseLength = Math.min(this.#pauseLength * 2, pauses[1]);
+  }
+  /** Hands over what waits. */
+  #again() {
+    clearTimeout(this.#pause);
+    this.#pause = void 0;
+    const again2 = this.#waiting.sort((a, b) => a.n - b.n);
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    for (const sent of again2) this.#hand(sent);
+  }
+  /** Carries a decision into OpenCode, whose event about it comes back by the bus. */
+  async #answer(answer) {
+    try {
+      await (this.#options.onAnswer ?? ((it) => carry(this.#options.client, it)))(answer);
+    } catch (error) {
+      this.#complain(`answer ${answer?.requestID}`, `the answer to ${answer?.kind} ${answer?.requestID} could not be given to OpenCode: ${message(error)}`);
+    }
+  }
+  #notice(notice) {
+    try {
+      if (this.#options.onNotice) this.#options.onNotice(notice);
+      else this.#options.onError?.(notice.text);
+    } catch {
+    }
+  }
+  #complain(kind, words) {
+    const now = Date.now();
+    if (now - (this.#complained.get(kind) ?? 0) < quiet) return;
+    if (this.#complained.size > 1e3) this.#complained.clear();
+    this.#complained.set(kind, now);
+    try {
+      this.#options.onError?.(words);
+    } catch {
+    }
+  }
+};
+function message(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+function shortened(event) {
+  const text2 = JSON.stringify(event, (_, value) => {
+    if (typeof value !== "string" || value.length <= keptOfString) return value;
+    const sum = createHash("sha256").update(value).digest("hex");
+    return `${value.slice(0, keptOfString)}…[cut: ${Buffer.byteLength(value)} bytes in all, sha256 ${sum}]`;
+  });
+  return JSON.parse(text2);
 }
 
 // src/config.ts
@@ -1001,10 +1009,10 @@ function forgetSignal(end) {
 }
 
 // src/story.ts
-var named = 3;
+var named2 = 3;
 async function tellStory(stream, tell) {
   try {
-    const left = await stream.recoverSessions();
+    const left = await recoverSessions(stream);
     if (left.length > 0) tell.loudly(story(left), "info");
   } catch (error) {
     tell.quietly(`which sessions were interrupted is not known: ${error}`, "warn");
@@ -1012,7 +1020,7 @@ async function tellStory(stream, tell) {
 }
 function story(left) {
   left.sort((a, b) => b.last_at - a.last_at);
-  const lines = left.slice(0, named).map((it) => {
+  const lines = left.slice(0, named2).map((it) => {
     const waits = new Set([...it.questions ?? [], ...it.answered ?? []].map((q) => q["call_id"]));
     const tools2 = it.tools?.filter((call) => call.tool && !waits.has(call.callID)).map((call) => call.tool) ?? [];
     return [
@@ -1021,7 +1029,7 @@ function story(left) {
       it.questions?.length && `open: ${it.questions.map((q) => q.id).join(", ")}`
     ].filter(Boolean).join("; ");
   });
-  if (left.length > named) lines.push(`and ${left.length - named} more`);
+  if (left.length > named2) lines.push(`and ${left.length - named2} more`);
   return `${lines.join(". ")}. "dstream opencode recover" tells the whole story; nothing goes on by itself.`;
 }
 
@@ -1228,7 +1236,7 @@ function start2(context, options, tell) {
   const config = configure(context, options);
   findProgram(config);
   const stream = new DurableStream({ ...config, logger: (words) => tell.quietly(words) });
-  const bridge = stream.createBridgeHooks({
+  const bridge = createBridgeHooks(stream, {
     client: context.client,
     onError: (words) => tell.loudly(words),
     onNotice: (notice) => tell.loudly(notice.text)

@@ -153,7 +153,7 @@ export class Connection {
    * A process that a signal is about to end calls it itself: then there is no exit.
    */
   readonly lastWords = (): void => {
-    const last = [...this.#calls.values()].filter((call) => !reads.has(call.method));
+    const last = [...this.#calls.values()].filter((call) => !reads(call.method));
     const input = last.map(again).join("");
     // Bun does not say how much it has not written.
     if (!input || (!process.versions["bun"] && this.#child?.stdin?.writableLength === 0)) return;

@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DurableStream } from "durable-stream";
+
+// What tests of the SDK, and of what is made of it, share.
 
 const mess = new WeakMap(); // test → what it leaves behind
 
@@ -18,13 +19,15 @@ function left(t) {
   return mess.get(t);
 }
 
-/** A stream, in a directory of its own where none is given, for one test. */
-export function fresh(t, config = {}) {
-  const dir = config.dir ?? join(project(t), ".opencode");
-  const heard = [];
-  const stream = new DurableStream({ dir, logger: (words) => heard.push(words), ...config });
-  left(t).streams.push(stream);
-  return Object.assign(stream, { dir, heard });
+/** Makes streams of that class, each for one test, in a directory of its own where none is given. */
+export function streams(DurableStream) {
+  return (t, config = {}) => {
+    const dir = config.dir ?? join(project(t), ".opencode");
+    const heard = [];
+    const stream = new DurableStream({ dir, logger: (words) => heard.push(words), ...config });
+    left(t).streams.push(stream);
+    return Object.assign(stream, { dir, heard });
+  };
 }
 
 /** A directory for one test. */

@@ -9,8 +9,10 @@ export interface Call {
   reject: (error: Error) => void;
 }
 
-/** What changes nothing, and need not be sent again when nobody is left to hear. */
-export const reads = new Set(["initialize", "opencode.recover", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
+const named = new Set(["initialize", "query", "resume", "checkpoint.get", "checkpoint.list", "checkpoint.wait", "intent.get", "intent.list"]);
+
+/** Whether a method changes nothing, and need not be sent again when nobody is left to hear. */
+export const reads = (method: string): boolean => named.has(method) || method.endsWith(".recover");
 
 /** The line of a call, the first time or again: the log forgets ids after a while, and must know. */
 export function again(call: Call): string {

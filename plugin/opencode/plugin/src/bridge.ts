@@ -2,9 +2,8 @@ import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { join, sep } from "node:path";
 import { carry } from "./answers.ts";
-import type { Connection } from "./connection.ts";
-import { DurableStreamError } from "./errors.ts";
-import type { BridgeHooks, BridgeOptions, BusEvent, OpenCodeAnswer, OpenCodeNotice } from "./opencode.ts";
+import { DurableStreamError, type Connection, type DurableStream } from "../../../../sdk/typescript/src/index.ts";
+import type { BridgeHooks, BridgeOptions, BusEvent, InterruptedSession, OpenCodeAnswer, OpenCodeNotice } from "./opencode.ts";
 
 /** How much of an event that is too large is kept of each of its long strings, in characters. */
 const keptOfString = 64 << 10;
@@ -21,6 +20,23 @@ let started = 0;
 /** When a run of OpenCode began, in Unix milliseconds; no two of this process have the same. */
 const start = () => (started = Math.max(Date.now(), started + 1));
 
+const bridges = new WeakMap<DurableStream, Bridge>();
+
+/**
+ * What goes between OpenCode's bus and the log; its `event` is for the plugin's event
+ * hook. A stream has one, whose options are those of the first call.
+ */
+export function createBridgeHooks(stream: DurableStream, options: BridgeOptions = {}): BridgeHooks {
+  let bridge = bridges.get(stream);
+  if (!bridge) bridges.set(stream, (bridge = new Bridge(stream.connection, stream.directory, options)));
+  return bridge;
+}
+
+/** Which sessions of OpenCode were interrupted, or have open questions, and are not at work in an OpenCode that runs. */
+export async function recoverSessions(stream: DurableStream): Promise<InterruptedSession[]> {
+  return (await stream.connection.call("opencode.recover", {})).sessions;
+}
+
 /** An event that has no answer yet. */
 interface Sent {
   n: number;
@@ -32,7 +48,7 @@ interface Sent {
  * Hands OpenCode's bus events to the log, in their order. Nothing in it throws, and
  * nothing waits: an event is on its way to the child when `event` returns.
  */
-export class Bridge implements BridgeHooks {
+class Bridge implements BridgeHooks {
   readonly instance: string;
   readonly #connection: Connection;
   readonly #options: BridgeOptions;
