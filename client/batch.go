@@ -66,7 +66,7 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (bat
 		if _, created := lost[subject]; ok && created {
 			// The end of an intent that this batch creates: the batch is atomic, so
 			// nothing comes between. Nothing else may move a guard twice at once.
-			if _, ends := endTypes[r.Type]; !ends || b.ends(subject) {
+			if !event.EndsIntent(r.Type) || b.ends(subject) {
 				return nil, nil, fmt.Errorf("client: event %d of the batch: %w", i+1, &event.InvalidError{
 					Field: "type", Value: r.Type, Rule: "moves " + subject + " a second time in one batch"})
 			}
@@ -87,18 +87,14 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (bat
 		if p != nil {
 			r.Guard = p.guard
 			lost[p.guard] = p.lost
-			_, ends := endTypes[r.Type]
 			g := guardEntry(p.guard, p.body, p.expected)
-			g.ends = ends
+			g.ends = event.EndsIntent(r.Type)
 			b = append(b, g)
 		}
 		b = append(b, entry{event: r})
 	}
 	return b, lost, nil
 }
-
-// endTypes are the types that end an intent.
-var endTypes = map[string]struct{}{event.AgentCompleted: {}, event.AgentFailed: {}, event.AgentAborted: {}}
 
 // entry is one message of a batch: an event, or a guard.
 type entry struct {

@@ -120,7 +120,7 @@ func (c *Client) step(ctx context.Context, g *projection.Gate, cp projection.Che
 		}
 		return nil, nil
 	}
-	if !isDecision(r.Type) || seq < cp.Seq {
+	if !event.IsDecision(r.Type) || seq < cp.Seq {
 		return nil, nil
 	}
 	of, d, err := projection.NewDecision(r)

@@ -126,20 +126,20 @@ func importGuard(e event.Event) string {
 // makes or ends, and the id, as folds read it.
 func concerns(e event.Event) (subject, id string) {
 	r := event.Recorded{Event: e}
-	switch e.Type {
-	case event.CheckpointRequested:
+	switch typ := e.Type; {
+	case typ == event.CheckpointRequested:
 		cp, err := projection.NewCheckpoint(r)
 		if err == nil {
 			id = cp.ID
 		}
 		return wire.GuardSubject(wire.GuardRequest, id), id
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+	case event.IsDecision(typ):
 		of, _, err := projection.NewDecision(r)
 		if err == nil {
 			id = of
 		}
 		return wire.GuardSubject(wire.GuardRequest, id), id
-	case event.AgentSpawned:
+	case typ == event.AgentSpawned:
 		i, err := projection.NewIntent(r, time.Time{})
 		if err == nil {
 			id = i.ID

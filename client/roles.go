@@ -130,7 +130,7 @@ func (c *Client) mayStore(subject string) error {
 		e.What = "import"
 	case guard:
 		e.Needs = RoleAdmin
-	case err == nil && isDecision(typ):
+	case err == nil && event.IsDecision(typ):
 		e.What = "decide a checkpoint (" + typ + ")"
 	}
 	return e
@@ -150,14 +150,6 @@ func (c *Client) Needs(role Role, what string) error {
 // MayCreate reports whether a JetStream of JetStream may make the Log: agents and
 // operators reach it through what they may only read.
 func MayCreate(js jetstream.JetStream) bool { return js.Options().APIPrefix != roles.APIPrefix }
-
-func isDecision(typ string) bool {
-	switch typ {
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
-		return true
-	}
-	return false
-}
 
 // mayDelete reports whether consumers may be taken off the server.
 func (c *Client) mayDelete() bool {

@@ -85,16 +85,16 @@ func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, e
 			return nil, err
 		}
 	}
-	switch r.Type {
-	case event.CheckpointRequested:
+	switch typ := r.Type; {
+	case typ == event.CheckpointRequested:
 		return c.protectRequest(r)
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+	case event.IsDecision(typ):
 		return c.protectDecision(ctx, r)
-	case event.CheckpointGuardVoided:
+	case typ == event.CheckpointGuardVoided:
 		return c.protectVoid(ctx, r)
-	case event.AgentSpawned:
+	case typ == event.AgentSpawned:
 		return c.protectSpawn(r)
-	case event.AgentCompleted, event.AgentFailed, event.AgentAborted:
+	case event.EndsIntent(typ):
 		return c.protectEnd(ctx, r)
 	}
 	return nil, nil

@@ -138,8 +138,8 @@ func (c *Checkpoints) Apply(e Entry) error {
 	if e.Event == nil {
 		return nil
 	}
-	switch e.Event.Type {
-	case event.CheckpointRequested:
+	switch typ := e.Event.Type; {
+	case typ == event.CheckpointRequested:
 		cp, err := NewCheckpoint(*e.Event)
 		if err != nil {
 			return err
@@ -148,7 +148,7 @@ func (c *Checkpoints) Apply(e Entry) error {
 			c.byID[cp.ID] = &cp
 			cp.Blocked = c.gate(cp.ID).Blocked
 		}
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+	case event.IsDecision(typ):
 		id, d, err := NewDecision(*e.Event)
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func (c *Checkpoints) Apply(e Entry) error {
 		if cp := c.byID[id]; cp != nil && c.gate(id).Apply(*e.Event) {
 			cp.Decision, cp.Status, cp.Blocked = &d, d.Status, 0
 		}
-	case event.CheckpointGuardVoided:
+	case typ == event.CheckpointGuardVoided:
 		var p event.GuardVoided
 		if err := json.Unmarshal(e.Event.Payload, &p); err != nil {
 			return fmt.Errorf("%s: %w", e.Event.Type, err)
@@ -166,7 +166,7 @@ func (c *Checkpoints) Apply(e Entry) error {
 		if cp := c.byID[p.CheckpointID]; cp != nil {
 			cp.Blocked = g.Blocked
 		}
-	case event.CheckpointCancelRequested:
+	case typ == event.CheckpointCancelRequested:
 		var p event.CancelRequested
 		if err := json.Unmarshal(e.Event.Payload, &p); err != nil {
 			return fmt.Errorf("%s: %w", e.Event.Type, err)

@@ -42,13 +42,13 @@ func (g *Gate) Apply(r event.Recorded) (decides bool) {
 	if g.Decided || g.At == 0 || r.Seq != g.At+1 || r.ID != g.Event {
 		return false
 	}
-	switch r.Type {
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+	switch {
+	case event.IsDecision(r.Type):
 		if g.open {
 			g.Decided, g.Blocked = true, 0
 		}
 		return g.open
-	case event.CheckpointGuardVoided:
+	case r.Type == event.CheckpointGuardVoided:
 		g.Blocked = 0
 	}
 	return false

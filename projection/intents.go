@@ -127,7 +127,7 @@ type guardAt struct {
 // Needs implements Fold.
 func (*Intents) Needs() Needs {
 	return Needs{
-		Types:  []string{event.AgentSpawned, event.AgentCompleted, event.AgentFailed, event.AgentAborted},
+		Types:  append([]string{event.AgentSpawned}, event.IntentEnds()...),
 		Guards: []string{KindIntent},
 	}
 }
@@ -149,10 +149,10 @@ func (x *Intents) Apply(e Entry) error {
 	if e.Event == nil {
 		return nil
 	}
-	switch e.Event.Type {
-	case event.AgentSpawned:
+	switch typ := e.Event.Type; {
+	case typ == event.AgentSpawned:
 		return x.spawned(e)
-	case event.AgentCompleted, event.AgentFailed, event.AgentAborted:
+	case event.EndsIntent(typ):
 		var p event.IntentEnd
 		if err := json.Unmarshal(e.Event.Payload, &p); err != nil {
 			return fmt.Errorf("%s: the payload does not end an intent: %w", e.Event.Type, err)

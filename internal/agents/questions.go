@@ -53,24 +53,24 @@ func (qs *Questions) Apply(r event.Recorded) *Question {
 	if id := qs.source.Settled(r); id != "" && qs.asked[id] != nil {
 		return qs.over(qs.asked[id])
 	}
-	switch r.Type {
-	case event.CheckpointRequested:
+	switch typ := r.Type; {
+	case typ == event.CheckpointRequested:
 		return qs.request(r)
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+	case event.IsDecision(typ):
 		return qs.decision(r)
-	case event.CheckpointCancelRequested:
+	case typ == event.CheckpointCancelRequested:
 		var p event.CancelRequested
 		if read(r.Payload, &p) && qs.asked[p.CheckpointID] != nil && qs.instance(r) != "" {
 			return qs.over(qs.asked[p.CheckpointID]) // by the agent: its session is gone
 		}
-	case source.DecisionUsed(qs.agent.Name):
+	case typ == source.DecisionUsed(qs.agent.Name):
 		var p source.Used
 		if read(r.Payload, &p) && qs.asked[p.Checkpoint] != nil && r.Guard != "" {
 			q := qs.asked[p.Checkpoint]
 			q.UsedFor = cmp.Or(q.UsedFor, p.GivenTo)
 			return q
 		}
-	case event.LifecycleSessionDeleted:
+	case typ == event.LifecycleSessionDeleted:
 		for _, id := range slices.Sorted(maps.Keys(qs.asked)) {
 			if q := qs.asked[id]; q.Session == r.StreamID {
 				qs.over(q)

@@ -24,10 +24,7 @@ const (
 )
 
 // decisions are the types that only those who may decide may store.
-var decisions = []string{
-	event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled,
-	event.CheckpointGuardVoided,
-}
+var decisions = append(event.Decisions(), event.CheckpointGuardVoided)
 
 // guardKinds are the guards that each role may move. Void is a restore's alone.
 var guardKinds = map[Role][]string{

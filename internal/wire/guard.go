@@ -90,14 +90,14 @@ func Protected(e event.Event) (subject string, body GuardBody, ok bool) {
 // that names the guard's id, and the state that it gives to an intent; "" for types
 // that need no guard.
 func protects(typ string) (kind, key, state string) {
-	switch typ {
-	case event.CheckpointRequested:
+	switch {
+	case typ == event.CheckpointRequested:
 		return GuardRequest, "id", ""
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled, event.CheckpointGuardVoided:
+	case event.IsDecision(typ), typ == event.CheckpointGuardVoided:
 		return GuardCheckpoint, "checkpoint_id", ""
-	case event.AgentSpawned:
+	case typ == event.AgentSpawned:
 		return GuardIntent, "id", IntentCreated
-	case event.AgentCompleted, event.AgentFailed, event.AgentAborted:
+	case event.EndsIntent(typ):
 		return GuardIntent, "intent_id", IntentEnded
 	}
 	return "", "", ""

@@ -298,8 +298,8 @@ const Delivered = "checkpoint.delivered"
 // call in the metadata, and any decision that stands behind its guard (none other
 // counts).
 func (f *Fold) checkpoint(r event.Recorded) bool {
-	switch r.Type {
-	case event.CheckpointRequested:
+	switch typ := r.Type; {
+	case typ == event.CheckpointRequested:
 		var p event.Checkpoint
 		var a struct {
 			Kind string `json:"opencode"`
@@ -320,14 +320,14 @@ func (f *Fold) checkpoint(r event.Recorded) bool {
 		if _, ok := f.questions[p.ID]; !ok {
 			f.questions[p.ID] = &Question{Checkpoint: p, Seq: r.Seq, CallID: call, Instance: instance(r), session: r.StreamID, event: r.ID, tool: tool}
 		}
-	case event.CheckpointApproved, event.CheckpointRejected, event.CheckpointExpired, event.CheckpointCancelled:
+	case event.IsDecision(typ):
 		f.decision(r)
-	case decisionUsed:
+	case typ == decisionUsed:
 		var p source.Used
 		if r.Guard != "" && read(r.Payload, &p) {
 			delete(f.answered, p.Checkpoint)
 		}
-	case Delivered:
+	case typ == Delivered:
 		var p struct {
 			ID string `json:"checkpoint_id"`
 		}
