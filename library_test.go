@@ -9,13 +9,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"durablestream/internal/longtest"
 )
 
 // A program of another module, whose go.mod has the lines of README.md, builds and runs.
 func TestLibraryFromAnotherModule(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a program")
-	}
+	longtest.Only(t, "it builds a program of another module; nothing else in a short run does")
 	t.Parallel()
 	lines := regexp.MustCompile("(?s)```\n(require \\S+ v0\\.0\\.0\nreplace \\S+ => \\.\\./durable-stream\n)```").FindStringSubmatch(read(t, "README.md"))
 	require.NotNil(t, lines, "README.md has no lines for a go.mod")
