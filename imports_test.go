@@ -48,6 +48,7 @@ var imports = map[string]struct {
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
+	"internal/status":   {ours: append([]string{"internal/console", "internal/monitor", "internal/place"}, facade...), server: true, nats: true},
 	"internal/place":    {ours: facade, server: true, nats: true},
 	"internal/console":  {},
 	"internal/sickdisk": {},

@@ -17,6 +17,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/console"
+	"durablestream/internal/status"
 	"durablestream/mirror"
 	"durablestream/projection"
 )
@@ -60,7 +61,7 @@ func (o *options) toRead(cmd *cobra.Command, change ...func(*durablestream.Confi
 		d, err = o.open(cmd, readCopy, onlyLook)
 	}
 	if err == nil && d.Copied() != nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(temporaryWords(d.Copied())))
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(status.TemporaryWords(d.Copied())))
 	}
 	return d, err
 }

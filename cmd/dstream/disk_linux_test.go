@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/internal/sickdisk"
+	st "durablestream/internal/status"
 )
 
 // onDisk unmounts what mounted was the answer to, and skips where there is none.
@@ -60,7 +61,7 @@ func TestStatusWithoutInodes(t *testing.T) {
 	require.InDelta(t, 12, scrape(t, url)["durable_stream_disk_floor_inodes"], 0)
 	undo, err := sickdisk.FillInodes(disk, 0)
 	require.NoError(t, err)
-	sees(t, dir, alarmDisk, "the file system of the log has 0 free inodes, under the floor of 12")
+	sees(t, dir, st.AlarmDisk, "the file system of the log has 0 free inodes, under the floor of 12")
 	require.Contains(t, tryAppend(t, dir), "0 inodes are free")
 	_, out, _ := dstream(t, "--dir", dir, "query")
 	require.Len(t, strings.Split(strings.TrimSpace(out), "\n"), 1)
@@ -88,7 +89,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, sickdisk.Abort(disk))
 	require.NotEmpty(t, tryAppendFor(t, dir, "3s"), "perhaps it was on its way before the host saw that")
-	sees(t, dir, alarmReadOnly, "read-only")
+	sees(t, dir, st.AlarmReadOnly, "read-only")
 	for range 3 { // however often the watch looks
 		require.Contains(t, tryAppend(t, dir), "the host's disk is read-only")
 		for _, command := range []string{"query", "resume", "checkpoint list", "intent list", "lineage --stream s", "mirror verify"} {

@@ -18,6 +18,7 @@ import (
 	"durablestream/internal/fence"
 	"durablestream/internal/paths"
 	"durablestream/internal/place"
+	"durablestream/internal/status"
 	"durablestream/internal/wire"
 )
 
@@ -217,7 +218,7 @@ func (d *doctor) askHost() {
 	}
 	d.stillBehind(ctx, log, h)
 	if h.CopyError != "" {
-		f := finding{Name: foundCopy, Sure: h.CopyOut, What: copyWords(h)}
+		f := finding{Name: foundCopy, Sure: h.CopyOut, What: status.CopyWords(h)}
 		if h.CopyOut {
 			f = d.replaceCopy(f)
 		}
@@ -227,18 +228,18 @@ func (d *doctor) askHost() {
 		return // the files say more
 	}
 	if h.DiskFull {
-		d.add(finding{Name: foundDisk, Sure: true, What: fullWords(h) + "; the host goes on by itself then"})
+		d.add(finding{Name: foundDisk, Sure: true, What: status.FullWords(h) + "; the host goes on by itself then"})
 		return
 	}
 	if h.DiskReadOnly {
-		d.add(finding{Name: foundReadOnly, Sure: true, What: readOnlyWords})
+		d.add(finding{Name: foundReadOnly, Sure: true, What: status.ReadOnlyWords})
 		return
 	}
 	if err := log.Fence(ctx); h.Stuck != "" || errors.Is(err, context.DeadlineExceeded) {
 		if h.Stuck == "" {
 			h.Stuck = "it answers nothing"
 		}
-		d.add(finding{Name: foundWedged, Sure: true, What: strings.Replace(stuckWords(h), (&broker.NotOpenError{}).Advice(), "", 1),
+		d.add(finding{Name: foundWedged, Sure: true, What: strings.Replace(status.StuckWords(h), (&broker.NotOpenError{}).Advice(), "", 1),
 			Repair: fmt.Sprintf("ends %s, in an orderly way; another that stands by takes over, or start it again", d.who()),
 			fix: func(d *doctor) (string, error) {
 				release, err := d.stopHost()

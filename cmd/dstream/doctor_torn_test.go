@@ -14,6 +14,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	st "durablestream/internal/status"
 )
 
 // tornEnd is a log of n events whose mirror has them all, and a part of a batch of 300 of
@@ -108,7 +109,7 @@ func TestStatusAndDoctorOfAPart(t *testing.T) {
 	dir, _ := tornEnd(t, 20, 5)
 	hosting(t, dir, hostPID)
 	_, out, _ := dstream(t, "--dir", dir, "status", "--json")
-	require.Contains(t, out, alarmTorn)
+	require.Contains(t, out, st.AlarmTorn)
 	require.Contains(t, out, "position 21 to 25")
 	status, words, err := dstream(t, "--dir", dir, "append", "--jsonl", many(t, 1))
 	require.Equal(t, exitFailed, status)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/client"
+	st "durablestream/internal/status"
 )
 
 // asDstream makes cluster.sh use this test's binary as the program.
@@ -54,7 +55,7 @@ func TestMakeCluster(t *testing.T) {
 		b, err := os.ReadFile(mirrored)
 		return err == nil && strings.Contains(string(b), id)
 	}, 10*time.Second, 10*time.Millisecond)
-	var a statusAnswer
+	var a st.Answer
 	require.Eventually(t, func() bool { a, status = statusOf(t, key("operator")...); return status == exitDone }, 20*time.Second, 50*time.Millisecond)
 	require.Equal(t, client.RoleOperator, a.Role)
 	require.Len(t, a.Nodes, 3)

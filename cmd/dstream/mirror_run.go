@@ -16,6 +16,7 @@ import (
 	"durablestream/client"
 	"durablestream/internal/paths"
 	"durablestream/internal/place"
+	"durablestream/internal/status"
 	"durablestream/internal/sweeper"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
@@ -47,7 +48,7 @@ type mirrorRun struct {
 	sweep    bool
 	maxBytes int64
 	monitor  monitorFlags
-	watched  *watched
+	watched  *status.Watched
 	words    io.Writer
 	said     string
 }
@@ -86,11 +87,11 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 	} else if err != nil {
 		return err
 	}
-	watched, err := watchMirror(r.monitor, r.o.config(cmd).Logger)
+	watched, err := r.monitor.watch(status.WatchConfig{Mirror: true, Logger: r.o.config(cmd).Logger})
 	if err != nil {
 		return err
 	}
-	defer watched.stop()
+	defer watched.Stop()
 	r.watched = watched
 	for {
 		err := r.session(cmd)
@@ -101,7 +102,7 @@ func (r *mirrorRun) run(cmd *cobra.Command) error {
 			return err
 		}
 		r.say("waiting for the log: %v", err)
-		watched.closed(r.said)
+		watched.Closed(r.said)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -141,7 +142,7 @@ func (r *mirrorRun) session(cmd *cobra.Command) (err error) {
 		return &openError{err}
 	}
 	defer closing(d, &err)
-	r.watched.opened(d)
+	r.watched.Opened(d)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	swept := make(chan error, 1)
@@ -175,7 +176,7 @@ func (r *mirrorRun) mirror(ctx context.Context, cmd *cobra.Command, d *durablest
 				r.say("mirroring the log of %s into %s", r.source(), durablestream.MirrorPath(d.Dir()))
 			}
 			last = p
-			r.watched.alone.Store(&p)
+			r.watched.Mirrored(p)
 		},
 	}
 	for {

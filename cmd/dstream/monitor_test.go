@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/internal/monitor"
+	st "durablestream/internal/status"
 )
 
 // hosting starts `dstream serve` as a process and returns it when the pattern has
@@ -106,7 +107,7 @@ func TestMonitor(t *testing.T) {
 	var h monitor.Health
 	require.NoError(t, json.Unmarshal([]byte(out), &h))
 	require.Equal(t, "failing", h.Status)
-	require.Equal(t, alarmMirror, h.Reasons[0].Name)
+	require.Equal(t, st.AlarmMirror, h.Reasons[0].Name)
 	require.Zero(t, scrape(t, url)["durable_stream_mirror_running"])
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))

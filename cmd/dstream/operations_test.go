@@ -10,6 +10,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	st "durablestream/internal/status"
 )
 
 // docs/operations.md names every field of status --json and every alarm.
@@ -18,7 +19,7 @@ func TestOperationsNamesEverything(t *testing.T) {
 	b, err := os.ReadFile(top("docs/operations.md"))
 	require.NoError(t, err)
 	text := string(b)
-	for _, v := range []any{statusAnswer{}, nodeAnswer{}, alarm{}, durablestream.HostStatus{}, client.Replica{}} {
+	for _, v := range []any{st.Answer{}, st.Node{}, st.Alarm{}, durablestream.HostStatus{}, client.Replica{}} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {
 			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
@@ -27,8 +28,8 @@ func TestOperationsNamesEverything(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		alarmStopped, alarmWaiting, alarmUnreadable, alarmMissing, alarmDamaged, alarmMirror, alarmMismatch,
-		alarmSweeper, alarmDisk, alarmStuck, alarmLeader, alarmOffline, alarmBehind, alarmSilent, alarmCopy, alarmTorn,
+		st.AlarmStopped, st.AlarmWaiting, st.AlarmUnreadable, st.AlarmMissing, st.AlarmDamaged, st.AlarmMirror, st.AlarmMismatch,
+		st.AlarmSweeper, st.AlarmDisk, st.AlarmStuck, st.AlarmLeader, st.AlarmOffline, st.AlarmBehind, st.AlarmSilent, st.AlarmCopy, st.AlarmTorn,
 	} {
 		require.True(t, strings.Contains(text, "| `"+name+"` |"), name)
 	}

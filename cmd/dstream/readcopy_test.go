@@ -12,6 +12,7 @@ import (
 
 	"durablestream"
 	"durablestream/internal/sickdisk"
+	st "durablestream/internal/status"
 )
 
 // powerless runs a command line without the right to pass over permissions, which root has
@@ -73,7 +74,7 @@ func reads(t *testing.T, dir string, run func(args ...string) (int, string, stri
 	require.Equal(t, exitFailed, status, words)
 	require.Contains(t, out, `"alarm": "disk_read_only"`)
 	require.Contains(t, out, `"position": 14`) // with the guard of the question
-	require.NotContains(t, out, alarmUnreadable)
+	require.NotContains(t, out, st.AlarmUnreadable)
 	status, out, _ = run("--dir", dir, "doctor")
 	require.Equal(t, exitFailed, status)
 	require.Contains(t, out, "cannot be written")

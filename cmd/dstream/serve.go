@@ -16,6 +16,7 @@ import (
 	"durablestream/broker"
 	"durablestream/internal/console"
 	"durablestream/internal/roles"
+	"durablestream/internal/status"
 )
 
 func serveCommand(o *options) *cobra.Command {
@@ -60,12 +61,12 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 	if o.tls.Cert != "" || o.tls.Key != "" { // without them, --tls-ca is for who joins
 		flags.Serve.TLS = broker.TLSConfig{Cert: o.tls.Cert, Key: o.tls.Key, CA: o.tls.CA}
 	}
-	watched, err := watch(monitor, flags.Serve, o.config(cmd).Logger)
+	watched, err := monitor.watch(status.WatchConfig{Serve: flags.Serve, Logger: o.config(cmd).Logger})
 	if err != nil {
 		return err
 	}
-	defer watched.stop()
-	flags.Serve.Waiting = watched.hear(flags.Serve.Waiting)
+	defer watched.Stop()
+	flags.Serve.Waiting = watched.Hear(flags.Serve.Waiting)
 	go boundMemory(cmd.Context())
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
@@ -85,7 +86,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 	if err != nil {
 		return err
 	}
-	watched.opened(d)
+	watched.Opened(d)
 	defer reloadKeys(cmd.Context(), d, flags.Serve.KeyFile, cmd.ErrOrStderr())()
 	words := cmd.ErrOrStderr()
 	hosting := d.Hosting()
@@ -105,7 +106,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 		}
 	}()
 	if !hosting {
-		if err := standBy(cmd.Context(), words, d, watched.words()); err != nil || !d.Hosting() {
+		if err := standBy(cmd.Context(), words, d, watched.Words()); err != nil || !d.Hosting() {
 			return err
 		}
 	}
@@ -120,7 +121,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 	fmt.Fprintf(words, `Durable Stream %s hosts the log of %s
   log     %s (%s, pid %d)
   mirror  %s
-%s`, durablestream.Version, d.Dir(), d.Dir()+"/"+durablestream.HostDir, s.Endpoint, s.PID, mirror, watched.words())
+%s`, durablestream.Version, d.Dir(), d.Dir()+"/"+durablestream.HostDir, s.Endpoint, s.PID, mirror, watched.Words())
 	if flags.Serve.Cluster == nil && flags.Serve.KeyFile == "" { // else others need more than this
 		fmt.Fprintf(words, `
 Append from another terminal:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,9 +15,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"durablestream/client"
 	"durablestream/internal/address"
 	"durablestream/internal/monitor"
+	st "durablestream/internal/status"
 )
 
 var hostPID = regexp.MustCompile(`pid (\d+)\)`)
@@ -48,11 +47,11 @@ func TestStatusOfAStoppedHost(t *testing.T) {
 
 	status, out, _ = dstream(t, "--dir", dir, "status", "--json")
 	require.Equal(t, exitFailed, status)
-	var a statusAnswer
+	var a st.Answer
 	require.NoError(t, json.Unmarshal([]byte(out), &a))
 	require.True(t, a.Stopped)
 	require.True(t, a.Running)
-	require.Equal(t, alarmStopped, a.Alarms[0].Name)
+	require.Equal(t, st.AlarmStopped, a.Alarms[0].Name)
 	require.Equal(t, cmd.Process.Pid, a.Host.PID)
 	for _, unknown := range []string{"position", "messages", "missing", "mirror_lag", "disk_full", "disk_free", "mirror_seq", "checked"} {
 		require.NotContains(t, out, `"`+unknown+`"`)
@@ -66,15 +65,16 @@ func TestStatusOfAStoppedHost(t *testing.T) {
 }
 
 // statusOf asks for the status, which must be an answer.
-func statusOf(t *testing.T, args ...string) (statusAnswer, int) {
+func statusOf(t *testing.T, args ...string) (st.Answer, int) {
 	t.Helper()
 	status, out, words := dstream(t, append(args, "status", "--json")...)
-	var a statusAnswer
+	var a st.Answer
 	require.NoError(t, json.Unmarshal([]byte(out), &a), "%s%s", out, words)
 	return a, status
 }
 
-func (a statusAnswer) has(alarm, node string) bool {
+// has reports that there is this alarm.
+func has(a st.Answer, alarm, node string) bool {
 	for _, x := range a.Alarms {
 		if x.Name == alarm && x.Node == node {
 			return true
@@ -94,7 +94,7 @@ func TestStatusOfACluster(t *testing.T) {
 	status, _, words := dstream(t, servers, "append", "task.created", "--stream", "s", "--actor", "a")
 	require.Zero(t, status, words)
 
-	var a statusAnswer
+	var a st.Answer
 	require.Eventually(t, func() bool { a, status = statusOf(t, servers); return status == exitDone }, 20*time.Second, 50*time.Millisecond)
 	require.Equal(t, "ds", a.Cluster)
 	require.Len(t, a.Nodes, 3)
@@ -112,24 +112,24 @@ func TestStatusOfACluster(t *testing.T) {
 	ofNode, _ := statusOf(t, "--dir", n.dirOf(1))
 	require.Len(t, ofNode.Nodes, 3, "from a node's own directory as well")
 
-	monitored := &watched{}
-	monitored.opened(n.open(t))
+	monitored := &st.Watched{}
+	monitored.Opened(n.open(t))
 	look := func() monitor.Snapshot {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		return monitored.look(ctx)
+		return monitored.Look(ctx)
 	}
 	s := look()
 	require.Empty(t, s.Reasons)
 	require.Len(t, s.Replicas, 3)
 
 	// One that the leader does not hear is an alarm.
-	lost := (slices.IndexFunc(a.Nodes, func(x nodeAnswer) bool { return x.Name == a.Leader }) + 1) % 3
+	lost := (slices.IndexFunc(a.Nodes, func(x st.Node) bool { return x.Name == a.Leader }) + 1) % 3
 	require.NoError(t, n.procs[lost].Process.Kill())
 	<-n.exit[lost]
 	require.Eventually(t, func() bool {
 		a, status = statusOf(t, servers)
-		return status == exitFailed && a.has(alarmOffline, a.Nodes[lost].Name)
+		return status == exitFailed && has(a, st.AlarmOffline, a.Nodes[lost].Name)
 	}, 30*time.Second, 100*time.Millisecond, "%v", a.Alarms)
 	require.Nil(t, a.Nodes[lost].Host)
 	require.Len(t, a.Alarms, 1, "once, not in two ways")
@@ -149,9 +149,9 @@ func TestStatusOfACluster(t *testing.T) {
 		return s.Log == nil && len(s.Reasons) == 1 && strings.Contains(s.Reasons[0].Message, fmt.Sprintf(
 			"n%d and n%d do not answer", min(lost, other)+1, max(lost, other)+1))
 	}, 30*time.Second, 100*time.Millisecond, "%v", s.Reasons)
-	require.True(t, a.has(alarmUnreadable, ""))
+	require.True(t, has(a, st.AlarmUnreadable, ""))
 	require.Nil(t, a.Position, "what is not known is left out")
-	require.Equal(t, n.procs[3-lost-other].Process.Pid, a.Nodes[slices.IndexFunc(a.Nodes, func(x nodeAnswer) bool { return !x.Silent })].Host.PID)
+	require.Equal(t, n.procs[3-lost-other].Process.Pid, a.Nodes[slices.IndexFunc(a.Nodes, func(x st.Node) bool { return !x.Silent })].Host.PID)
 	require.Len(t, a.Silent, 2)
 
 	// Nobody is there any more.
@@ -163,40 +163,4 @@ func TestStatusOfACluster(t *testing.T) {
 	require.Contains(t, out, "none of the servers answers: start the nodes")
 	require.NotContains(t, out, `"position"`)
 	require.NotContains(t, out, `"mirror_lag"`)
-}
-
-// A replica that is behind for a moment is no alarm; one that stays behind is.
-func TestReplicaAlarms(t *testing.T) {
-	t.Parallel()
-	look := func(r client.Replica) client.State {
-		return client.State{Cluster: "ds", Leader: "n1", Replicas: []client.Replica{{Name: "n1", Leader: true, Current: true}, r}}
-	}
-	answers := func(string) bool { return false }
-	behind, current := look(client.Replica{Name: "n2", Lag: 5}), look(client.Replica{Name: "n2", Current: true})
-	require.Empty(t, replicaAlarms(answers, current))
-	require.Empty(t, replicaAlarms(answers, behind, current))
-	require.Empty(t, replicaAlarms(answers, current, behind))
-	gone := func(string) bool { return true }
-	names := func(alarms []alarm) (all []string) {
-		for _, a := range alarms {
-			all = append(all, a.Name+" "+a.Node)
-		}
-		return all
-	}
-	require.Equal(t, []string{alarmBehind + " n2"}, names(replicaAlarms(answers, behind, behind, behind)))
-	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(answers, look(client.Replica{Name: "n2", Offline: true}))))
-	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(answers, look(client.Replica{Name: "n2", Seen: time.Minute}))))
-	require.Equal(t, []string{alarmOffline + " n2"}, names(replicaAlarms(func(n string) bool { return n == "n2" }, behind)))
-	require.Equal(t, []string{alarmSilent + " n1", alarmSilent + " n2"}, names(replicaAlarms(gone, current)))
-	require.Equal(t, []string{alarmLeader + " "}, names(replicaAlarms(answers, client.State{Cluster: "ds"})))
-}
-
-// Where an alarm says that no host can start, status does not advise to start one.
-func TestStatusAdvisesNoHostThatCannotStart(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	a := statusAnswer{Dir: "d", Alarms: []alarm{{Name: alarmMismatch, Message: "no host can start"}}}
-	require.NoError(t, a.print(&out))
-	require.Contains(t, out.String(), "none can start: see the alarm")
-	require.NotContains(t, out.String(), "starts one")
 }

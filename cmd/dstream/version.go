@@ -78,8 +78,6 @@ func commit(info *debug.BuildInfo) string {
 	return c
 }
 
-func moduleVersion(path string) string { return dependency(buildInfo(), path) }
-
 // dependency is the version of a module that this program was linked with.
 func dependency(info *debug.BuildInfo, path string) string {
 	for _, m := range info.Deps {

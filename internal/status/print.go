@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"fmt"
@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"durablestream"
+	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/internal/console"
 )
 
-func (a *statusAnswer) print(out io.Writer) error {
+// Print says it in words, on out.
+func (a *Answer) Print(out io.Writer) error {
 	s := console.NewSheet(out)
 	if len(a.Servers) > 0 {
 		s.Line("servers", "%s", strings.Join(a.Servers, ", "))
@@ -32,7 +34,7 @@ func (a *statusAnswer) print(out io.Writer) error {
 		s.Line("endpoint", "%s", a.Host.Endpoint)
 	case a.Running && len(a.Servers) == 0:
 		s.Line("host", "a process has this log and does not answer")
-	case len(a.Servers) == 0 && slices.ContainsFunc(a.Alarms, func(x alarm) bool { return x.Name == alarmMismatch }):
+	case len(a.Servers) == 0 && slices.ContainsFunc(a.Alarms, func(x Alarm) bool { return x.Name == AlarmMismatch }):
 		s.Line("host", "none is running, and none can start: see the alarm")
 	case len(a.Servers) == 0:
 		s.Line("host", "none is running; 'dstream serve' starts one")
@@ -80,7 +82,7 @@ var roleWords = map[client.Role]string{
 	client.RoleAdmin:    "do everything",
 }
 
-func (a *statusAnswer) nodesWords() string {
+func (a *Answer) nodesWords() string {
 	if !a.Unreadable {
 		return console.Count(len(a.Nodes), "node")
 	}
@@ -93,7 +95,7 @@ func (a *statusAnswer) nodesWords() string {
 	return console.Count(answering, "node") + " answering"
 }
 
-func (a *statusAnswer) leaderWords() string {
+func (a *Answer) leaderWords() string {
 	if a.Leader == "" {
 		return "unknown"
 	}
@@ -101,7 +103,7 @@ func (a *statusAnswer) leaderWords() string {
 }
 
 // print says what is known of a node, in three lines at most.
-func (n nodeAnswer) print(s *console.Sheet, gone, unreadable bool) {
+func (n Node) print(s *console.Sheet, gone, unreadable bool) {
 	replica := "no replica"
 	if r := n.Replica; r == nil && unreadable {
 		if n.Silent {
@@ -133,7 +135,7 @@ func (n nodeAnswer) print(s *console.Sheet, gone, unreadable bool) {
 	}
 }
 
-func (a *statusAnswer) printAlarms(s *console.Sheet) {
+func (a *Answer) printAlarms(s *console.Sheet) {
 	if len(a.Alarms) == 0 {
 		s.Line("alarms", "none")
 	}
@@ -146,16 +148,16 @@ func (a *statusAnswer) printAlarms(s *console.Sheet) {
 	}
 }
 
-func hostWords(h durablestream.HostStatus) string {
+func hostWords(h broker.HostStatus) string {
 	since := time.UnixMilli(h.Since).Format("2006-01-02 15:04:05")
 	return fmt.Sprintf("pid %d, version %s, since %s (%s)", h.PID, h.Version, since, uptime(h))
 }
 
-func uptime(h durablestream.HostStatus) time.Duration {
+func uptime(h broker.HostStatus) time.Duration {
 	return time.Since(time.UnixMilli(h.Since)).Round(time.Second)
 }
 
-func mirrorBrief(h durablestream.HostStatus, lag *uint64) string {
+func mirrorBrief(h broker.HostStatus, lag *uint64) string {
 	switch {
 	case h.MirrorOff:
 		return "off"
@@ -169,7 +171,7 @@ func mirrorBrief(h durablestream.HostStatus, lag *uint64) string {
 	return "up to date"
 }
 
-func mirrorWords(h durablestream.HostStatus, lag *uint64) string {
+func mirrorWords(h broker.HostStatus, lag *uint64) string {
 	switch {
 	case h.MirrorOff:
 		return "off"
@@ -185,7 +187,7 @@ func mirrorWords(h durablestream.HostStatus, lag *uint64) string {
 	return fmt.Sprintf("%s, up to date, %s written", durablestream.MirrorFile, console.Count(h.MirrorLines, "line"))
 }
 
-func sweeperWords(h durablestream.HostStatus) string {
+func sweeperWords(h broker.HostStatus) string {
 	switch {
 	case h.SweeperOff:
 		return "off"

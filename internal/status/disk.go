@@ -1,14 +1,13 @@
-package main
+package status
 
 import (
 	"fmt"
 
-	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/console"
 )
 
-func diskBrief(h durablestream.HostStatus) string {
+func diskBrief(h broker.HostStatus) string {
 	switch {
 	case h.DiskFloor < 0:
 		return "not watched"
@@ -20,7 +19,7 @@ func diskBrief(h durablestream.HostStatus) string {
 	return console.Size(h.DiskFree) + " free"
 }
 
-func diskWords(h durablestream.HostStatus) string {
+func diskWords(h broker.HostStatus) string {
 	switch {
 	case h.DiskFloor < 0:
 		return "not watched"
@@ -34,8 +33,8 @@ func diskWords(h durablestream.HostStatus) string {
 	return fmt.Sprintf("%s free (appends are refused under %s)", console.Size(h.DiskFree), console.Size(h.DiskFloor))
 }
 
-// fullWords are about a disk that lacks what a block file takes.
-func fullWords(h durablestream.HostStatus) string {
+// FullWords are about a disk that lacks what a block file takes.
+func FullWords(h broker.HostStatus) string {
 	switch h.DiskLacks {
 	case broker.LackInodes:
 		return fmt.Sprintf("the file system of the log has %d free inodes, under the floor of %d: appends are refused until files are removed, however small they are (df -i)",
@@ -51,10 +50,10 @@ func fullWords(h durablestream.HostStatus) string {
 	return fmt.Sprintf("the disk has %s free, under the floor of %s: appends are refused until there is space", console.Size(h.DiskFree), console.Size(h.DiskFloor))
 }
 
-const readOnlyWords = "the disk of the log is read-only, or its directory cannot be written: appends are refused, and reads go on; " +
+const ReadOnlyWords = "the disk of the log is read-only, or its directory cannot be written: appends are refused, and reads go on; " +
 	"a disk turns read-only by itself when it fails, and the kernel's log says so (dmesg); once it can be written, the host goes on by itself"
 
-// temporaryWords are about a log that cannot be written, and is read all the same.
-func temporaryWords(why *broker.UnwritableError) string {
+// TemporaryWords are about a log that cannot be written, and is read all the same.
+func TemporaryWords(why *broker.UnwritableError) string {
 	return why.Brief() + "; this command reads a temporary copy"
 }

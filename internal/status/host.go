@@ -1,23 +1,23 @@
-package main
+package status
 
 import (
 	"encoding/json"
 
-	"durablestream"
+	"durablestream/broker"
 	"durablestream/event"
 )
 
-// hostAnswer is a host's status, of which only what is known is printed.
-type hostAnswer struct {
-	durablestream.HostStatus
+// Host is a host's status, of which only what is known is printed.
+type Host struct {
+	broker.HostStatus
 	stopped bool // only what its address file says is known
 }
 
 // MarshalJSON leaves out what is not known.
-func (h hostAnswer) MarshalJSON() ([]byte, error) {
+func (h Host) MarshalJSON() ([]byte, error) {
 	// These hide the fields of the same names; a nil one is left out.
 	v := struct {
-		durablestream.HostStatus
+		broker.HostStatus
 		SyncAlways  *bool           `json:"sync_always,omitempty"`
 		DiskFree    *int64          `json:"disk_free,omitempty"`
 		DiskFloor   *int64          `json:"disk_floor,omitempty"`

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -21,24 +21,24 @@ import (
 // unreadable tells what is known although the Log could not be read: which nodes
 // answer, and what to do. What is wrong with the question itself, such as its key, is
 // returned.
-func (a *statusAnswer) unreadable(ctx context.Context, o *options, why error) error {
-	var status *exitError
-	if errors.As(why, &status) || client.Hopeless(why) || errors.Is(why, client.ErrNoLog) || ctx.Err() != nil {
+func (a *Answer) unreadable(ctx context.Context, cfg Config, why error) error {
+	var typo *paths.ParentError
+	if errors.As(why, &typo) || client.Hopeless(why) || errors.Is(why, client.ErrNoLog) || ctx.Err() != nil {
 		return why
 	}
-	if len(o.servers) == 0 && a.stopped() {
+	if len(cfg.Servers) == 0 && a.stopped() {
 		return nil // it was stopped meanwhile
 	}
 	var damaged *broker.DamagedError
 	if errors.As(why, &damaged) { // at its end: nobody may host it
-		*a = statusAnswer{Dir: a.Dir, Alarms: []alarm{{Name: alarmDamaged, Message: strings.TrimPrefix(damaged.Error(), "broker: ")}}}
+		*a = Answer{Dir: a.Dir, Alarms: []Alarm{{Name: AlarmDamaged, Message: strings.TrimPrefix(damaged.Error(), "broker: ")}}}
 		return nil
 	}
 	var locked *broker.LockedError
-	*a = statusAnswer{Dir: a.Dir, Servers: a.Servers, Running: errors.As(why, &locked), Unreadable: true, Alarms: []alarm{}}
+	*a = Answer{Dir: a.Dir, Servers: a.Servers, Running: errors.As(why, &locked), Unreadable: true, Alarms: []Alarm{}}
 	var all []string
-	var hosts []durablestream.HostStatus
-	conns := a.reach(ctx, o)
+	var hosts []broker.HostStatus
+	conns := a.reach(ctx, cfg)
 	for _, nc := range conns {
 		defer nc.Close()
 		a.Running = true
@@ -62,12 +62,12 @@ func (a *statusAnswer) unreadable(ctx context.Context, o *options, why error) er
 	}
 	away := without(all, here)
 	for _, name := range away {
-		a.Nodes = append(a.Nodes, nodeAnswer{Name: name, Silent: true})
+		a.Nodes = append(a.Nodes, Node{Name: name, Silent: true})
 	}
-	slices.SortFunc(a.Nodes, func(a, b nodeAnswer) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(a.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	var words string
 	switch {
-	case len(conns) == 0 && len(o.servers) > 0:
+	case len(conns) == 0 && len(cfg.Servers) > 0:
 		words = "none of the servers answers: start the nodes, a majority of them at least; if they run, look at the addresses and the network"
 	case len(conns) == 0:
 		words = a.noHostWords()
@@ -78,12 +78,12 @@ func (a *statusAnswer) unreadable(ctx context.Context, o *options, why error) er
 	default:
 		words = "the log cannot be read: what answers may be choosing a leader, or waits for other nodes: look again in some seconds, and start those that are down"
 	}
-	a.Alarms = slices.Insert(a.Alarms, 0, alarm{Name: alarmUnreadable, Message: words + " (" + why.Error() + ")"})
+	a.Alarms = slices.Insert(a.Alarms, 0, Alarm{Name: AlarmUnreadable, Message: words + " (" + why.Error() + ")"})
 	return nil
 }
 
 // noHostWords are about a directory whose host cannot be reached.
-func (a *statusAnswer) noHostWords() string {
+func (a *Answer) noHostWords() string {
 	if !a.Running {
 		return "nobody hosts this log, and this process cannot"
 	}
@@ -98,18 +98,18 @@ func (a *statusAnswer) noHostWords() string {
 
 // reach connects to each of the servers by itself, or to the host in the directory,
 // and notes which do not answer.
-func (a *statusAnswer) reach(ctx context.Context, o *options) (conns []*nats.Conn) {
-	target := client.Target{NKey: o.nkey, TLS: o.tls}
-	if len(o.servers) == 0 {
+func (a *Answer) reach(ctx context.Context, cfg Config) (conns []*nats.Conn) {
+	target := client.Target{NKey: cfg.NKey, TLS: cfg.TLS}
+	if len(cfg.Servers) == 0 {
 		target.AddressFile = broker.AddressPath(filepath.Join(a.Dir, durablestream.HostDir))
 		if nc, err := client.Connect(ctx, target); err == nil {
 			conns = append(conns, nc)
 		}
 		return conns
 	}
-	all := make([]*nats.Conn, len(o.servers))
+	all := make([]*nats.Conn, len(cfg.Servers))
 	var wg sync.WaitGroup
-	for i, server := range o.servers {
+	for i, server := range cfg.Servers {
 		one := target
 		one.Servers = []string{server}
 		wg.Go(func() {
@@ -121,7 +121,7 @@ func (a *statusAnswer) reach(ctx context.Context, o *options) (conns []*nats.Con
 	wg.Wait()
 	for i, nc := range all {
 		if nc == nil {
-			a.Silent = append(a.Silent, o.servers[i])
+			a.Silent = append(a.Silent, cfg.Servers[i])
 		} else {
 			conns = append(conns, nc)
 		}
@@ -130,9 +130,9 @@ func (a *statusAnswer) reach(ctx context.Context, o *options) (conns []*nats.Con
 }
 
 // answers notes a node that answers.
-func (a *statusAnswer) answers(name string) {
-	if !slices.ContainsFunc(a.Nodes, func(n nodeAnswer) bool { return n.Name == name }) {
-		a.Nodes = append(a.Nodes, nodeAnswer{Name: name})
+func (a *Answer) answers(name string) {
+	if !slices.ContainsFunc(a.Nodes, func(n Node) bool { return n.Name == name }) {
+		a.Nodes = append(a.Nodes, Node{Name: name})
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"durablestream"
+	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/internal/monitor"
 )
@@ -19,7 +20,7 @@ const stateWait = 2 * time.Second
 
 // lookAtLog puts the Log into s, or says why it cannot be used: it does not answer,
 // has no leader, or only one without a majority.
-func (w *watched) lookAtLog(ctx context.Context, d *durablestream.DurableStream, s *monitor.Snapshot) []alarm {
+func (w *Watched) lookAtLog(ctx context.Context, d *durablestream.DurableStream, s *monitor.Snapshot) []Alarm {
 	brief, cancel := context.WithTimeout(ctx, stateWait)
 	defer cancel()
 	state, err := d.State(brief)
@@ -50,14 +51,14 @@ func (w *watched) lookAtLog(ctx context.Context, d *durablestream.DurableStream,
 	}
 	switch {
 	case err != nil:
-		return []alarm{{Name: alarmUnreadable, Message: err.Error() + awayWords(away, names)}}
+		return []Alarm{{Name: AlarmUnreadable, Message: err.Error() + awayWords(away, names)}}
 	case state.Leader == "":
-		return []alarm{{Name: alarmLeader, Message: "the log has no leader" + awayWords(away, names)}}
+		return []Alarm{{Name: AlarmLeader, Message: "the log has no leader" + awayWords(away, names)}}
 	}
 	if len(away) == 0 {
 		away = offlineNames(state)
 	}
-	return []alarm{{Name: alarmLeader, Message: "the log's leader, " + state.Leader + ", has no majority" + awayWords(away, names)}}
+	return []Alarm{{Name: AlarmLeader, Message: "the log's leader, " + state.Leader + ", has no majority" + awayWords(away, names)}}
 }
 
 // hasMajority reports that the Log has a leader which hears a majority of the
@@ -88,7 +89,7 @@ func replicaNames(s client.State) (names []string) {
 // nodesHere are the nodes of ours that answer; none where nobody tells.
 func nodesHere(ctx context.Context, d *durablestream.DurableStream) (names []string) {
 	for _, b := range d.Statuses(ctx, nil) {
-		var h durablestream.HostStatus
+		var h broker.HostStatus
 		if json.Unmarshal(b, &h) == nil && h.Name != "" {
 			names = append(names, h.Name)
 		}
