@@ -49,6 +49,7 @@ var imports = map[string]struct {
 	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
 	"internal/status":   {ours: append([]string{"internal/console", "internal/monitor", "internal/place"}, facade...), server: true, nats: true},
+	"internal/doctor":   {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
 	"internal/place":    {ours: facade, server: true, nats: true},
 	"internal/console":  {},
 	"internal/sickdisk": {},

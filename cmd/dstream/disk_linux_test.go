@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream/internal/doctor"
 	"durablestream/internal/sickdisk"
 	st "durablestream/internal/status"
 )
@@ -105,5 +106,5 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	require.NotContains(t, out, "stuck")
 	require.InDelta(t, 1, scrape(t, url)["durable_stream_disk_read_only"], 0)
 	_, _, found := doctorSays(t, dir)
-	require.Contains(t, names(found), foundReadOnly)
+	require.Contains(t, names(found), doctor.FoundReadOnly)
 }

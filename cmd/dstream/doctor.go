@@ -2,47 +2,19 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"durablestream"
-	"durablestream/broker"
-	"durablestream/event"
 	"durablestream/internal/console"
-	"durablestream/internal/paths"
+	"durablestream/internal/doctor"
 	"durablestream/internal/place"
 )
-
-// finding is one thing that the doctor has found to be wrong. docs/doctor.md has the
-// names.
-type finding struct {
-	Name    string `json:"finding"`
-	Sure    bool   `json:"sure"`
-	What    string `json:"what"`             // is wrong
-	Repair  string `json:"repair,omitempty"` // what --fix does; "": it can do nothing
-	Keeps   string `json:"keeps,omitempty"`  // what is kept of what was
-	Limits  string `json:"limits,omitempty"` // what the repair cannot do
-	Fixed   bool   `json:"fixed"`
-	Changed bool   `json:"changed"`           // the repair has changed something, whether or not it was enough
-	Outcome string `json:"outcome,omitempty"` // of the repair
-
-	// fix repairs it, and says what it has done. An error with words means that it has
-	// changed something, and that this was not enough; one without, that it has not.
-	fix func(*doctor) (string, error)
-}
-
-type doctorAnswer struct {
-	Dir      string     `json:"dir"`
-	Findings []*finding `json:"findings"`
-	Checked  []string   `json:"checked"` // what was looked at
-}
 
 func doctorCommand(o *options) *cobra.Command {
 	var fix, yes, loss, meta bool
@@ -66,20 +38,34 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 			if err != nil {
 				return err
 			}
-			d := &doctor{o: o, cmd: cmd, dir: dir, host: filepath.Join(dir, durablestream.HostDir), acceptLoss: loss, rebuildMeta: meta}
-			if err := d.examine(); err != nil {
+			d, err := doctor.Examine(cmd.Context(), doctor.Config{
+				Dir: dir, Log: o.config(cmd), Elsewhere: cmd.Flags().Changed("server"), Wait: openWait, Words: cmd.ErrOrStderr(),
+				Open: func(change func(*durablestream.Config)) (*durablestream.DurableStream, error) {
+					return o.open(cmd, change)
+				},
+				Say: func(format string, args ...any) {
+					if !o.json {
+						fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...)
+					}
+				},
+				AcceptLoss: loss, RebuildMeta: meta,
+			})
+			if errors.Is(err, doctor.ErrElsewhere) {
+				err = usage(err)
+			}
+			if err != nil {
 				return err
 			}
 			if fix {
-				err = d.repair(yes)
+				err = d.Repair(cmd.Context(), askBefore(cmd, yes))
 			}
-			if perr := d.print(); err == nil {
+			if perr := show(cmd, o, d.Found, func(w io.Writer) error { return printFindings(w, d.Found) }); err == nil {
 				err = perr
 			}
 			if err != nil {
 				return err
 			}
-			for _, f := range d.found.Findings {
+			for _, f := range d.Found.Findings {
 				if !f.Fixed {
 					return &exitError{code: exitFailed}
 				}
@@ -94,130 +80,36 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 	return cmd
 }
 
-// doctor examines one directory.
-type doctor struct {
-	o          *options
-	cmd        *cobra.Command
-	dir, host  string // the log's directory, and the host's in it
-	managed    *broker.Managed
-	held       bool // somebody hosts
-	running    int  // the process that hosts, if it is proven to be one of this machine, else 0
-	reached    bool // the host answers, wherever it runs
-	ended      bool // it was ended for a repair that is under way
-	diverged   bool // this node's copy of the log is not as the others are,
-	agrees     bool // or is as those of a majority
-	acceptLoss bool
-	// metaLost: the engine would take this node's copy of the log for an orphan.
-	metaLost    bool
-	rebuildMeta bool
-	dropped     bool // this node's copy was taken away by an earlier repair
-	found       doctorAnswer
-
-	behind *finding       // the mirror lacks lines at its end, up to the position upTo:
-	upTo   event.Sequence // a host that runs may be about to write them
-}
-
-// readManaged reads what the store must be hosted as. What cannot be read is another
-// finding.
-func (d *doctor) readManaged() error {
-	b, err := paths.ReadFile(filepath.Join(d.host, broker.ManagedFile))
-	if err != nil {
-		return nil //nolint:nilerr // it is a lone host's, or examine says more
-	}
-	d.managed = &broker.Managed{}
-	if err := json.Unmarshal(b, d.managed); err != nil {
-		return fmt.Errorf("%s cannot be read: %w", broker.ManagedFile, err)
-	}
-	return nil
-}
-
-// clustered: the store is a node's.
-func (d *doctor) clustered() bool { return d.managed != nil && d.managed.Cluster != "" }
-
-// hosts reports that there is a host that can be asked or ended.
-func (d *doctor) hosts() bool { return d.running != 0 || d.reached }
-
-// who names the host.
-func (d *doctor) who() string {
-	if d.running != 0 {
-		return fmt.Sprintf("the host, process %d", d.running)
-	}
-	return "the host, which runs in another container"
-}
-
-func (d *doctor) say(format string, args ...any) {
-	if !d.o.json {
-		fmt.Fprintf(d.cmd.ErrOrStderr(), format+"\n", args...)
-	}
-}
-
-func (d *doctor) add(f finding) { d.found.Findings = append(d.found.Findings, &f) }
-
-// repair fixes what was found, one after the other, in the order in which it was found.
-func (d *doctor) repair(yes bool) error {
-	in := bufio.NewReader(interruptible{d.cmd.Context(), d.cmd.InOrStdin()})
-	for _, f := range d.found.Findings {
-		if f.fix == nil || f.Fixed {
-			continue
+// askBefore asks the person before a repair, or, with yes, nobody.
+func askBefore(cmd *cobra.Command, yes bool) func(*doctor.Finding) (bool, error) {
+	in := bufio.NewReader(interruptible{cmd.Context(), cmd.InOrStdin()})
+	return func(f *doctor.Finding) (bool, error) {
+		if yes {
+			return true, nil
 		}
-		if !yes {
-			ok, err := d.ask(in, f)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				f.Outcome = "not repaired: it was not wanted"
-				continue
-			}
+		out := cmd.ErrOrStderr()
+		fmt.Fprintf(out, "%s\n  repair: %s\n", f.What, f.Repair)
+		if f.Keeps != "" {
+			fmt.Fprintf(out, "  kept:   %s\n", f.Keeps)
 		}
-		outcome, err := f.fix(d)
-		f.Outcome, f.Fixed, f.Changed = outcome, err == nil, outcome != ""
-		var running *notEndedError
-		switch {
-		case errors.As(err, &running) && !f.Changed:
-			f.Outcome = "not repaired, and nothing of the log was changed: " + inDoctor(err)
-		case err != nil && f.Changed:
-			f.Outcome = fmt.Sprintf("not all of it was repaired: %s; but %s", outcome, inDoctor(err))
-		case err != nil:
-			f.Outcome = "not repaired, and nothing was changed: " + inDoctor(err)
+		if f.Limits != "" {
+			fmt.Fprintf(out, "  but:    %s\n", f.Limits)
 		}
-		if d.ended {
-			f.Outcome += ". The host was ended for that: start it again"
-			d.ended = false
+		fmt.Fprint(out, "Do it? [y/N] ")
+		answer, err := in.ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err
 		}
+		answer = strings.ToLower(strings.TrimSpace(answer))
+		return answer == "y" || answer == "yes", nil
 	}
-	return nil
 }
 
-func (d *doctor) ask(in *bufio.Reader, f *finding) (bool, error) {
-	out := d.cmd.ErrOrStderr()
-	fmt.Fprintf(out, "%s\n  repair: %s\n", f.What, f.Repair)
-	if f.Keeps != "" {
-		fmt.Fprintf(out, "  kept:   %s\n", f.Keeps)
-	}
-	if f.Limits != "" {
-		fmt.Fprintf(out, "  but:    %s\n", f.Limits)
-	}
-	fmt.Fprint(out, "Do it? [y/N] ")
-	answer, err := in.ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes", nil
-}
-
-func (d *doctor) print() error {
-	if d.o.json {
-		if d.found.Findings == nil {
-			d.found.Findings = []*finding{}
-		}
-		return printJSON(d.cmd.OutOrStdout(), d.found)
-	}
-	s := console.NewSheet(d.cmd.OutOrStdout())
-	s.Line("log of", "%s", d.dir)
-	s.Line("checked", "%s", strings.Join(d.found.Checked, "; "))
-	for _, f := range d.found.Findings {
+func printFindings(w io.Writer, a doctor.Answer) error {
+	s := console.NewSheet(w)
+	s.Line("log of", "%s", a.Dir)
+	s.Line("checked", "%s", strings.Join(a.Checked, "; "))
+	for _, f := range a.Findings {
 		sure := ""
 		if !f.Sure {
 			sure = " (not sure)"
@@ -237,24 +129,8 @@ func (d *doctor) print() error {
 			}
 		}
 	}
-	if len(d.found.Findings) == 0 {
+	if len(a.Findings) == 0 {
 		s.Line("", "nothing is wrong")
 	}
 	return s.Err()
-}
-
-// aside gives a new directory for what is replaced.
-func (d *doctor) aside() (string, error) {
-	dir := filepath.Join(d.host, broker.DamagedDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	return os.MkdirTemp(dir, "replaced-"+stamp()+"-")
-}
-
-// removeEmpty takes away what aside made, if nothing was put there.
-func removeEmpty(dir string) {
-	if os.Remove(dir) == nil {
-		_ = os.Remove(filepath.Dir(dir)) // fails while it holds something
-	}
 }

@@ -1,26 +1,21 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/doctor"
 	"durablestream/internal/engine"
 	"durablestream/internal/faults"
-	"durablestream/internal/paths"
 )
 
 // cutStore takes the records from seq on off the store, with what the engine's index tells.
@@ -72,7 +67,7 @@ func TestDoctorMirrorOlderThanLog(t *testing.T) {
 			dir, was := writtenOn(t)
 			harm(t, dir)
 			_, out, found := doctorSays(t, dir)
-			require.Equal(t, []string{foundMirror}, names(found))
+			require.Equal(t, []string{doctor.FoundMirror}, names(found))
 			require.Contains(t, out, "the mirror and the log hold different things at position 21, and only the mirror has position 22 to 30; up to 20 they are equal")
 			require.Contains(t, out, "they are the older ones, of a log whose store was cut there")
 			require.NotContains(t, out, "which is whole")
@@ -119,7 +114,7 @@ func TestDoctorKnowsTheLastStop(t *testing.T) {
 	_, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir})
 	require.ErrorContains(t, err, "21 to 30")
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundStore}, names(found))
+	require.Equal(t, []string{doctor.FoundStore}, names(found))
 	require.Contains(t, out, "the store cannot read 10 positions: position 21 to 30")
 	require.NotContains(t, out, "Nothing is lost")
 
@@ -141,33 +136,4 @@ func TestDoctorKnowsTheLastStop(t *testing.T) {
 	require.NoError(t, d.Close())
 	require.Equal(t, was[:20], strings.SplitAfter(command(t, dir, "query"), "\n")[:20])
 	wellAgain(t, dir)
-}
-
-// A host that was told to end, and takes its time, was told.
-func TestDoctorHostStillEnds(t *testing.T) {
-	t.Parallel()
-	dir := ended(t, 3)
-	host := filepath.Join(dir, durablestream.HostDir)
-	if _, err := exec.LookPath("flock"); err != nil || runtime.GOOS != "linux" {
-		t.Skip("flock(1) of util-linux is not there, or /proc is not")
-	}
-	told := filepath.Join(t.TempDir(), "told")
-	child := exec.Command("flock", "--no-fork", filepath.Join(host, broker.StoreDir), "sh", "-c", `trap 'echo >"$0"' TERM; echo; while :; do sleep 0.02; done`, told)
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
-	_, err = out.Read(make([]byte, 1)) // it has the lock
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	cmd := &cobra.Command{}
-	cmd.SetContext(ctx)
-	d := &doctor{o: &options{dir: dir, json: true}, cmd: cmd, dir: dir, host: host, running: child.Process.Pid}
-	d.add(finding{Name: foundMirror, fix: (*doctor).rewriteMirror})
-	require.NoError(t, d.repair(true))
-	require.Eventually(t, func() bool { return paths.Exists(told) }, 10*time.Second, time.Millisecond, "it was told to end")
-	f := d.found.Findings[0]
-	require.Contains(t, f.Outcome, "nothing of the log was changed: the host, process ")
-	require.Contains(t, f.Outcome, "was told to end (SIGTERM) and has not ended yet")
 }

@@ -1,19 +1,15 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"durablestream"
 	"durablestream/broker"
-	"durablestream/client"
-	"durablestream/mirror"
+	"durablestream/internal/doctor"
 )
 
 // Of a log whose store is gone the doctor does not advise to call the doctor: it makes the
@@ -32,7 +28,7 @@ func TestDoctorMissingStore(t *testing.T) {
 
 	status, out, found := doctorSays(t, dir)
 	require.Equal(t, exitFailed, status)
-	require.Equal(t, []string{foundStore}, names(found))
+	require.Equal(t, []string{doctor.FoundStore}, names(found))
 	require.Contains(t, out, "the log is gone")
 	require.Contains(t, out, "--fix: makes the log again")
 	require.NotContains(t, out, "dstream doctor")
@@ -62,19 +58,4 @@ func TestDoctorMissingStoreDamagedMirror(t *testing.T) {
 	require.Contains(t, out, "back from a copy")
 	require.NotContains(t, out, "dstream doctor")
 	require.NoDirExists(t, filepath.Join(dir, durablestream.HostDir, broker.StoreDir))
-}
-
-// An error that advises to call the doctor loses that advice in the doctor's own words.
-func TestDoctorDoesNotAdviseItself(t *testing.T) {
-	t.Parallel()
-	for _, err := range []error{
-		&mirror.AheadError{File: "f", FileSeq: 2, LogSeq: 1}, &mirror.GapError{After: 1}, &mirror.GapError{After: 1, Next: 3},
-		&client.DamageError{From: 1, To: 2}, &broker.DamagedError{Dir: "d"}, &broker.NotOpenError{Dir: "d"},
-	} {
-		require.Contains(t, err.Error(), "dstream doctor")
-		text := inDoctor(fmt.Errorf("it failed: %w", err))
-		require.True(t, strings.HasPrefix(text, "it failed: "), text)
-		require.NotContains(t, text, "dstream doctor")
-	}
-	require.Equal(t, "other", inDoctor(errors.New("other")))
 }

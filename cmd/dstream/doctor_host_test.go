@@ -17,6 +17,7 @@ import (
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/address"
+	"durablestream/internal/doctor"
 	"durablestream/internal/wire"
 )
 
@@ -29,7 +30,7 @@ func TestDoctorStaleAddress(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, foundAddress, found[0].Name)
+	require.Equal(t, doctor.FoundAddress, found[0].Name)
 	require.Contains(t, out, "(process "+strconv.Itoa(cmd.Process.Pid)+"): it was killed. Nothing is lost by that")
 	status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
 	require.Zero(t, status, out)
@@ -50,7 +51,7 @@ func TestDoctorLockHeldElsewhere(t *testing.T) {
 	release, err := broker.Hold(host)
 	require.NoError(t, err)
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, foundLock, found[0].Name)
+	require.Equal(t, doctor.FoundLock, found[0].Name)
 	require.False(t, found[0].Sure)
 	require.Contains(t, out, "names the process "+strconv.Itoa(cmd.Process.Pid)+", which is not proven to hold it on this machine")
 	require.Contains(t, out, "has not written its own address yet")
@@ -61,7 +62,7 @@ func TestDoctorLockHeldElsewhere(t *testing.T) {
 
 	require.NoError(t, os.Remove(broker.AddressPath(host)))
 	_, out, found = doctorSays(t, dir)
-	require.Equal(t, []string{foundLock}, names(found))
+	require.Equal(t, []string{doctor.FoundLock}, names(found))
 	require.Contains(t, out, "nobody tells who hosts")
 	require.NoError(t, release())
 	wellAgain(t, dir)
@@ -77,7 +78,7 @@ func TestDoctorStoppedHost(t *testing.T) {
 	t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGCONT) })
 	require.Eventually(t, func() bool { return address.Stopped(cmd.Process.Pid) }, 5*time.Second, time.Millisecond)
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundStopped}, names(found))
+	require.Equal(t, []string{doctor.FoundStopped}, names(found))
 	require.Contains(t, out, "process "+strconv.Itoa(cmd.Process.Pid)+", is stopped and holds up everybody")
 	status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
 	require.Zero(t, status, out)
@@ -102,7 +103,7 @@ func TestDoctorHalfRestored(t *testing.T) {
 	require.NoError(t, d.Close())
 	status, out, found := doctorSays(t, dir)
 	require.Equal(t, exitFailed, status)
-	require.Equal(t, []string{foundRestore}, names(found))
+	require.Equal(t, []string{doctor.FoundRestore}, names(found))
 	require.Contains(t, out, wire.ErrRestoring.Error())
 }
 
@@ -111,7 +112,7 @@ func TestDoctorDiskFull(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), ".opencode")
 	hosting(t, dir, hostPID, "--disk-floor", strconv.Itoa(1<<60))
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundDisk}, names(found))
+	require.Equal(t, []string{doctor.FoundDisk}, names(found))
 	require.Contains(t, out, "appends are refused until there is space")
 }
 
@@ -122,7 +123,7 @@ func TestDoctorUnreadable(t *testing.T) {
 	require.NoError(t, os.Rename(host, host+".away"))
 	require.NoError(t, os.WriteFile(host, nil, 0o600))
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundMount}, names(found))
+	require.Equal(t, []string{doctor.FoundMount}, names(found))
 	require.Contains(t, out, "its disk or mount is dead")
 }
 
@@ -143,7 +144,7 @@ func TestDoctorStoreGone(t *testing.T) {
 	dir := ended(t, 3)
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir)))
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundStore}, names(found))
+	require.Equal(t, []string{doctor.FoundStore}, names(found))
 	require.Contains(t, out, "makes the log again from the mirror")
 }
 
@@ -153,7 +154,7 @@ func TestDoctorLeftovers(t *testing.T) {
 	left := filepath.Join(dir, durablestream.HostDir, "address.1.tmp")
 	require.NoError(t, os.WriteFile(left, nil, 0o600))
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundLeftover}, names(found))
+	require.Equal(t, []string{doctor.FoundLeftover}, names(found))
 	require.Contains(t, out, left)
 	status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
 	require.Zero(t, status, out)

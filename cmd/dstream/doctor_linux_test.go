@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"durablestream/internal/doctor"
 )
 
 // A host whose disk was full, and whose watch is off, so that its engine stays stuck.
@@ -46,7 +48,7 @@ func TestDoctorAppendsStuck(t *testing.T) {
 	require.Equal(t, exitFailed, status)
 	require.Contains(t, out, "appends get no answer: the engine is stuck")
 	_, out, found := doctorSays(t, dir)
-	require.Contains(t, names(found), foundWedged)
+	require.Contains(t, names(found), doctor.FoundWedged)
 	require.Contains(t, out, "appends get no answer")
 	status, out, _ = dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
 	require.Zero(t, status, out)

@@ -10,6 +10,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/blocks"
+	"durablestream/internal/doctor"
 	"durablestream/internal/fence"
 )
 
@@ -43,7 +44,7 @@ func TestDoctorLogOutOfPlace(t *testing.T) {
 			before := files(t, store)
 			status, out, found := doctorSays(t, dir)
 			require.Equal(t, exitFailed, status)
-			require.Equal(t, foundPlace, found[0].Name, out)
+			require.Equal(t, doctor.FoundPlace, found[0].Name, out)
 			require.Contains(t, found[0].What, c.words)
 			require.Equal(t, before, files(t, store), "a look changes nothing")
 			_, out, found = doctorSays(t, dir, "--fix", "--yes")
@@ -62,7 +63,7 @@ func TestDoctorLogHasGone(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(store, fence.DataDir)))
 	status, out, found := doctorSays(t, dir)
 	require.Equal(t, exitFailed, status)
-	require.Equal(t, []string{foundPlace}, names(found), out)
+	require.Equal(t, []string{doctor.FoundPlace}, names(found), out)
 	require.Contains(t, found[0].What, "dstream restore")
 	status, _, words := dstream(t, "--dir", dir, "query")
 	require.Equal(t, exitFailed, status)

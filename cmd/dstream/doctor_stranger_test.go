@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/address"
+	"durablestream/internal/doctor"
 	"durablestream/internal/wire"
 )
 
@@ -55,26 +55,9 @@ func TestDoctorEndsNoStranger(t *testing.T) {
 	require.NoError(t, innocent.Process.Signal(syscall.SIGSTOP))
 	require.Eventually(t, func() bool { return address.Stopped(innocent.Process.Pid) }, 5*time.Second, time.Millisecond)
 	_, out, found := doctorSays(t, dir)
-	require.NotContains(t, names(found), foundStopped, out)
+	require.NotContains(t, names(found), doctor.FoundStopped, out)
 	_, out, _ = dstream(t, "--dir", dir, "status")
 	require.NotContains(t, out, "is stopped")
 	require.NotContains(t, out, "kill -")
 	require.True(t, address.Stopped(innocent.Process.Pid))
-}
-
-// A host of which only the directory is known ends when it is asked, wherever it runs.
-func TestDoctorAsksTheHostToEnd(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), ".opencode")
-	cmd, _ := hosting(t, dir, hostPID)
-	command(t, dir, "append", "task.created", "--stream", "s", "--actor", "a")
-	c := &cobra.Command{}
-	c.SetContext(t.Context())
-	d := &doctor{o: &options{dir: dir, json: true}, cmd: c, dir: dir, host: filepath.Join(dir, durablestream.HostDir), held: true, reached: true}
-	release, err := d.stopHost()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Wait(), "it ended in an orderly way")
-	require.True(t, d.ended)
-	require.NoError(t, release())
-	wellAgain(t, dir)
 }

@@ -18,6 +18,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/console"
+	"durablestream/internal/doctor"
 	"durablestream/internal/faults"
 )
 
@@ -34,14 +35,14 @@ func ended(t *testing.T, n int) (dir string) {
 }
 
 // doctorSays runs the doctor in both forms, and gives what it found.
-func doctorSays(t *testing.T, dir string, flags ...string) (status int, out string, found []finding) {
+func doctorSays(t *testing.T, dir string, flags ...string) (status int, out string, found []doctor.Finding) {
 	t.Helper()
 	args := append([]string{"--dir", dir, "doctor"}, flags...)
 	if len(flags) == 0 { // else it is repaired by then
 		status, out, _ = dstream(t, args...)
 	}
 	asJSON, text, words := dstream(t, append(args, "--json")...)
-	var a doctorAnswer
+	var a doctor.Answer
 	require.NoError(t, json.Unmarshal([]byte(text), &a), "%s%s", text, words)
 	if len(flags) == 0 {
 		require.Equal(t, status, asJSON)
@@ -61,7 +62,7 @@ func doctorSays(t *testing.T, dir string, flags ...string) (status int, out stri
 	return asJSON, out, found
 }
 
-func names(found []finding) (out []string) {
+func names(found []doctor.Finding) (out []string) {
 	for _, f := range found {
 		out = append(out, f.Name)
 	}
@@ -126,7 +127,7 @@ func TestDoctorStoreAndMirrorDamaged(t *testing.T) {
 	changeLine(t, dir, 10)
 	status, out, found := doctorSays(t, dir)
 	require.Equal(t, exitFailed, status)
-	require.Equal(t, []string{foundStore, foundMirror}, names(found))
+	require.Equal(t, []string{doctor.FoundStore, doctor.FoundMirror}, names(found))
 	require.Contains(t, out, "mirror, which knows 1 of them")
 	require.Contains(t, out, "line 10 (seq 10) is damaged")
 
@@ -176,7 +177,7 @@ func TestDoctorForeignMirror(t *testing.T) {
 	dir, other := ended(t, 30), ended(t, 40)
 	require.NoError(t, os.Rename(durablestream.MirrorPath(other), durablestream.MirrorPath(dir)))
 	_, _, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundMirror}, names(found), "the store is whole")
+	require.Equal(t, []string{doctor.FoundMirror}, names(found), "the store is whole")
 	wreck(t, dir, 20)
 	before := files(t, dir)
 	status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
@@ -215,7 +216,7 @@ func TestDoctorMirror(t *testing.T) {
 			bad, err := os.ReadFile(durablestream.MirrorPath(dir))
 			require.NoError(t, err)
 			_, out, found := doctorSays(t, dir)
-			require.Equal(t, []string{foundMirror}, names(found))
+			require.Equal(t, []string{doctor.FoundMirror}, names(found))
 			require.Contains(t, out, c.what)
 			require.Contains(t, out, "--fix: moves the mirror's files away and writes them anew")
 			status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
@@ -256,7 +257,7 @@ func TestDoctorMirrorBehind(t *testing.T) {
 			}
 			cut()
 			_, out, found := doctorSays(t, dir)
-			require.Equal(t, []string{foundBehind}, names(found))
+			require.Equal(t, []string{doctor.FoundBehind}, names(found))
 			status, _, words := dstream(t, "--dir", dir, "mirror", "verify")
 			require.Equal(t, exitFailed, status)
 			same, _, _ := strings.Cut(found[0].What, ". Nothing is lost by that")
@@ -291,7 +292,7 @@ func TestDoctorMirrorTakenAway(t *testing.T) {
 	wellAgain(t, dir)
 	require.NoError(t, os.Remove(durablestream.MirrorPath(dir)))
 	_, out, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundBehind}, names(found))
+	require.Equal(t, []string{doctor.FoundBehind}, names(found))
 	require.Contains(t, out, "the host has written them, and they were taken away since")
 	status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
 	require.Zero(t, status, out)

@@ -14,6 +14,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/doctor"
 	st "durablestream/internal/status"
 )
 
@@ -79,7 +80,7 @@ func TestDoctorCutsAPartOff(t *testing.T) {
 			require.ErrorIs(t, err, client.ErrTornBatch)
 			require.NoError(t, d.Close())
 			_, text, found := doctorSays(t, dir)
-			require.Equal(t, []string{foundTorn}, names(found), text)
+			require.Equal(t, []string{doctor.FoundTorn}, names(found), text)
 			status, out, _ := dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
 			require.Zero(t, status, out)
 			require.Contains(t, out, fmt.Sprintf("the log ends at %d", c.n))
@@ -117,7 +118,7 @@ func TestStatusAndDoctorOfAPart(t *testing.T) {
 	require.Contains(t, words+err, "'dstream doctor --fix' cuts the part off")
 	require.Equal(t, 20, strings.Count(command(t, dir, "query"), "\n"))
 	_, text, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundTorn}, names(found), text)
+	require.Equal(t, []string{doctor.FoundTorn}, names(found), text)
 	status, out, _ = dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
 	require.Zero(t, status, out)
 	require.Contains(t, out, "The host was ended for that")
@@ -151,7 +152,7 @@ func TestDoctorLeavesAPartThatWasShown(t *testing.T) {
 	cutAfter(t, dir, 25)
 	before := files(t, dir)
 	_, text, found := doctorSays(t, dir)
-	require.Contains(t, names(found), foundTorn, text)
+	require.Contains(t, names(found), doctor.FoundTorn, text)
 	require.Contains(t, text, "the mirror has lines of it, up to position 25")
 	for _, flags := range [][]string{nil, {"--accept-loss"}} {
 		status, out, _ := dstream(t, append([]string{"--dir", dir, "doctor", "--fix", "--yes"}, flags...)...)

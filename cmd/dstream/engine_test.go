@@ -14,6 +14,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/blocks"
+	"durablestream/internal/doctor"
 	"durablestream/internal/faults"
 )
 
@@ -37,7 +38,7 @@ func TestUnknownEngine(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(checkedPath(dir), raw, 0o600))
 	_, _, found := doctorSays(t, dir)
-	require.Equal(t, []string{foundStore}, names(found))
+	require.Equal(t, []string{doctor.FoundStore}, names(found))
 
 	before := files(t, dir)
 	out, code := n.Command(t.Context(), "doctor", "--fix", "--yes")

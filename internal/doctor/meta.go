@@ -1,6 +1,7 @@
-package main
+package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 
 // lookAtMeta finds out whether the engine would take this node's copy of the log for an
 // orphan. A node that runs does not read the files again.
-func (d *doctor) lookAtMeta() error {
+func (d *Examination) lookAtMeta() error {
 	if d.held {
 		return nil
 	}
@@ -31,12 +32,12 @@ func (d *doctor) lookAtMeta() error {
 		return nil
 	}
 	d.metaLost = true
-	f := finding{Name: foundMeta, Sure: true, What: s.Lost + ": the engine would delete this node's copy of the log, or a part of it, half a minute after a start, so the node does not start"}
-	if !d.rebuildMeta {
+	f := Finding{Name: FoundMeta, Sure: true, What: s.Lost + ": the engine would delete this node's copy of the log, or a part of it, half a minute after a start, so the node does not start"}
+	if !d.cfg.RebuildMeta {
 		f.Repair = "takes this node's copy of the log and what is left of the meta group away; when the node is started again, it copies the log from the others"
 		f.Keeps = "both as they are, in durable_stream/" + broker.DamagedDir
 		f.Limits = "only while a majority of the nodes holds the log whole without this one, which --server of another node reaches. If all nodes lost their meta group, run --fix --rebuild-meta on each of them instead"
-		f.fix = (*doctor).dropReplica
+		f.fix = d.dropReplica
 		d.add(f)
 		return nil
 	}
@@ -48,12 +49,12 @@ func (d *doctor) lookAtMeta() error {
 	f.Repair = fmt.Sprintf("writes the meta group anew, with the log and its raft group %s in it; when a majority of the nodes is started again, these decide by their raft logs what was acknowledged", s.Group.Name)
 	f.Keeps = "the copy of the log stays where it is; a second copy of it, and what is left of the meta group, in durable_stream/" + broker.DamagedDir
 	f.Limits = "only for a cluster of which all nodes lost the meta group: do it on each of them before the first one is started"
-	f.fix = (*doctor).rebuild
+	f.fix = d.rebuild
 	d.add(f)
 	return nil
 }
 
-func (d *doctor) readMeta() (meta.State, error) {
+func (d *Examination) readMeta() (meta.State, error) {
 	return meta.Look(filepath.Join(d.host, broker.StoreDir), broker.SystemAccount(d.managed.Keys), d.managed.Node)
 }
 
@@ -61,13 +62,13 @@ func (d *doctor) readMeta() (meta.State, error) {
 //
 // A crash before the last step leaves the node as it was, but for a second copy of its log
 // in the directory of what was damaged.
-func (d *doctor) rebuild() (outcome string, err error) {
-	if len(d.o.servers) > 0 {
-		if log, err := d.cluster(); err == nil {
+func (d *Examination) rebuild(ctx context.Context) (outcome string, err error) {
+	if len(d.cfg.Log.Servers) > 0 {
+		if log, err := d.cluster(ctx); err == nil {
 			return "", errors.Join(errors.New("the cluster has its meta group, and this node would get another one: run it without --rebuild-meta"), log.Close())
 		}
 	}
-	release, err := d.stopHost()
+	release, err := d.stopHost(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -39,14 +39,14 @@ type copies struct {
 }
 
 // compareNodes holds this node's copy of the log against those of the others.
-func (d *doctor) compareNodes(s seen) {
-	log, err := d.cluster()
+func (d *Examination) compareNodes(ctx context.Context, s seen) {
+	log, err := d.cluster(ctx)
 	if err != nil {
 		d.checked("not the other nodes: " + err.Error())
 		return
 	}
 	defer log.Close() //nolint:errcheck // it was only looked at
-	c, err := d.askNodes(log, s)
+	c, err := d.askNodes(ctx, log, s)
 	if err != nil {
 		d.checked("not the other nodes: " + err.Error())
 		return
@@ -57,7 +57,7 @@ func (d *doctor) compareNodes(s seen) {
 	}
 	d.checked(words)
 	d.agrees = slices.Contains(c.majority(), c.own)
-	for _, f := range c.findings() {
+	for _, f := range c.findings(d.dropReplica) {
 		if f.fix != nil {
 			f.Repair += d.ends()
 		}
@@ -67,13 +67,13 @@ func (d *doctor) compareNodes(s seen) {
 }
 
 // cluster opens the cluster's log, through this node or the servers that were given.
-func (d *doctor) cluster() (*durablestream.DurableStream, error) {
-	if !d.hosts() && len(d.o.servers) == 0 {
+func (d *Examination) cluster(ctx context.Context) (*durablestream.DurableStream, error) {
+	if !d.hosts() && len(d.cfg.Log.Servers) == 0 {
 		return nil, errors.New("this node does not run: give --server of another one")
 	}
-	ctx, cancel := context.WithTimeout(d.cmd.Context(), openWait)
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Wait)
 	defer cancel()
-	cfg := d.o.config(d.cmd)
+	cfg := d.cfg.Log
 	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper, cfg.NoCreate = true, true, true, true
 	log, err := durablestream.Open(ctx, cfg)
 	if err != nil {
@@ -87,8 +87,8 @@ func (d *doctor) cluster() (*durablestream.DurableStream, error) {
 }
 
 // askNodes asks all nodes that hold a copy for its digests, and reads this node's own.
-func (d *doctor) askNodes(log *durablestream.DurableStream, s seen) (c copies, err error) {
-	ctx, cancel := context.WithTimeout(d.cmd.Context(), digestWait)
+func (d *Examination) askNodes(ctx context.Context, log *durablestream.DurableStream, s seen) (c copies, err error) {
+	ctx, cancel := context.WithTimeout(ctx, digestWait)
 	defer cancel()
 	st, err := log.State(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func (d *doctor) askNodes(log *durablestream.DurableStream, s seen) (c copies, e
 			ctx := ctx
 			if r.Offline { // perhaps it is there all the same
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, openWait)
+				ctx, cancel = context.WithTimeout(ctx, d.cfg.Wait)
 				defer cancel()
 			}
 			c.get(ctx, &mu, r.Name, func() (blocks.Digest, error) { return digestOf(ctx, log.Conn(), r.Name, c.asked) })
@@ -234,8 +234,8 @@ func (c copies) differ(a, b string) (run wire.Range, ok bool) {
 }
 
 // findings are the copies that are not as the others are. Positions that a copy cannot
-// read are for store_damaged of its own node.
-func (c copies) findings() (out []finding) {
+// read are for store_damaged of its own node. replace repairs the copy of this node.
+func (c copies) findings(replace func(context.Context) (string, error)) (out []Finding) {
 	with := c.majority()
 	if with == nil {
 		for _, n := range c.nodes() {
@@ -243,7 +243,7 @@ func (c copies) findings() (out []finding) {
 				continue
 			}
 			if run, ok := c.differ(c.own, n); ok && c.digest[c.own].Missing == 0 {
-				out = append(out, finding{Name: foundDiverged, What: fmt.Sprintf(
+				out = append(out, Finding{Name: FoundDiverged, What: fmt.Sprintf(
 					"the copies of %s and %s differ in position %s, and no majority of the nodes holds the same whole copy: nobody can tell which is right; start the nodes that are away, and run doctor again", c.own, n, run)})
 			}
 		}
@@ -255,7 +255,7 @@ func (c copies) findings() (out []finding) {
 		}
 		run, ok := c.differ(n, with[0])
 		last := c.digest[n].Last
-		f := finding{Name: foundDiverged, Sure: true}
+		f := Finding{Name: FoundDiverged, Sure: true}
 		switch {
 		case ok:
 			f.What = fmt.Sprintf("the node %s diverged: in position %s its copy of the log is not that of %s, which are the same", n, run, strings.Join(with, " and "))
@@ -267,7 +267,7 @@ func (c copies) findings() (out []finding) {
 		if n == c.own {
 			f.Repair = "takes this node's copy of the log and its mirror away; when the node is started again, it copies the log from the others, and writes the mirror anew"
 			f.Keeps = "both as they are, in durable_stream/damaged"
-			f.fix = (*doctor).dropReplica
+			f.fix = replace
 		} else {
 			f.What += fmt.Sprintf("; run doctor on %s", n)
 		}
@@ -278,8 +278,8 @@ func (c copies) findings() (out []finding) {
 
 // othersAreWhole demands that a majority of the nodes, without this one, holds the log
 // whole and the same: only then may this copy go.
-func (d *doctor) othersAreWhole() error {
-	log, err := d.cluster()
+func (d *Examination) othersAreWhole(ctx context.Context) error {
+	log, err := d.cluster(ctx)
 	if err != nil {
 		return fmt.Errorf("whether the other nodes hold the log is not known: %w", err)
 	}
@@ -288,7 +288,7 @@ func (d *doctor) othersAreWhole() error {
 	if err != nil {
 		return err
 	}
-	c, err := d.askNodes(log, s)
+	c, err := d.askNodes(ctx, log, s)
 	if err != nil {
 		return fmt.Errorf("whether the other nodes hold the log is not known: %w", err)
 	}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -33,7 +33,7 @@ func stamp() string { return time.Now().UTC().Format("20060102T150405") }
 
 // stopHost ends the host, if there is one, and keeps everybody from hosting until
 // release.
-func (d *doctor) stopHost() (release func() error, err error) {
+func (d *Examination) stopHost(ctx context.Context) (release func() error, err error) {
 	repair, err := broker.Repair(d.host)
 	if err != nil {
 		return nil, err
@@ -46,12 +46,12 @@ func (d *doctor) stopHost() (release func() error, err error) {
 	told, patience := "", hostEnds
 	var cannot error
 	if d.held || d.hosts() {
-		d.say("ending %s", d.who())
+		d.cfg.Say("ending %s", d.who())
 		if told, cannot = d.tellToEnd(); cannot != nil {
 			patience = holderEnds
 		}
 	}
-	ctx, cancel := context.WithTimeout(d.cmd.Context(), patience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
@@ -84,7 +84,7 @@ func (d *doctor) stopHost() (release func() error, err error) {
 // reaches it in another container. One that does not answer, or is of an earlier version,
 // gets a signal, but only where it is proven to be the process that holds the lock: a
 // process id in a file may be that of anybody here.
-func (d *doctor) tellToEnd() (told string, err error) {
+func (d *Examination) tellToEnd() (told string, err error) {
 	err = address.End(d.host)
 	if err == nil {
 		return d.who() + ", was asked to end", nil
@@ -112,7 +112,7 @@ func (e *notEndedError) Error() string {
 func (e *notEndedError) Unwrap() error { return e.err }
 
 // mendStore brings back what a lone host's store has lost.
-func (d *doctor) mendStore() (outcome string, err error) {
+func (d *Examination) mendStore(ctx context.Context) (outcome string, err error) {
 	if d.hosts() { // it goes on if there is no use in ending it
 		s, err := d.read()
 		if err != nil {
@@ -122,7 +122,7 @@ func (d *doctor) mendStore() (outcome string, err error) {
 			return "", err
 		}
 	}
-	release, err := d.stopHost()
+	release, err := d.stopHost(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -136,7 +136,7 @@ func (d *doctor) mendStore() (outcome string, err error) {
 	if s.mirror.Problem != nil || s.foreign != nil || d.managed != nil { // else only a host with its flags may have it
 		return outcome, nil //nolint:nilerr // which is another finding
 	}
-	if err := d.verify(); err != nil {
+	if err := d.verify(ctx); err != nil {
 		return outcome, fmt.Errorf("the log was not compared with the mirror: %w", err)
 	}
 	return outcome + "; the log and the mirror are equal", nil
@@ -144,7 +144,7 @@ func (d *doctor) mendStore() (outcome string, err error) {
 
 // mendKept repairs the files of the store, and keeps those that it replaces. It has
 // changed nothing where it returns no words.
-func (d *doctor) mendKept() (s seen, outcome string, err error) {
+func (d *Examination) mendKept() (s seen, outcome string, err error) {
 	if s, err = d.read(); err != nil {
 		return s, "", err
 	}
@@ -161,11 +161,11 @@ func (d *doctor) mendKept() (s seen, outcome string, err error) {
 }
 
 // mendBlocks brings back what can be, or, where keep is "", looks whether it can.
-func (d *doctor) mendBlocks(s seen, keep string) (outcome string, err error) {
-	if s.foreign != nil && !d.acceptLoss {
+func (d *Examination) mendBlocks(s seen, keep string) (outcome string, err error) {
+	if s.foreign != nil && !d.cfg.AcceptLoss {
 		return "", fmt.Errorf("%w, where both can be read: one of them is not this log's; put the right files back, or let --accept-loss repair the store without the mirror", s.foreign)
 	}
-	k := knowledge{s, d.acceptLoss}
+	k := knowledge{s, d.cfg.AcceptLoss}
 	done, lost, err := blocks.Repair(s.blocks, filepath.Join(d.host, broker.DamagedDir), keep, s.first, s.last, blocks.Known{Record: k.record, Body: k.body})
 	switch {
 	case err != nil && len(done) > 0:
@@ -207,17 +207,17 @@ func headerBytes(m *nats.Msg) []byte {
 
 // verify hosts the log for a moment: the engine must take the store, and the mirror
 // must be equal to it, line by line.
-func (d *doctor) verify() (err error) {
-	d.say("comparing the log with the mirror")
-	if err := d.unmark(); err != nil {
+func (d *Examination) verify(ctx context.Context) (err error) {
+	d.cfg.Say("comparing the log with the mirror")
+	if err := d.unmark(ctx); err != nil {
 		return err
 	}
-	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper = nil, true })
+	log, err := d.cfg.Open(func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper = nil, true })
 	if err != nil {
 		return err
 	}
 	defer closing(log, &err)
-	rep, err := mirror.Verify(d.cmd.Context(), mirror.Config{Client: log.Client, Dir: d.dir, VerifyWait: 10 * time.Second})
+	rep, err := mirror.Verify(ctx, mirror.Config{Client: log.Client, Dir: d.cfg.Dir, VerifyWait: 10 * time.Second})
 	if err == nil {
 		err = rep.Problem
 	}
@@ -226,8 +226,8 @@ func (d *doctor) verify() (err error) {
 
 // unmark takes the mark of a damaged store off. A host finds out by itself that it is
 // whole, a little later, and until then its mirror stops there.
-func (d *doctor) unmark() (err error) {
-	log, err := d.o.open(d.cmd, func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper, cfg.NoMirror = nil, true, true })
+func (d *Examination) unmark(ctx context.Context) (err error) {
+	log, err := d.cfg.Open(func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper, cfg.NoMirror = nil, true, true })
 	if err != nil {
 		return err
 	}
@@ -239,26 +239,26 @@ func (d *doctor) unmark() (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := js.Stream(d.cmd.Context(), wire.LogName)
+	s, err := js.Stream(ctx, wire.LogName)
 	if err != nil {
 		return err
 	}
 	cfg := wire.MarkDamaged(s.CachedInfo().Config, "", nil)
 	if !wire.SameMarks(cfg, s.CachedInfo().Config) {
-		_, err = js.UpdateStream(d.cmd.Context(), cfg)
+		_, err = js.UpdateStream(ctx, cfg)
 	}
 	return err
 }
 
 // dropReplica takes a node's copy of the log away, with what its raft group keeps.
-func (d *doctor) dropReplica() (outcome string, err error) {
+func (d *Examination) dropReplica(ctx context.Context) (outcome string, err error) {
 	if d.dropped {
 		return "this node's copy was taken away by the repair before", nil
 	}
-	if err := d.othersAreWhole(); err != nil {
+	if err := d.othersAreWhole(ctx); err != nil {
 		return "", err
 	}
-	release, err := d.stopHost()
+	release, err := d.stopHost(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -302,8 +302,8 @@ func (d *doctor) dropReplica() (outcome string, err error) {
 }
 
 // rewriteMirror writes the mirror anew from a log that is whole.
-func (d *doctor) rewriteMirror() (outcome string, err error) {
-	release, err := d.stopHost()
+func (d *Examination) rewriteMirror(ctx context.Context) (outcome string, err error) {
+	release, err := d.stopHost(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -320,14 +320,14 @@ func (d *doctor) rewriteMirror() (outcome string, err error) {
 	if d.managed != nil {
 		return outcome + ": start the host again, and it writes them anew", nil
 	}
-	if err := d.verify(); err != nil {
+	if err := d.verify(ctx); err != nil {
 		return outcome, fmt.Errorf("they were not written anew: %w", err)
 	}
 	return "the mirror was written anew, and is equal to the log; " + outcome, nil
 }
 
 // setMirrorAside moves the mirror's files away, if the log is whole.
-func (d *doctor) setMirrorAside() (keep string, err error) {
+func (d *Examination) setMirrorAside() (keep string, err error) {
 	s, err := d.read()
 	if err != nil {
 		return "", err
@@ -335,7 +335,7 @@ func (d *doctor) setMirrorAside() (keep string, err error) {
 	if len(s.report.Damage) > 0 {
 		return "", errors.New("the mirror is written anew from the log, and that must be repaired first")
 	}
-	if !d.acceptLoss && !d.mayRewrite(s) {
+	if !d.cfg.AcceptLoss && !d.mayRewrite(s) {
 		return "", fmt.Errorf("%s; %s", s.conflict, d.waysOut())
 	}
 	if keep, err = d.aside(); err != nil {
@@ -345,26 +345,33 @@ func (d *doctor) setMirrorAside() (keep string, err error) {
 }
 
 // completeMirror lets a host write what is missing at the mirror's end.
-func (d *doctor) completeMirror() (outcome string, err error) {
-	release, err := d.stopHost()
+func (d *Examination) completeMirror(ctx context.Context) (outcome string, err error) {
+	release, err := d.stopHost(ctx)
 	if err != nil {
 		return "", err
 	}
 	if err := release(); err != nil {
 		return "", err
 	}
-	if err := d.verify(); err != nil {
+	if err := d.verify(ctx); err != nil {
 		return "", err
 	}
 	return "the missing lines were written, and the mirror is equal to the log", nil
 }
 
-func (d *doctor) moveMirror(to string) error {
-	files, err := mirror.Files(d.dir)
+func (d *Examination) moveMirror(to string) error {
+	files, err := mirror.Files(d.cfg.Dir)
 	for _, f := range files {
 		if err == nil {
 			err = os.Rename(f, filepath.Join(to, filepath.Base(f)))
 		}
 	}
 	return err
+}
+
+// closing closes a log when a repair ends, and reports what went wrong only then.
+func closing(log *durablestream.DurableStream, err *error) {
+	if cerr := log.Close(); *err == nil {
+		*err = cerr
+	}
 }

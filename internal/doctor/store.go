@@ -1,6 +1,7 @@
-package main
+package doctor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ type seen struct {
 }
 
 // read reads the store and the mirror.
-func (d *doctor) read() (s seen, err error) {
+func (d *Examination) read() (s seen, err error) {
 	dirs, err := blocks.Find(filepath.Join(d.host, broker.StoreDir))
 	if err == nil && len(dirs) > 1 {
 		err = fmt.Errorf("the store holds %d logs: %v; move away those that are not this one", len(dirs), dirs)
@@ -47,7 +48,7 @@ func (d *doctor) read() (s seen, err error) {
 	if err != nil {
 		return s, err
 	}
-	lines, err := mirror.Salvage(d.dir, nil)
+	lines, err := mirror.Salvage(d.cfg.Dir, nil)
 	if err != nil {
 		return s, err
 	}
@@ -88,7 +89,7 @@ func (d *doctor) read() (s seen, err error) {
 		}
 	}
 	if len(s.report.Damage) > 0 {
-		s.mirror, err = mirror.Salvage(d.dir, ranges(s.report))
+		s.mirror, err = mirror.Salvage(d.cfg.Dir, ranges(s.report))
 	}
 	return s, err
 }
@@ -101,14 +102,14 @@ func ranges(rep blocks.Report) (out []wire.Range) {
 }
 
 // lookAtFiles compares the store with itself and with the mirror.
-func (d *doctor) lookAtFiles() error {
+func (d *Examination) lookAtFiles(ctx context.Context) error {
 	if unknown := broker.CheckEngine(); unknown != nil {
-		d.add(finding{Name: foundEngine, Sure: true, What: unknown.Error() + "; a dstream that knows them can check it"})
+		d.add(Finding{Name: FoundEngine, Sure: true, What: unknown.Error() + "; a dstream that knows them can check it"})
 		return nil //nolint:nilerr // it is what was found
 	}
 	s, err := d.read()
 	if err == nil && (len(s.report.Damage) > 0 || s.part != nil) && d.hosts() { // the engine may have been exchanging a file, or storing a batch
-		if err := pause(d.cmd.Context(), time.Second); err != nil {
+		if err := pause(ctx, time.Second); err != nil {
 			return err
 		}
 		s, err = d.read()
@@ -117,7 +118,7 @@ func (d *doctor) lookAtFiles() error {
 		return err
 	}
 	if s.unreadable != nil {
-		d.add(d.replaceCopy(finding{Name: foundStore, Sure: true, What: fmt.Sprintf("this node's copy of the log cannot be read: %v", s.unreadable)}))
+		d.add(d.replaceCopy(Finding{Name: FoundStore, Sure: true, What: fmt.Sprintf("this node's copy of the log cannot be read: %v", s.unreadable)}))
 		return nil //nolint:nilerr // which is a finding
 	}
 	d.checked(fmt.Sprintf("store: %s, position %d", console.Count(s.report.Records, "message"), s.report.Last))
@@ -138,7 +139,7 @@ func (d *doctor) lookAtFiles() error {
 		d.tornFinding(s)
 	}
 	if d.clustered() && !address.Stopped(d.running) {
-		d.compareNodes(s)
+		d.compareNodes(ctx, s)
 	}
 	behind, disagree, err := d.compare(s, false)
 	if err != nil {
@@ -165,8 +166,8 @@ func (d *doctor) lookAtFiles() error {
 }
 
 // mirrorFinding is about a mirror that is not what was written.
-func (d *doctor) mirrorFinding(s seen, problem error) {
-	f := finding{Name: foundMirror, Sure: true, What: inDoctor(problem)}
+func (d *Examination) mirrorFinding(s seen, problem error) {
+	f := Finding{Name: FoundMirror, Sure: true, What: inDoctor(problem)}
 	var original *mirror.OriginalError
 	if s.report.Records > 0 && !errors.As(problem, &original) {
 		f.Repair = "moves the mirror's files away and writes them anew from the log, which is whole" + d.ends()
@@ -174,7 +175,7 @@ func (d *doctor) mirrorFinding(s seen, problem error) {
 			f.Repair = "once the store is repaired, moves the mirror's files away and writes them anew from it"
 		}
 		f.Keeps = "the files as they are, in durable_stream/" + broker.DamagedDir
-		f.fix = (*doctor).rewriteMirror
+		f.fix = d.rewriteMirror
 	}
 	if s.mirror.Problem == nil && d.clustered() && !d.agrees {
 		f.What += "; the other nodes tell which of the two is right: let this one run, or give --server of another one"
@@ -185,12 +186,12 @@ func (d *doctor) mirrorFinding(s seen, problem error) {
 
 // mirrorEnds is about a mirror that only lacks lines at its end. While a host runs, it
 // writes them, and askHost looks whether it does.
-func (d *doctor) mirrorEnds(s seen, torn error, behind uint64) {
-	what := (&mirror.BehindError{File: filepath.Join(d.dir, durablestream.MirrorFile), After: s.mirror.Last, LogSeq: s.settled(), Events: behind}).Error()
+func (d *Examination) mirrorEnds(s seen, torn error, behind uint64) {
+	what := (&mirror.BehindError{File: filepath.Join(d.cfg.Dir, durablestream.MirrorFile), After: s.mirror.Last, LogSeq: s.settled(), Events: behind}).Error()
 	if torn != nil {
 		what = torn.Error()
 	}
-	f := finding{Name: foundBehind, Sure: true, What: what + ". Nothing is lost by that", Repair: "hosts the log for a moment, which writes the missing lines" + d.ends(), fix: (*doctor).completeMirror}
+	f := Finding{Name: FoundBehind, Sure: true, What: what + ". Nothing is lost by that", Repair: "hosts the log for a moment, which writes the missing lines" + d.ends(), fix: d.completeMirror}
 	if d.managed != nil {
 		f.Repair, f.fix = "", nil // only a host with its flags may have the log
 	}
@@ -201,14 +202,14 @@ func (d *doctor) mirrorEnds(s seen, torn error, behind uint64) {
 	d.behind, d.upTo = &f, s.settled()
 }
 
-func (d *doctor) ends() string {
+func (d *Examination) ends() string {
 	if !d.hosts() {
 		return ""
 	}
 	return fmt.Sprintf("; ends %s, for that", d.who())
 }
 
-func (d *doctor) halfRestored(s seen) bool {
+func (d *Examination) halfRestored(s seen) bool {
 	if s.blocks == "" {
 		return false
 	}
@@ -217,22 +218,22 @@ func (d *doctor) halfRestored(s seen) bool {
 	if err != nil || json.Unmarshal(b, &cfg) != nil || !wire.IsRestoring(cfg) {
 		return false
 	}
-	d.add(finding{Name: foundRestore, Sure: true, What: wire.ErrRestoring.Error()})
+	d.add(Finding{Name: FoundRestore, Sure: true, What: wire.ErrRestoring.Error()})
 	return true
 }
 
 // replaceCopy lets the others replace what is wrong with this node's copy of the log.
-func (d *doctor) replaceCopy(f finding) finding {
+func (d *Examination) replaceCopy(f Finding) Finding {
 	f.Repair = "takes this node's copy of the log away; when the node is started again, it copies the log from the others" + d.ends()
 	f.Keeps = "the copy as it is, in durable_stream/" + broker.DamagedDir
 	f.Limits = "only while a majority of the nodes holds the log whole without this one: the repair asks them first"
-	f.fix = (*doctor).dropReplica
+	f.fix = d.dropReplica
 	return f
 }
 
 // storeFinding says what is damaged and what can be done.
-func (d *doctor) storeFinding(s seen) finding {
-	f := finding{Name: foundStore, Sure: true}
+func (d *Examination) storeFinding(s seen) Finding {
+	f := Finding{Name: FoundStore, Sure: true}
 	words := make([]string, 0, len(s.report.Damage))
 	total := uint64(0)
 	for i, x := range s.report.Damage {
@@ -262,6 +263,6 @@ func (d *doctor) storeFinding(s seen) finding {
 	if rest := total - min(total, uint64(events)); rest > 0 {
 		f.Limits = fmt.Sprintf("of %d of them the mirror has no line that can be read: they were no events (leases, barriers), came after its end, or their lines are damaged or gone; should an event be lost, nothing is changed without --accept-loss", rest)
 	}
-	f.fix = (*doctor).mendStore
+	f.fix = d.mendStore
 	return f
 }

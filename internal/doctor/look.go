@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -24,37 +24,36 @@ import (
 
 // The findings. The names are for scripts; docs/doctor.md explains them.
 const (
-	foundMount    = "directory_unreadable"
-	foundAddress  = "stale_address"
-	foundLock     = "lock_held_elsewhere"
-	foundStopped  = "host_stopped"
-	foundStore    = "store_damaged"
-	foundPlace    = "log_out_of_place"
-	foundMirror   = "mirror_damaged"
-	foundBehind   = "mirror_behind"
-	foundDiverged = "replica_diverged"
-	foundMeta     = "meta_lost"
-	foundCopy     = "copy_unhealthy"
-	foundLeftover = "leftover_files"
-	foundEngine   = "engine_unknown"
-	foundRestore  = "half_restored"
-	foundDisk     = "disk_full"
-	foundReadOnly = "disk_read_only"
-	foundTorn     = "batch_torn"
-	foundWedged   = "appends_stuck"
-	foundHost     = "host_failing"
+	FoundMount    = "directory_unreadable"
+	FoundAddress  = "stale_address"
+	FoundLock     = "lock_held_elsewhere"
+	FoundStopped  = "host_stopped"
+	FoundStore    = "store_damaged"
+	FoundPlace    = "log_out_of_place"
+	FoundMirror   = "mirror_damaged"
+	FoundBehind   = "mirror_behind"
+	FoundDiverged = "replica_diverged"
+	FoundMeta     = "meta_lost"
+	FoundCopy     = "copy_unhealthy"
+	FoundLeftover = "leftover_files"
+	FoundEngine   = "engine_unknown"
+	FoundRestore  = "half_restored"
+	FoundDisk     = "disk_full"
+	FoundReadOnly = "disk_read_only"
+	FoundTorn     = "batch_torn"
+	FoundWedged   = "appends_stuck"
+	FoundHost     = "host_failing"
 )
 
 // examine looks at everything. Its error means that it could not.
-func (d *doctor) examine() error {
-	d.found.Dir = d.dir
-	if err := paths.NoLogLink(d.dir); err != nil {
+func (d *Examination) examine(ctx context.Context) error {
+	if err := paths.NoLogLink(d.cfg.Dir); err != nil {
 		return err
 	}
 	if answers, err := d.answers(); !answers {
 		return err
 	}
-	if err := place.Demand(d.dir); err != nil {
+	if err := place.Demand(d.cfg.Dir); err != nil {
 		return err
 	}
 	if err := broker.CheckLinks(d.host); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -63,8 +62,8 @@ func (d *doctor) examine() error {
 	if err := d.readManaged(); err != nil {
 		return err
 	}
-	if d.cmd.Flags().Changed("server") && !d.clustered() {
-		return usage(errors.New("doctor looks at the files of a host or a node: run it on that machine with --dir; --server is for the other nodes of a cluster"))
+	if d.cfg.Elsewhere && !d.clustered() {
+		return ErrElsewhere
 	}
 	if err := d.lookAtHost(); err != nil {
 		return err
@@ -78,18 +77,18 @@ func (d *doctor) examine() error {
 	if d.lookAtPlace() {
 		return nil
 	}
-	if err := d.lookAtFiles(); err != nil {
+	if err := d.lookAtFiles(ctx); err != nil {
 		return err
 	}
-	d.askHost()
+	d.askHost(ctx)
 	return nil
 }
 
-func (d *doctor) checked(what string) { d.found.Checked = append(d.found.Checked, what) }
+func (d *Examination) checked(what string) { d.Found.Checked = append(d.Found.Checked, what) }
 
 // answers tells whether the directory does: one on a mount that has died may not. One
 // that does not let this user in is an error.
-func (d *doctor) answers() (bool, error) {
+func (d *Examination) answers() (bool, error) {
 	const patience = 10 * time.Second
 	done := make(chan error, 1)
 	go func() { _, err := os.ReadDir(d.host); done <- err }()
@@ -106,13 +105,13 @@ func (d *doctor) answers() (bool, error) {
 	case <-time.After(patience):
 		why = fmt.Sprintf("no answer within %s", patience)
 	}
-	d.add(finding{Name: foundMount, Sure: true, What: fmt.Sprintf(
+	d.add(Finding{Name: FoundMount, Sure: true, What: fmt.Sprintf(
 		"%s cannot be read (%s): its disk or mount is dead; end the processes that use it, mount it again, and run doctor again", d.host, why)})
 	return false, nil
 }
 
 // lookAtHost finds out who hosts.
-func (d *doctor) lookAtHost() error {
+func (d *Examination) lookAtHost() error {
 	d.checked("lock and address")
 	path := broker.AddressPath(d.host)
 	a, err := address.Read(path)
@@ -126,7 +125,7 @@ func (d *doctor) lookAtHost() error {
 	var locked *broker.LockedError
 	var unwritable *broker.UnwritableError
 	if !errors.As(err, &locked) && errors.As(broker.Unwritable(d.host), &unwritable) {
-		d.add(finding{Name: foundReadOnly, Sure: true, What: unwritable.Brief() + "; before anything can be repaired, mount its disk to be written, or give its owner the right to write"})
+		d.add(Finding{Name: FoundReadOnly, Sure: true, What: unwritable.Brief() + "; before anything can be repaired, mount its disk to be written, or give its owner the right to write"})
 		if err != nil { // it has no lock file, and takes none
 			return nil //nolint:nilerr // so nobody hosts
 		}
@@ -137,8 +136,8 @@ func (d *doctor) lookAtHost() error {
 			return err
 		}
 		if there {
-			d.add(finding{Name: foundAddress, Sure: true, What: fmt.Sprintf("%s is of a host that has gone (process %d): it was killed. Nothing is lost by that", path, a.PID),
-				Repair: "removes the file", fix: func(*doctor) (string, error) { return "removed", os.Remove(path) }})
+			d.add(Finding{Name: FoundAddress, Sure: true, What: fmt.Sprintf("%s is of a host that has gone (process %d): it was killed. Nothing is lost by that", path, a.PID),
+				Repair: "removes the file", fix: func(context.Context) (string, error) { return "removed", os.Remove(path) }})
 		}
 		return nil
 	case !errors.As(err, &locked):
@@ -147,9 +146,9 @@ func (d *doctor) lookAtHost() error {
 	d.running, d.held = locked.PID, true
 	if d.running != 0 && address.Stopped(d.running) {
 		pid := d.running
-		d.add(finding{Name: foundStopped, Sure: true, What: (&durablestream.StoppedError{PID: pid}).Error(),
+		d.add(Finding{Name: FoundStopped, Sure: true, What: (&durablestream.StoppedError{PID: pid}).Error(),
 			Repair: fmt.Sprintf("lets the process %d go on (SIGCONT)", pid),
-			fix: func(d *doctor) (string, error) {
+			fix: func(ctx context.Context) (string, error) {
 				if address.Holder(d.host, pid) == 0 {
 					return "", fmt.Errorf("the process %d does not hold the lock any more", pid)
 				}
@@ -162,9 +161,9 @@ func (d *doctor) lookAtHost() error {
 	switch {
 	case d.hosts():
 	case !there || a.PID == 0:
-		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and nobody tells who hosts: a host that is just starting or stopping; else look with 'fuser -v %s' who holds it", locked.Path, locked.Path)})
+		d.add(Finding{Name: FoundLock, What: fmt.Sprintf("%s is held, and nobody tells who hosts: a host that is just starting or stopping; else look with 'fuser -v %s' who holds it", locked.Path, locked.Path)})
 	default:
-		d.add(finding{Name: foundLock, What: fmt.Sprintf("%s is held, and the address beside it names the process %d, which is not proven to hold it on this machine, and nobody answers there (%v). Either that was a host that was killed, "+
+		d.add(Finding{Name: FoundLock, What: fmt.Sprintf("%s is held, and the address beside it names the process %d, which is not proven to hold it on this machine, and nobody answers there (%v). Either that was a host that was killed, "+
 			"and another process, perhaps of this machine, holds the lock now and has not written its own address yet (a host that is just starting, a node that waits for a majority of its cluster): look with 'fuser -v %s' who; "+
 			"or the host is in another container or on another machine that mounts the same directory, or its mount is dead: run doctor there", locked.Path, a.PID, why, locked.Path)})
 	}
@@ -172,7 +171,7 @@ func (d *doctor) lookAtHost() error {
 }
 
 // lookForLeftovers finds files that a crash has left in the middle of being written.
-func (d *doctor) lookForLeftovers() {
+func (d *Examination) lookForLeftovers() {
 	if d.held {
 		return // they may be somebody's
 	}
@@ -183,8 +182,8 @@ func (d *doctor) lookForLeftovers() {
 		left = append(left, m...)
 	}
 	if len(left) > 0 {
-		d.add(finding{Name: foundLeftover, Sure: true, What: "a crash left files behind that nobody reads: " + strings.Join(left, ", "), Repair: "removes them",
-			fix: func(*doctor) (string, error) {
+		d.add(Finding{Name: FoundLeftover, Sure: true, What: "a crash left files behind that nobody reads: " + strings.Join(left, ", "), Repair: "removes them",
+			fix: func(context.Context) (string, error) {
 				var err error
 				for _, f := range left {
 					err = errors.Join(err, os.Remove(f))
@@ -195,30 +194,30 @@ func (d *doctor) lookForLeftovers() {
 }
 
 // askHost asks a host that runs what only it knows.
-func (d *doctor) askHost() {
+func (d *Examination) askHost(ctx context.Context) {
 	if !d.hosts() || address.Stopped(d.running) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(d.cmd.Context(), openWait)
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Wait)
 	defer cancel()
-	cfg := d.o.config(d.cmd)
+	cfg := d.cfg.Log
 	cfg.Servers = nil // this host is asked
 	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper = true, true, true
 	log, err := durablestream.Open(ctx, cfg)
 	if err != nil {
-		d.add(finding{Name: foundHost, What: fmt.Sprintf("%s, does not let this command in: %s", d.who(), inDoctor(err))})
+		d.add(Finding{Name: FoundHost, What: fmt.Sprintf("%s, does not let this command in: %s", d.who(), inDoctor(err))})
 		return
 	}
 	defer log.Close() //nolint:errcheck // it was only looked at
 	d.checked("the host")
 	h, err := log.HostStatus(ctx)
 	if err != nil {
-		d.add(finding{Name: foundHost, What: err.Error()})
+		d.add(Finding{Name: FoundHost, What: err.Error()})
 		return
 	}
 	d.stillBehind(ctx, log, h)
 	if h.CopyError != "" {
-		f := finding{Name: foundCopy, Sure: h.CopyOut, What: status.CopyWords(h)}
+		f := Finding{Name: FoundCopy, Sure: h.CopyOut, What: status.CopyWords(h)}
 		if h.CopyOut {
 			f = d.replaceCopy(f)
 		}
@@ -228,21 +227,21 @@ func (d *doctor) askHost() {
 		return // the files say more
 	}
 	if h.DiskFull {
-		d.add(finding{Name: foundDisk, Sure: true, What: status.FullWords(h) + "; the host goes on by itself then"})
+		d.add(Finding{Name: FoundDisk, Sure: true, What: status.FullWords(h) + "; the host goes on by itself then"})
 		return
 	}
 	if h.DiskReadOnly {
-		d.add(finding{Name: foundReadOnly, Sure: true, What: status.ReadOnlyWords})
+		d.add(Finding{Name: FoundReadOnly, Sure: true, What: status.ReadOnlyWords})
 		return
 	}
 	if err := log.Fence(ctx); h.Stuck != "" || errors.Is(err, context.DeadlineExceeded) {
 		if h.Stuck == "" {
 			h.Stuck = "it answers nothing"
 		}
-		d.add(finding{Name: foundWedged, Sure: true, What: strings.Replace(status.StuckWords(h), (&broker.NotOpenError{}).Advice(), "", 1),
+		d.add(Finding{Name: FoundWedged, Sure: true, What: strings.Replace(status.StuckWords(h), (&broker.NotOpenError{}).Advice(), "", 1),
 			Repair: fmt.Sprintf("ends %s, in an orderly way; another that stands by takes over, or start it again", d.who()),
-			fix: func(d *doctor) (string, error) {
-				release, err := d.stopHost()
+			fix: func(ctx context.Context) (string, error) {
+				release, err := d.stopHost(ctx)
 				if err != nil {
 					return "", err
 				}
@@ -252,7 +251,7 @@ func (d *doctor) askHost() {
 }
 
 // stillBehind looks whether the host writes the lines that the mirror lacked.
-func (d *doctor) stillBehind(ctx context.Context, log *durablestream.DurableStream, h durablestream.HostStatus) {
+func (d *Examination) stillBehind(ctx context.Context, log *durablestream.DurableStream, h durablestream.HostStatus) {
 	if d.behind == nil || h.MirrorOff {
 		return
 	}

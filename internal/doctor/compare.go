@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -19,12 +19,12 @@ import (
 // read, and counts the events up to d.upTo (0: all) that follow the last line, which are
 // the next host's to write. With provenOnly, lines that no chain proves do not count. disagree is
 // where they do.
-func (d *doctor) compare(s seen, provenOnly bool) (behind uint64, disagree, err error) {
+func (d *Examination) compare(s seen, provenOnly bool) (behind uint64, disagree, err error) {
 	files, err := blocks.List(s.blocks)
 	if err != nil {
 		return 0, nil, err
 	}
-	pull, stop := iter.Pull2(mirror.Remains(d.dir))
+	pull, stop := iter.Pull2(mirror.Remains(d.cfg.Dir))
 	defer stop()
 	c := comparison{s: s, pull: pull, provenOnly: provenOnly, upTo: d.upTo}
 	c.next()
@@ -50,12 +50,12 @@ type conflict struct {
 }
 
 // conflict finds all of what compare, with provenOnly, stops at.
-func (d *doctor) conflict(s seen) (found conflict, err error) {
+func (d *Examination) conflict(s seen) (found conflict, err error) {
 	files, err := blocks.List(s.blocks)
 	if err != nil {
 		return found, err
 	}
-	pull, stop := iter.Pull2(mirror.Remains(d.dir))
+	pull, stop := iter.Pull2(mirror.Remains(d.cfg.Dir))
 	defer stop()
 	c := comparison{s: s, pull: pull, provenOnly: true}
 	c.next()
@@ -120,13 +120,13 @@ func (c conflict) String() string {
 
 // mayRewrite tells whether the mirror may be written anew from the log: nothing that its
 // chain proves is given up by that, or a majority of the nodes holds what this log does.
-func (d *doctor) mayRewrite(s seen) bool {
+func (d *Examination) mayRewrite(s seen) bool {
 	return s.foreign == nil || d.agrees && s.conflict.beyond.To == 0
 }
 
 // conflictFinding is about a mirror that perhaps has the only copy of what the log has lost.
-func (d *doctor) conflictFinding(s seen) {
-	f := finding{Name: foundMirror, Sure: true, What: s.conflict.String()}
+func (d *Examination) conflictFinding(s seen) {
+	f := Finding{Name: FoundMirror, Sure: true, What: s.conflict.String()}
 	if damage := (*mirror.DamageError)(nil); errors.As(s.mirror.Problem, &damage) {
 		f.What += fmt.Sprintf(". %s, line %d is damaged too: a restore refuses the file while that line is as it is, so put an undamaged copy of the file back first, if there is one", damage.File, damage.Line)
 	}
@@ -134,10 +134,10 @@ func (d *doctor) conflictFinding(s seen) {
 	case d.clustered() && !d.agrees:
 		f.Sure = false
 		f.What += "; the other nodes tell which of the two is right: let this one run, or give --server of another one"
-	case d.acceptLoss:
+	case d.cfg.AcceptLoss:
 		f.Repair = "gives up what only the mirror has: moves its files away, and writes them anew from the log" + d.ends()
 		f.Keeps = "the files as they are, in durable_stream/" + broker.DamagedDir
-		f.fix = (*doctor).rewriteMirror
+		f.fix = d.rewriteMirror
 	default:
 		f.Limits = d.waysOut()
 	}
@@ -145,10 +145,10 @@ func (d *doctor) conflictFinding(s seen) {
 }
 
 // waysOut says what a person may do who has two histories.
-func (d *doctor) waysOut() string {
+func (d *Examination) waysOut() string {
 	return fmt.Sprintf("--fix changes neither the mirror nor the log, for each has events that the other lacks. "+
 		"To see what the mirror has, restore it into a new directory: 'dstream --dir <new> restore --from %s'. "+
-		"To go on with the log as it is, --fix --accept-loss gives up the mirror's lines, and keeps its files in durable_stream/%s", d.dir, broker.DamagedDir)
+		"To go on with the log as it is, --fix --accept-loss gives up the mirror's lines, and keeps its files in durable_stream/%s", d.cfg.Dir, broker.DamagedDir)
 }
 
 type comparison struct {

@@ -1,6 +1,7 @@
-package main
+package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -30,19 +31,19 @@ func (s seen) settled() event.Sequence {
 }
 
 // rest tells whether the host keeps the rest of the batch.
-func (d *doctor) rest(s seen) bool {
+func (d *Examination) rest(s seen) bool {
 	name := engine.BatchDir(s.part.Batch)
 	return paths.Exists(filepath.Join(d.host, broker.AsideDir, name)) || paths.Exists(filepath.Join(filepath.Dir(s.blocks), engine.BatchesDir, name))
 }
 
-func (d *doctor) tornFinding(s seen) {
-	f := finding{Name: foundTorn, Sure: true, What: fmt.Sprintf(
+func (d *Examination) tornFinding(s seen) {
+	f := Finding{Name: FoundTorn, Sure: true, What: fmt.Sprintf(
 		"the log ends with a part of a batch, position %s, that was acknowledged to nobody, and that no reader is shown: appends are refused behind it", s.part.Range)}
 	why := d.mayCut(s)
 	if why == nil {
 		f.Repair = "cuts the part off: the next events get its positions, and the batch can be appended again with the same ids" + d.ends()
 		f.Keeps = "the blocks as they are, in durable_stream/" + broker.DamagedDir
-		f.fix = (*doctor).cutPart
+		f.fix = d.cutPart
 	} else {
 		f.Limits = why.Error()
 	}
@@ -50,14 +51,14 @@ func (d *doctor) tornFinding(s seen) {
 }
 
 // mayCut says why the part must stay.
-func (d *doctor) mayCut(s seen) error {
+func (d *Examination) mayCut(s seen) error {
 	var torn *mirror.TornError
 	switch {
-	case d.rest(s) && !d.acceptLoss:
+	case d.rest(s) && !d.cfg.AcceptLoss:
 		return errors.New("the rest of the batch is kept: a host completes it as soon as there is space for it; if it does not, --accept-loss cuts the part off instead")
 	case s.mirror.Last >= s.part.From:
 		return fmt.Errorf("the mirror has lines of it, up to position %d, so an earlier version has shown it to readers, and it is not cut off: "+
-			"'dstream --dir NEW restore --from %s' makes a log of what the mirror holds", s.mirror.Last, d.dir)
+			"'dstream --dir NEW restore --from %s' makes a log of what the mirror holds", s.mirror.Last, d.cfg.Dir)
 	case s.mirror.Problem != nil && !errors.As(s.mirror.Problem, &torn):
 		return errors.New("the mirror is damaged, so nobody knows whether it has lines of the part: put the mirror's files back from a copy")
 	case s.part.From == s.first && s.first > 1:
@@ -67,8 +68,8 @@ func (d *doctor) mayCut(s seen) error {
 }
 
 // cutPart takes the part off the store.
-func (d *doctor) cutPart() (outcome string, err error) {
-	release, err := d.stopHost()
+func (d *Examination) cutPart(ctx context.Context) (outcome string, err error) {
+	release, err := d.stopHost(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,7 @@
-package main
+package doctor
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
 
@@ -15,36 +16,36 @@ import (
 )
 
 // place is the fence around the Log of the lone host here.
-func (d *doctor) place() fence.Store {
+func (d *Examination) place() fence.Store {
 	store := filepath.Join(d.host, broker.StoreDir)
 	account := server.DEFAULT_GLOBAL_ACCOUNT
 	if paths.Exists(filepath.Join(store, server.JetStreamStoreDir, roles.LogAccount)) {
 		account = roles.LogAccount
 	}
-	return fence.Store{Dir: store, Account: account, Aside: filepath.Join(d.host, broker.DamagedDir), Logger: slog.New(console.Handler(d.cmd.ErrOrStderr())),
+	return fence.Store{Dir: store, Account: account, Aside: filepath.Join(d.host, broker.DamagedDir), Logger: slog.New(console.Handler(d.cfg.Words)),
 		Blind: broker.CheckEngine() != nil}
 }
 
 // lookAtPlace looks whether the Log is where the engine finds it. A host that runs sees to
 // that itself. It reports a store of which nothing more can be said: the Log has gone, or is
 // there twice.
-func (d *doctor) lookAtPlace() (stop bool) {
+func (d *Examination) lookAtPlace() (stop bool) {
 	if d.held || d.clustered() || !paths.Exists(filepath.Join(d.host, broker.StoreDir)) {
 		return false
 	}
 	due, err := d.place().Due()
 	if err != nil {
-		d.add(finding{Name: foundPlace, Sure: true, What: err.Error()})
+		d.add(Finding{Name: FoundPlace, Sure: true, What: err.Error()})
 		return true
 	}
 	if due == "" {
 		return false
 	}
-	d.add(finding{Name: foundPlace, Sure: true, What: due + ". The next start puts that right, too",
+	d.add(Finding{Name: FoundPlace, Sure: true, What: due + ". The next start puts that right, too",
 		Repair: "puts the Log and its configuration back where the engine finds them",
 		Keeps:  "what is replaced, in durable_stream/" + broker.DamagedDir,
-		fix: func(d *doctor) (string, error) {
-			release, err := d.stopHost()
+		fix: func(ctx context.Context) (string, error) {
+			release, err := d.stopHost(ctx)
 			if err != nil {
 				return "", err
 			}
