@@ -112,6 +112,9 @@ func traces(all map[string]string) (found []string) {
 	named := regexp.MustCompile(`(^|[^\w./-])` + path + `/(event|client|broker|mirror|projection|internal|cmd|bench|tools|deploy)\b|` +
 		`(?m)^(import |\s+)?"` + path + `"$|^(module|require|replace|\s+)\s*` + path + `( v\S+| =>.*)?$`)
 	for name, text := range all {
+		if strings.Contains(text, "\x00") { // not a text
+			continue
+		}
 		if at := named.FindString(text); at != "" {
 			found = append(found, name+": "+at)
 		}

@@ -42,6 +42,22 @@ func TestProjectFiles(t *testing.T) {
 	require.NotRegexp(t, `[\w.]+@[\w.]+|https?://`, read(t, "SECURITY.md"))
 }
 
+// Nothing that a build makes is in the repository.
+func TestNoProgramIsCommitted(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "git", "ls-files", "-z").Output()
+	if err != nil {
+		t.Skip("these files are not under git: ", err)
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
+		info, err := os.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() {
+			continue // deleted, and not committed yet
+		}
+		require.Less(t, info.Size(), int64(2<<20), "%s: a program? 'git rm --cached' takes it out", name)
+	}
+}
+
 // The links, make targets and directories that these documents name exist.
 func TestProjectFilesNameWhatExists(t *testing.T) {
 	t.Parallel()
