@@ -63,11 +63,11 @@ picture: ## docs/picture.svg, drawn from what the commands of docs/picture.txt p
 	DSTREAM_README_WRITE=1 $(GO) test -count=1 -run '^TestPicture$$' .
 
 test-plain: ## the tests that any server must pass, with a plain nats-server
-	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/sweeper ./mirror
+	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/logio ./internal/sweeper ./mirror
 
 test-servers: ## the tests that any server must pass, with a plain nats-server and with three
-	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/sweeper ./mirror
-	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./internal/sweeper ./mirror
+	DSTREAM_TEST_SERVER=plain $(GO) test -count=1 -timeout 10m ./client ./internal/logio ./internal/sweeper ./mirror
+	DSTREAM_TEST_SERVER=cluster $(GO) test -count=1 -timeout 30m -parallel 3 ./client ./internal/logio ./internal/sweeper ./mirror
 
 SDK := sdk/typescript
 sdk: ## the TypeScript SDK for Node, as JavaScript in sdk/typescript/dist (npm and Node 20)

@@ -40,7 +40,9 @@ var imports = map[string]struct {
 	"internal/roles":   {ours: []string{"event", "internal/wire"}, nats: true},
 	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},
-	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
+	"internal/dial":    {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
+	"internal/logio":   {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial"}, nats: true},
+	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial", "internal/logio"}, nats: true},
 	"internal/sweeper": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
 	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/hosting": {ours: facade, server: true, nats: true},
@@ -70,6 +72,9 @@ func TestImportTable(t *testing.T) {
 	for name, rule := range imports {
 		if name == "internal/wire" || slices.Contains(rule.ours, "internal/wire") {
 			rule.ours = append(slices.Clone(rule.ours), "internal/engine")
+		}
+		if slices.Contains(rule.ours, "client") { // where client goes, these go
+			rule.ours = append(slices.Clone(rule.ours), "internal/dial", "internal/logio")
 		}
 		out, err := exec.Command("go", "list", "-deps", module+"/"+name).CombinedOutput()
 		require.NoError(t, err, "%s", out)

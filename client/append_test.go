@@ -32,14 +32,6 @@ func numbered(n int) []event.Event {
 	return es
 }
 
-// withIDs gives events their ids, as one does who may have to append them again.
-func withIDs(es []event.Event) []event.Event {
-	for i := range es {
-		es[i].ID = event.NewID()
-	}
-	return es
-}
-
 // query collects what a Query brings.
 func query(t *testing.T, c *client.Client, f event.Filter) []event.Recorded {
 	t.Helper()

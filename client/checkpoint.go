@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 	"durablestream/projection"
 )
@@ -187,8 +186,8 @@ func (c *Client) lookNow(ctx context.Context, id string) (projection.Checkpoint,
 	if err := event.ValidateID("checkpoint", id); err != nil {
 		return projection.Checkpoint{}, projection.Gate{}, fmt.Errorf("client: %w", err)
 	}
-	if c.clustered { // a leader that is cut off would answer with what it has
-		if _, err := c.Position(ctx); err != nil {
+	if c.log.Clustered() { // a leader that is cut off would answer with what it has
+		if _, err := c.log.Position(ctx); err != nil {
 			return projection.Checkpoint{}, projection.Gate{}, fmt.Errorf("client: checkpoint %q: %w", id, err)
 		}
 	}
@@ -219,48 +218,18 @@ func (c *Client) request(ctx context.Context, id string) (projection.Checkpoint,
 // firstBehind reads the event that was written with the first message of a guard
 // that is written once. nil if the guard was never written.
 func (c *Client) firstBehind(ctx context.Context, guard string) (*event.Recorded, error) {
-	m, err := c.lastOn(ctx, guard)
+	m, err := c.log.Last(ctx, guard)
 	if err == nil && m == nil {
-		err = c.neverWritten(ctx, guard)
+		err = c.log.NeverWritten(ctx, guard)
 	}
 	if err != nil || m == nil {
 		return nil, err
 	}
-	r, err := c.behind(ctx, event.Sequence(m.Sequence), m.Data)
+	r, err := c.log.Behind(ctx, event.Sequence(m.Sequence), m.Data)
 	if err == nil && r == nil {
 		err = fmt.Errorf("%s (seq %d) stands without its event: somebody wrote it by hand, or the store is damaged", guard, m.Sequence)
 	}
 	return r, err
-}
-
-// neverWritten makes sure that a guard that cannot be read was never written: the
-// engine leaves out a message that is damaged as if it were not there, and lets the
-// same be written again, but its count of the subject's messages still has it.
-func (c *Client) neverWritten(ctx context.Context, guard string) error {
-	var written uint64
-	err := c.retry(ctx, func(ctx context.Context) error {
-		info, err := (*c.log.Load()).Info(ctx, jetstream.WithSubjectFilter(guard))
-		if err == nil {
-			written = info.State.Subjects[guard]
-		}
-		return err
-	})
-	if err == nil && written > 0 {
-		// Perhaps it was written between the two looks.
-		m, again := c.lastOn(ctx, guard)
-		if again == nil && m != nil {
-			return nil
-		}
-		open := false
-		if again == nil {
-			open, again = c.openAtEnd(ctx)
-		}
-		if open { // perhaps with the guard
-			return nil
-		}
-		err = errors.Join(again, fmt.Errorf("%s was written and cannot be read: the log is damaged; 'dstream doctor' says what is wrong and repairs it", guard))
-	}
-	return err
 }
 
 // Checkpoints lists the checkpoints in the order of their requests; with pending
@@ -283,7 +252,7 @@ func (c *Client) WaitCheckpoint(ctx context.Context, id string) (projection.Chec
 		return cp, err
 	}
 	guard := wire.GuardSubject(wire.GuardCheckpoint, id)
-	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, After: max(cp.Seq, g.At)}) {
+	for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: []string{guard}, After: max(cp.Seq, g.At)}) {
 		for {
 			if err != nil {
 				return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, err)
@@ -295,7 +264,7 @@ func (c *Client) WaitCheckpoint(ctx context.Context, id string) (projection.Chec
 			if g.At >= m.Seq {
 				break
 			}
-			_, err = c.Barrier(ctx) // whoever answered is behind
+			_, err = c.log.Barrier(ctx) // whoever answered is behind
 		}
 	}
 	return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, ctx.Err())

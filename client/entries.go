@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 	"durablestream/projection"
 )
@@ -18,7 +19,7 @@ func (c *Client) Entries(ctx context.Context, needs projection.Needs, after, unt
 
 // FollowEntries brings what folds need from after on, and goes on for ever.
 func (c *Client) FollowEntries(ctx context.Context, needs projection.Needs, after event.Sequence) iter.Seq2[projection.Entry, error] {
-	return c.feedEntries(ctx, FeedConfig{Subjects: subjectsOf(needs), After: after, NoHeaders: true})
+	return c.feedEntries(ctx, logio.FeedConfig{Subjects: subjectsOf(needs), After: after, NoHeaders: true})
 }
 
 func (c *Client) entriesOf(ctx context.Context, subjects []string, after, until event.Sequence) iter.Seq2[projection.Entry, error] {
@@ -26,7 +27,7 @@ func (c *Client) entriesOf(ctx context.Context, subjects []string, after, until 
 		if after >= until {
 			return
 		}
-		for e, err := range c.feedEntries(ctx, FeedConfig{Subjects: subjects, After: after, Until: until, NoHeaders: true, scattered: true}) {
+		for e, err := range c.feedEntries(ctx, logio.FeedConfig{Subjects: subjects, After: after, Until: until, NoHeaders: true, Scattered: true}) {
 			if !yield(e, err) || err != nil {
 				return
 			}
@@ -35,9 +36,9 @@ func (c *Client) entriesOf(ctx context.Context, subjects []string, after, until 
 	}
 }
 
-func (c *Client) feedEntries(ctx context.Context, cfg FeedConfig) iter.Seq2[projection.Entry, error] {
+func (c *Client) feedEntries(ctx context.Context, cfg logio.FeedConfig) iter.Seq2[projection.Entry, error] {
 	return func(yield func(projection.Entry, error) bool) {
-		for m, err := range c.Feed(ctx, cfg) {
+		for m, err := range c.log.Feed(ctx, cfg) {
 			if err != nil {
 				yield(projection.Entry{}, err)
 				return
@@ -67,7 +68,7 @@ func subjectsOf(n projection.Needs) []string {
 }
 
 // entry translates a stored message; ok is false for one that is set aside.
-func (c *Client) entry(m Message) (projection.Entry, bool) {
+func (c *Client) entry(m logio.Message) (projection.Entry, bool) {
 	e := projection.Entry{Seq: m.Seq, Stored: m.Stored}
 	if wire.IsGuard(m.Subject) {
 		g, ok := decodeGuard(m.Subject, m.Data)
@@ -99,7 +100,7 @@ func decodeGuard(subject string, body []byte) (projection.Guard, bool) {
 
 // fold applies everything up to the Log's present position to folds.
 func (c *Client) fold(ctx context.Context, folds ...projection.Fold) (*projection.Runner, event.Sequence, error) {
-	position, err := c.Position(ctx)
+	position, err := c.log.Position(ctx)
 	if err != nil {
 		return nil, 0, err
 	}

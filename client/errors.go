@@ -1,145 +1,31 @@
 package client
 
-import (
-	"errors"
-	"fmt"
+import "durablestream/event"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
-	"durablestream/event"
-	"durablestream/internal/wire"
-)
-
+// Why an append, a read or a connection failed; package event says what each means.
 var (
-	// ErrUnknownOutcome means that the context ended, or the connection was closed
-	// by its owner, while an append was on its way: it may be stored or not, now or
-	// in a moment. Append the same event with the same ID again to find out: it is
-	// stored once.
-	ErrUnknownOutcome = errors.New("the outcome of the append is unknown: append the same event with the same id again to find out")
-
-	// ErrDiskFull means that the host refuses appends because its disk is nearly
-	// full. Nothing was stored, reads go on, and appends are taken again as soon
-	// as there is space.
-	ErrDiskFull = errors.New("the host's disk is full: appends are refused until there is space")
-
-	// ErrDiskReadOnly means that the host refuses appends because its disk, or the
-	// directory of its log, cannot be written at all. Nothing was stored, reads go on, and
-	// appends are taken again as soon as it can.
-	ErrDiskReadOnly = errors.New("the host's disk is read-only: appends are refused, and reads go on, until it can be written again")
-
-	// ErrTornBatch means that the host refuses appends because the log ends with a part of a
-	// batch, of which it has not the rest, or cannot store it. Nothing was stored, and reads go
-	// on without that part.
-	ErrTornBatch = errors.New("the log ends with a part of a batch, and appends are refused")
-
-	// ErrDuplicateID means that the event's ID was used before, for an event with
-	// another type, stream or payload. Nothing was stored.
-	ErrDuplicateID = errors.New("the id belongs to another event already")
-
-	// ErrClosed means that the connection was closed by its owner.
-	ErrClosed = errors.New("the connection is closed")
-
-	// ErrOtherLog means that the Log is not the one that was opened: it was lost and
-	// made anew, or restored. Open it again.
-	ErrOtherLog = errors.New("the log was made anew since it was opened: open it again")
-
-	// ErrTooManyReaders means that the server admits no more readers of the Log. A reader
-	// waits until another one ends; the error is in that of a context that ended first. Hosts
-	// of ours have no such limit.
-	ErrTooManyReaders = errors.New("the server admits no more readers (consumers) of the log: raise max_consumers of the stream or the account, or default_max_consumers of the server")
-
-	// ErrGone means that the directory of the Log is not where it was opened: it was
-	// moved or removed. If it comes back, so does the Log.
-	ErrGone = errors.New("the log is no longer where it was opened")
-
-	// ErrNoLog means that the server has no Log.
-	ErrNoLog = errors.New("the server has no stream " + wire.LogName)
+	ErrUnknownOutcome = event.ErrUnknownOutcome
+	ErrDiskFull       = event.ErrDiskFull
+	ErrDiskReadOnly   = event.ErrDiskReadOnly
+	ErrTornBatch      = event.ErrTornBatch
+	ErrDuplicateID    = event.ErrDuplicateID
+	ErrClosed         = event.ErrClosed
+	ErrOtherLog       = event.ErrOtherLog
+	ErrTooManyReaders = event.ErrTooManyReaders
+	ErrGone           = event.ErrGone
+	ErrNoLog          = event.ErrNoLog
+	ErrKeyUnknown     = event.ErrKeyUnknown
+	ErrKeyNeeded      = event.ErrKeyNeeded
 )
 
-// TooLargeError is an event that is larger than the server takes. Nothing was
-// stored.
-type TooLargeError struct {
-	Size, Limit int // bytes, headers included
-}
+// TooLargeError is an event that is larger than the server takes.
+type TooLargeError = event.TooLargeError
 
-func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("the payload is too large: the event has %d bytes with its headers, and the server takes %d", e.Size, e.Limit)
-}
+// RefusedError is a server's refusal that trying again would not change.
+type RefusedError = event.RefusedError
 
-// RefusedError is a server's refusal that trying again would not change. Nothing
-// was stored.
-type RefusedError struct {
-	Code   int    // JetStream's error code
-	Reason string // the server's words
-}
+// ConflictError is a guarded append that lost.
+type ConflictError = event.ConflictError
 
-func (e *RefusedError) Error() string {
-	return fmt.Sprintf("the server refused the append: %s (error %d)", e.Reason, e.Code)
-}
-
-// ConflictError is a guarded append that lost: the guard's last Sequence is not
-// the one that it expected. Nothing was stored.
-type ConflictError struct {
-	Guard    string          // the guard's subject
-	Expected event.Sequence  // what the append expected
-	Seq      event.Sequence  // the guard's last Sequence now; 0 if it was never written
-	Body     []byte          // the guard's last message, if it was ever written
-	Winner   *event.Recorded // the event that was written behind it, where there is one
-}
-
-func (e *ConflictError) Error() string {
-	s := fmt.Sprintf("conflict on %s: expected its last sequence to be %d, it is %d", e.Guard, e.Expected, e.Seq)
-	if e.Winner != nil {
-		s += fmt.Sprintf(", written by %s with %s (seq %d)", e.Winner.Actor, e.Winner.Type, e.Winner.Seq)
-	}
-	return s
-}
-
-// verdict is what a failed publish means for the event.
-type verdict int
-
-const (
-	unsure    verdict = iota // it may be stored, or still be on its way
-	notStored                // certainly not stored: try again
-	refused                  // certainly not stored, and trying again is of no use
-	wrongLast                // the expected Sequence was not the last one
-	duplicate                // the engine knows an id in the batch already
-)
-
-// judge sorts the server's error answers. Everything that is not an answer is
-// unsure.
-func judge(err error) (verdict, error) {
-	if errors.Is(err, nats.ErrMaxPayload) { // by this process; the server's limit has changed
-		return refused, err
-	}
-	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		return unsure, err
-	}
-	switch api.ErrorCode {
-	case wire.CodeDiskFull, wire.CodeNoResources, wire.CodeStorageFull:
-		return refused, diskError(api)
-	case wire.CodeWrongLast:
-		return wrongLast, err
-	case wire.CodeWrongLastInFlight, wire.CodeDuplicateInFlight, wire.CodeBatchInFlight, wire.CodeBatchIncomplete:
-		return notStored, err
-	case wire.CodeBatchDuplicate:
-		return duplicate, err
-	}
-	if api.Code >= 500 {
-		return unsure, err
-	}
-	return refused, &RefusedError{int(api.ErrorCode), api.Description}
-}
-
-// diskError is a host's refusal for want of a disk that it can write to.
-func diskError(api *jetstream.APIError) error {
-	switch api.Code {
-	case wire.StatusReadOnly:
-		return ErrDiskReadOnly
-	case wire.StatusTorn:
-		return fmt.Errorf("%w: %s", ErrTornBatch, api.Description)
-	}
-	return fmt.Errorf("%w (%s)", ErrDiskFull, api.Description)
-}
+// DamageError is a Log that has lost something that it had acknowledged.
+type DamageError = event.DamageError

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 	"durablestream/projection"
 )
@@ -60,9 +61,9 @@ const gateLooks = 5
 func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool) (g projection.Gate, d *projection.Decision, err error) {
 	guard := wire.GuardSubject(wire.GuardCheckpoint, cp.ID)
 	for range gateLooks {
-		last, err := c.lastOn(ctx, guard)
+		last, err := c.log.Last(ctx, guard)
 		if err == nil && last == nil {
-			err = c.neverWritten(ctx, guard)
+			err = c.log.NeverWritten(ctx, guard)
 		}
 		if err != nil || last == nil {
 			return g, nil, err
@@ -76,7 +77,7 @@ func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool)
 		}
 		g = projection.Gate{}
 		read := uint64(0)
-		for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, Until: event.Sequence(last.Sequence)}) {
+		for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: []string{guard}, Until: event.Sequence(last.Sequence)}) {
 			if err != nil {
 				return g, nil, err
 			}
@@ -85,7 +86,7 @@ func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool)
 				return g, d, err
 			}
 		}
-		written, err := c.countOn(ctx, guard)
+		written, err := c.log.CountOn(ctx, guard)
 		if err != nil || written == read && g.At == event.Sequence(last.Sequence) {
 			return g, nil, err
 		}
@@ -98,7 +99,7 @@ func (c *Client) step(ctx context.Context, g *projection.Gate, cp projection.Che
 	var b wire.GuardBody
 	_ = json.Unmarshal(body, &b) // one that says nothing stands all the same
 	g.Message(seq, b.Event)
-	m, err := c.message(ctx, seq+1)
+	m, err := c.log.Get(ctx, seq+1)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		if whole {
 			err = fmt.Errorf("what stands behind its guard (seq %d) cannot be read: the log is damaged; 'dstream doctor' says what is wrong and repairs it", seq)
@@ -133,18 +134,6 @@ func (c *Client) step(ctx context.Context, g *projection.Gate, cp projection.Che
 // isFirst reports that the server took a message as the first on its subject.
 func isFirst(m *jetstream.RawStreamMsg) bool {
 	return slices.Equal(m.Header[wire.HeaderExpectedLastSubject], []string{"0"}) && m.Header.Get(wire.HeaderExpectedOther) == ""
-}
-
-// countOn is how many messages the engine counts on a literal subject.
-func (c *Client) countOn(ctx context.Context, subject string) (n uint64, err error) {
-	err = c.retry(ctx, func(ctx context.Context) error {
-		info, err := (*c.log.Load()).Info(ctx, jetstream.WithSubjectFilter(subject))
-		if err == nil {
-			n = info.State.Subjects[subject]
-		}
-		return err
-	})
-	return n, err
 }
 
 // VoidGuard opens a checkpoint again whose guard was written without a decision, and
@@ -186,7 +175,7 @@ func (c *Client) protectVoid(ctx context.Context, r *event.Recorded) (*protectio
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.publishBarrier(ctx); err != nil { // so that something stands behind each guard
+	if _, err := c.log.StoreBarrier(ctx); err != nil { // so that something stands behind each guard
 		return nil, err
 	}
 	cp, err := c.request(ctx, p.CheckpointID)

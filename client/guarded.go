@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 )
 
@@ -46,7 +47,7 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 	}
 	subject := wire.GuardSubject(wire.GuardUser, g.Name)
 	body := wire.GuardBody{Event: rand.Text(), Data: g.Data} // unique, so that ours is known again
-	b := make(batch, 1, len(events)+1)
+	b := make(logio.Batch, 1, len(events)+1)
 	recorded := make([]event.Recorded, 0, len(events)) // not to move: the batch points into it
 	for i, e := range events {
 		r, err := c.prepare(e)
@@ -61,13 +62,13 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 			body.Event, body.Type = r.ID, r.Type
 		}
 		recorded = append(recorded, r)
-		b = append(b, entry{event: &recorded[i]})
+		b = append(b, logio.OfEvent(&recorded[i]))
 	}
-	b[0] = guardEntry(subject, body.Encode(), g.Expected)
-	if err := c.publishBatch(ctx, b); err != nil {
+	b[0] = logio.OfGuard(subject, body.Encode(), g.Expected)
+	if err := c.log.PublishBatch(ctx, b); err != nil {
 		return 0, nil, err
 	}
-	return b[0].event.Seq, recorded, nil
+	return b[0].Seq(), recorded, nil
 }
 
 // GuardPosition is the last Sequence of a guard of a caller's own; 0 if it was
@@ -76,7 +77,7 @@ func (c *Client) GuardPosition(ctx context.Context, name string) (event.Sequence
 	if err := event.ValidateID("guard", name); err != nil {
 		return 0, fmt.Errorf("client: %w", err)
 	}
-	m, err := c.lastOn(ctx, wire.GuardSubject(wire.GuardUser, name))
+	m, err := c.log.Last(ctx, wire.GuardSubject(wire.GuardUser, name))
 	if err != nil || m == nil {
 		return 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 	"durablestream/projection"
 )
@@ -105,7 +106,7 @@ func (c *Client) importable(e event.Event) (event.Recorded, error) {
 		return r, err
 	}
 	r.Guard = importGuard(e)
-	return r, c.checkEvent(&r, c.MaxPayload())
+	return r, c.log.CheckEvent(&r, c.log.MaxPayload())
 }
 
 // importGuard names the guard of an event that is imported. An event whose payload
@@ -167,7 +168,7 @@ type importer struct {
 	// their beginning. Only these may an imported event decide or end: it did not
 	// pass the rules, and must not go round those of a live one.
 	imported map[string]bool
-	batch    batch                     // what is gathered
+	batch    logio.Batch               // what is gathered
 	inside   map[string]event.Sequence // guards within batch
 	size     int                       // bytes gathered, at most
 }
@@ -185,7 +186,7 @@ func (im *importer) run(ctx context.Context) error {
 	}
 	for len(im.todo) > 0 {
 		n := im.gather()
-		if err := im.c.publishBatch(ctx, im.batch); err != nil {
+		if err := im.c.log.PublishBatch(ctx, im.batch); err != nil {
 			return fmt.Errorf("client: import: %w", err)
 		}
 		im.stored(n)
@@ -198,7 +199,7 @@ func (im *importer) run(ctx context.Context) error {
 // order: an import that changes the Log after the guard was read makes our next
 // batch fail.
 func (im *importer) look(ctx context.Context) error {
-	last, err := im.c.lastOn(ctx, im.guard)
+	last, err := im.c.log.Last(ctx, im.guard)
 	if err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (im *importer) look(ctx context.Context) error {
 	if last != nil {
 		im.at = event.Sequence(last.Sequence)
 	}
-	end, err := im.c.Position(ctx)
+	end, err := im.c.log.Position(ctx)
 	if err != nil {
 		return err
 	}
@@ -218,8 +219,8 @@ func (im *importer) look(ctx context.Context) error {
 		ids[wire.HeaderValue(r.ID)] = false
 	}
 	if end > 0 {
-		cfg := FeedConfig{Subjects: []string{wire.AllEvents}, Until: end, HeadersOnly: true}
-		for m, err := range im.c.Feed(ctx, cfg) {
+		cfg := logio.FeedConfig{Subjects: []string{wire.AllEvents}, Until: end, HeadersOnly: true}
+		for m, err := range im.c.log.Feed(ctx, cfg) {
 			if err != nil {
 				return err
 			}
@@ -249,7 +250,7 @@ func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
 		return nil
 	}
 	begins := event.Filter{Types: []string{event.CheckpointRequested, event.AgentSpawned}}
-	for m, err := range im.c.Feed(ctx, FeedConfig{Subjects: wire.FilterSubjects(begins), Until: end}) {
+	for m, err := range im.c.log.Feed(ctx, logio.FeedConfig{Subjects: wire.FilterSubjects(begins), Until: end}) {
 		if err != nil {
 			return err
 		}
@@ -259,7 +260,7 @@ func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
 			im.imported[e.Event.Guard] = true
 		}
 	}
-	for m, err := range im.c.Feed(ctx, FeedConfig{Subjects: wire.DecisionGuards(), Until: end}) {
+	for m, err := range im.c.log.Feed(ctx, logio.FeedConfig{Subjects: wire.DecisionGuards(), Until: end}) {
 		if err != nil {
 			return err
 		}
@@ -272,7 +273,7 @@ func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
 // behind its own guard where it needs one, and returns how many events that are.
 func (im *importer) gather() int {
 	body := wire.GuardBody{Event: rand.Text()}.Encode()
-	im.batch = batch{guardEntry(im.guard, body, im.at)}
+	im.batch = logio.Batch{logio.OfGuard(im.guard, body, im.at)}
 	im.inside = map[string]event.Sequence{}
 	im.size = 0
 	for i, r := range im.todo {
@@ -296,7 +297,7 @@ func (im *importer) gather() int {
 			}
 		}
 		im.size += wire.SizeAtMost(&r)
-		im.batch = append(im.batch, entry{event: &r})
+		im.batch = append(im.batch, logio.OfEvent(&r))
 	}
 	return len(im.todo)
 }
@@ -306,23 +307,24 @@ func (im *importer) gather() int {
 // nothing comes between.
 func (im *importer) addGuard(r event.Recorded, expected event.Sequence) {
 	_, body, _ := wire.Protected(r.Event)
-	e := guardEntry(r.Guard, body.Encode(), expected)
+	data := body.Encode()
+	e := logio.OfGuard(r.Guard, data, expected)
 	if _, again := im.inside[r.Guard]; again {
-		delete(e.msg.Header, wire.HeaderExpectedLastSubject)
+		e = logio.OfGuardAgain(r.Guard, data)
 	}
 	im.inside[r.Guard] = 0
-	im.guards[r.Guard] = guardState{expected, wire.GuardIsFinal(r.Guard, e.msg.Data)}
+	im.guards[r.Guard] = guardState{expected, wire.GuardIsFinal(r.Guard, data)}
 	im.batch = append(im.batch, e)
 }
 
 // stored takes a stored batch of n events into account.
 func (im *importer) stored(n int) {
-	im.at = im.batch[0].event.Seq
+	im.at = im.batch[0].Seq()
 	for _, e := range im.batch[1:] {
-		if e.isGuard {
-			state := im.guards[e.msg.Subject]
-			state.seq = e.event.Seq
-			im.guards[e.msg.Subject] = state
+		if guard := e.Guard(); guard != "" {
+			state := im.guards[guard]
+			state.seq = e.Seq()
+			im.guards[guard] = state
 		}
 	}
 	im.report.Stored += n

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 )
 
@@ -33,13 +34,13 @@ func (c *Client) vouched(ctx context.Context, seq event.Sequence) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if seq > i.upTo {
-		position, err := c.Position(ctx)
+		position, err := c.log.Position(ctx)
 		if err != nil {
 			return true
 		}
 		position = max(position, seq)
 		subjects := []string{wire.GuardKind(wire.GuardImport), wire.GuardKind(wire.GuardVoid)}
-		for m, err := range c.Feed(ctx, FeedConfig{Subjects: subjects, After: i.upTo, Until: position, NoHeaders: true}) {
+		for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: subjects, After: i.upTo, Until: position, NoHeaders: true}) {
 			if err != nil {
 				return true
 			}

@@ -13,6 +13,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 )
 
@@ -162,7 +163,7 @@ func TestTooLarge(t *testing.T) {
 	}
 	e := sized(0)
 	limit := int(h.Conn.MaxPayload())
-	most := limit - client.HeaderRoom - wire.Size(wire.Encode(event.Recorded{Event: e}))
+	most := limit - logio.HeaderRoom - wire.Size(wire.Encode(event.Recorded{Event: e}))
 
 	var large *client.TooLargeError
 	_, err := h.Client.Append(t.Context(), sized(most+1))

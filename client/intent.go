@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 	"durablestream/projection"
 )
@@ -98,7 +99,7 @@ func (c *Client) Intent(ctx context.Context, id string) (projection.Intent, erro
 	if err := event.ValidateID("intent", id); err != nil {
 		return projection.Intent{}, fmt.Errorf("client: %w", err)
 	}
-	position, err := c.Position(ctx)
+	position, err := c.log.Position(ctx)
 	if err != nil {
 		return projection.Intent{}, err
 	}
@@ -121,7 +122,7 @@ func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id strin
 		return nil
 	}
 	guard := wire.GuardSubject(wire.GuardIntent, id)
-	last, err := c.lastOn(ctx, guard)
+	last, err := c.log.Last(ctx, guard)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id strin
 // foldGuard applies the messages of an intent's guard, and says whether the creation
 // is among them.
 func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard string, until event.Sequence) (created bool, _ error) {
-	for m, err := range c.Feed(ctx, FeedConfig{Subjects: []string{guard}, Until: until}) {
+	for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: []string{guard}, Until: until}) {
 		if err != nil {
 			return created, err
 		}
@@ -155,7 +156,7 @@ func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard str
 		if e.Guard.State != projection.StateCreated && e.Guard.State != projection.StateEnded {
 			continue
 		}
-		r, err := c.behind(ctx, m.Seq, m.Data)
+		r, err := c.log.Behind(ctx, m.Seq, m.Data)
 		if err != nil {
 			return created, err
 		}
@@ -256,7 +257,7 @@ func (c *Client) holds(ctx context.Context, l Lease) error {
 	if err != nil {
 		return err
 	}
-	lost, _, err := c.conflict(ctx, guardEntry(wire.GuardSubject(wire.GuardIntent, l.Intent), nil, l.Token))
+	lost, err := c.log.MovedFrom(ctx, wire.GuardSubject(wire.GuardIntent, l.Intent), l.Token)
 	if err != nil {
 		return err
 	}
@@ -284,11 +285,11 @@ func (c *Client) moveIntent(ctx context.Context, l Lease, state string) (Lease, 
 	if l.Length > 0 {
 		l.Until = time.Now().Round(0).Add(l.Length)
 	}
-	b := batch{guardEntry(wire.GuardSubject(wire.GuardIntent, l.Intent), body.Encode(), l.Token)}
-	if err := c.publishBatch(ctx, b); err != nil {
+	b := logio.Batch{logio.OfGuard(wire.GuardSubject(wire.GuardIntent, l.Intent), body.Encode(), l.Token)}
+	if err := c.log.PublishBatch(ctx, b); err != nil {
 		return l, fmt.Errorf("client: intent %s: %w", l.Intent, err)
 	}
-	l.Token = b[0].event.Seq
+	l.Token = b[0].Seq()
 	return l, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 )
 
@@ -31,7 +32,7 @@ func (c *Client) On(ctx context.Context, pattern string, f func(event.Recorded))
 	if err := filter.Validate(); err != nil {
 		return nil, fmt.Errorf("client: on: %w", err)
 	}
-	after, err := c.Position(ctx)
+	after, err := c.log.Position(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func (c *Client) On(ctx context.Context, pattern string, f func(event.Recorded))
 	go func() {
 		defer close(h.done)
 		defer c.handlers.Delete(h)
-		for m, err := range c.Feed(run, FeedConfig{Subjects: wire.FilterSubjects(filter), After: after}) {
+		for m, err := range c.log.Feed(run, logio.FeedConfig{Subjects: wire.FilterSubjects(filter), After: after}) {
 			if err != nil {
 				if run.Err() == nil { // not by Off
 					h.fail(err)
@@ -85,7 +86,7 @@ func (h *Handler) Done() <-chan struct{} { return h.done }
 // Behind is how many events that match are recorded and not yet handled; the one
 // being handled counts. It asks the engine.
 func (h *Handler) Behind(ctx context.Context) (uint64, error) {
-	return h.c.countAfter(ctx, wire.FilterSubjects(h.filter), h.Seq())
+	return h.c.log.CountAfter(ctx, wire.FilterSubjects(h.filter), h.Seq())
 }
 
 // Seq is the last Sequence that was handled.

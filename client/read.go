@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 )
 
@@ -27,9 +28,9 @@ func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Reco
 			yield(event.Recorded{}, fmt.Errorf("client: query: %w", err))
 			return
 		}
-		position := c.Position
+		position := c.log.Position
 		if f.Linearizable {
-			position = c.Barrier
+			position = c.log.Barrier
 		}
 		end, err := position(ctx)
 		if err != nil {
@@ -44,23 +45,11 @@ func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Reco
 			return
 		}
 		if c.read(ctx, f, end, yield) {
-			if err := c.ended(ctx, end); err != nil {
+			if err := c.log.EndsAt(ctx, end); err != nil {
 				yield(event.Recorded{}, err)
 			}
 		}
 	}
-}
-
-// ended demands that the Log did not go on behind what it gave as its end: an engine
-// whose newest file was cut off takes what is left for all that there is.
-func (c *Client) ended(ctx context.Context, end event.Sequence) error {
-	if c.clustered {
-		return nil // where the others would not follow it
-	}
-	if err := c.verify(ctx, []string{""}, end, 0); err != nil {
-		return fmt.Errorf("client: read the Log: %w", err)
-	}
-	return nil
 }
 
 // Subscribe brings the events that match f from f.After on, in order, each once,
@@ -92,7 +81,7 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 		return true
 	}
 	n := 0
-	for m, err := range c.Feed(ctx, FeedConfig{Subjects: feedSubjects(f), After: f.After, Until: until, NoHeaders: true, where: whereOf(f)}) {
+	for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: feedSubjects(f), After: f.After, Until: until, NoHeaders: true, Where: whereOf(f)}) {
 		if err != nil {
 			yield(event.Recorded{}, err)
 			return false
@@ -111,7 +100,7 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 		}
 		n++
 		if n == f.Limit { // the feed cannot see any more what was left out before
-			if err := c.verify(ctx, m.read, f.After, m.Seq); err != nil {
+			if err := c.log.Verify(ctx, m.Copies, f.After, m.Seq); err != nil {
 				yield(event.Recorded{}, fmt.Errorf("client: read the Log: %w", err))
 				return false
 			}
@@ -123,8 +112,8 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 	return true
 }
 
-func whereOf(f event.Filter) where {
-	return where{actor: f.Actor, correlation: f.CorrelationID, since: f.Since, until: f.Until, limit: f.Limit}
+func whereOf(f event.Filter) logio.Where {
+	return logio.Where{Actor: f.Actor, Correlation: f.CorrelationID, Since: f.Since, Until: f.Until, Limit: f.Limit}
 }
 
 // feedSubjects are those that a filter needs. For all events it is the whole Log, whose
@@ -170,7 +159,7 @@ func (c *Client) queryLast(ctx context.Context, f event.Filter, end event.Sequen
 		have += len(window)
 		hi = lo
 	}
-	if err := c.ended(ctx, end); err != nil {
+	if err := c.log.EndsAt(ctx, end); err != nil {
 		yield(event.Recorded{}, err)
 		return
 	}

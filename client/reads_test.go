@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"iter"
+	"slices"
 	"testing"
 	"time"
 
@@ -74,4 +75,38 @@ func TestReadersOfAConnectionThatIsClosed(t *testing.T) {
 	}
 	// Nobody was there to take the consumers off the server: the engine does it.
 	require.Eventually(t, func() bool { return len(consumers(t, h)) == 0 }, time.Minute, 100*time.Millisecond)
+}
+
+// Answers are held up for longer than a reader's heartbeat, and then come: nothing
+// is brought twice and nothing is missing.
+func TestStalledAnswers(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	p := h.Proxy(t)
+	c := p.NewClient(t, client.Config{})
+	s := subscribe(t, c, event.Filter{})
+	rs, err := h.Client.AppendBatch(t.Context(), numbered(10))
+	require.NoError(t, err)
+	require.Equal(t, rs, s.next(t, 10))
+	old := consumers(t, h)
+	require.Len(t, old, 1)
+	p.StallAnswers()
+	done := make(chan event.Recorded, 1)
+	go func() {
+		r, err := c.Append(within(t, 30*time.Second), newEvent("1"))
+		if err != nil {
+			t.Error(err)
+		}
+		done <- r
+	}()
+	require.Eventually(t, func() bool { return position(t, h.Client) >= 11 }, 10*time.Second, time.Millisecond)
+	more, err := h.Client.AppendBatch(t.Context(), numbered(10))
+	require.NoError(t, err)
+	// The reader notices that no heartbeat comes, and leaves its consumer.
+	require.Eventually(t, func() bool { return !slices.Contains(consumers(t, h), old[0]) }, 20*time.Second, 10*time.Millisecond)
+	p.Resume()
+	rs = append(append(rs, <-done), more...)
+	require.Equal(t, rs[10:], s.next(t, 11))
+	s.ended(t)
+	require.Equal(t, rs, query(t, h.Client, event.Filter{}))
 }

@@ -66,22 +66,7 @@ func (c *Client) Resume(ctx context.Context) (Resume, error) {
 
 // countEvents is how many messages a reader of all events would get.
 func (c *Client) countEvents(ctx context.Context) (uint64, error) {
-	return c.countAfter(ctx, []string{wire.AllEvents}, 0)
-}
-
-// countAfter asks the engine how many messages a reader would get.
-func (c *Client) countAfter(ctx context.Context, subjects []string, after event.Sequence) (uint64, error) {
-	f := &feed{c: c, cfg: FeedConfig{Subjects: subjects, HeadersOnly: true}, at: after}
-	var n uint64
-	err := c.retry(ctx, func(ctx context.Context) error {
-		cons, pending, err := f.consumer(ctx)
-		if err == nil {
-			n = pending
-			f.drop(ctx, cons)
-		}
-		return err
-	})
-	return n, err
+	return c.log.CountAfter(ctx, []string{wire.AllEvents}, 0)
 }
 
 // ExpireImported ends what was imported and whose time has passed: checkpoints

@@ -14,6 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"durablestream/event"
+	"durablestream/internal/logio"
 	"durablestream/internal/wire"
 	"durablestream/projection"
 )
@@ -80,7 +81,7 @@ type lostFunc = func(context.Context, *ConflictError) (event.Recorded, error)
 // it needs no guard. It is the one place through which requests, decisions and the
 // states of intents pass, whichever call they came by.
 func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, error) {
-	if c.rights.limited { // else the subject need not be made
+	if c.rights.Limited { // else the subject need not be made
 		if err := c.mayStore(wire.EventSubject(r.Type, r.StreamID)); err != nil {
 			return nil, err
 		}
@@ -358,11 +359,11 @@ func marshal(v any) (json.RawMessage, error) {
 func (c *Client) appendProtected(ctx context.Context, r event.Recorded, p *protection) (event.Recorded, error) {
 	if p.stored != 0 {
 		r.Seq = p.stored
-		return c.sameOrError(ctx, r)
+		return c.log.Same(ctx, r)
 	}
 	r.Guard = p.guard
-	b := batch{guardEntry(p.guard, p.body, p.expected), {event: &r}}
-	err := c.publishBatch(ctx, b)
+	b := logio.Batch{logio.OfGuard(p.guard, p.body, p.expected), logio.OfEvent(&r)}
+	err := c.log.PublishBatch(ctx, b)
 	var conflict *ConflictError
 	if errors.As(err, &conflict) {
 		won, err := p.lost(ctx, conflict)

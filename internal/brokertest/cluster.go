@@ -212,3 +212,22 @@ func (c *Cluster) NewClient(t testing.TB, cfg client.Config) *client.Client {
 	t.Cleanup(cl.Close)
 	return cl
 }
+
+// StartLagging starts a cluster in which one follower hears of the Log's leader late, and
+// of the node that places consumers at once: a reader that is fed by it is behind. The
+// connection is to that third node.
+func StartLagging(t testing.TB, late time.Duration) (*Cluster, *nats.Conn) {
+	t.Helper()
+	cl, links := StartLinkedCluster(t)
+	for range 20 {
+		if cl.Leader() != cl.MetaLeader() {
+			break
+		}
+		cl.StepDown(t)
+	}
+	leader, meta := cl.Leader(), cl.MetaLeader()
+	require.NotEqual(t, leader, meta)
+	nc := cl.ConnectTo(t, meta)
+	links.Delay(leader, 3-leader-meta, late)
+	return cl, nc
+}

@@ -12,6 +12,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/internal/address"
+	"durablestream/internal/dial"
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/readcopy"
@@ -110,7 +111,7 @@ func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
 	if err := address.CheckOwner(p.log.dir); err != nil {
 		return nil, fmt.Errorf("durablestream: %w", err)
 	}
-	target := client.Target{AddressFile: cfg.addressFile(), Local: p.dial, Joining: p.joining}
+	target := dial.Target{AddressFile: cfg.addressFile(), Local: p.dial, Joining: p.joining}
 	wait := 5 * time.Millisecond
 	begun, told := time.Now(), ""
 	starting := false // the host was, since patience began
@@ -194,9 +195,9 @@ func ignoreNone(err error) error {
 
 // attach connects to a target and makes the client; on failure it takes down what
 // it built.
-func (p *Process) attach(ctx context.Context, t client.Target) error {
-	t.NKey, t.TLS = p.cfg.NKey, p.cfg.TLS
-	nc, err := client.Connect(ctx, t)
+func (p *Process) attach(ctx context.Context, t dial.Target) error {
+	t.NKey, t.TLS = p.cfg.NKey, dial.TLSFiles(p.cfg.TLS)
+	nc, err := dial.Connect(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -214,7 +215,7 @@ func (p *Process) attach(ctx context.Context, t client.Target) error {
 	return nil
 }
 
-// joining judges what was found at the address: see client.Target.
+// joining judges what was found at the address: see dial.Target.
 func (p *Process) joining(host address.Host, err error) error {
 	if err != nil {
 		if gone := p.log.look(); gone != nil {

@@ -11,14 +11,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/client"
+	"durablestream/internal/dial"
 	"durablestream/internal/wire"
 )
 
 // openServers opens the log of Config.Servers: of a cluster of ours, or of any NATS
 // servers.
 func openServers(ctx context.Context, cfg Config) (*Process, error) {
-	target := client.Target{Servers: cfg.Servers.URLs, NKey: cfg.NKey, TLS: cfg.TLS}
-	nc, err := client.Connect(ctx, target)
+	target := dial.Target{Servers: cfg.Servers.URLs, NKey: cfg.NKey, TLS: dial.TLSFiles(cfg.TLS)}
+	nc, err := dial.Connect(ctx, target)
 	if err != nil {
 		return nil, err
 	}

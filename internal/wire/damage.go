@@ -16,34 +16,8 @@ import (
 // until it is repaired.
 var ErrDamaged = errors.New("the log's end is damaged")
 
-// Range is a run of Sequences, both ends included.
-type Range struct {
-	From event.Sequence `json:"from"`
-	To   event.Sequence `json:"to"` // 0: nobody knows
-}
-
-func (r Range) String() string {
-	switch {
-	case r.To == 0:
-		return fmt.Sprintf("%d and what followed", r.From)
-	case r.From == r.To:
-		return r.From.String()
-	}
-	return fmt.Sprintf("%d to %d", r.From, r.To)
-}
-
-// Count is how many Sequences a range has; 1 where its end is not known.
-func (r Range) Count() uint64 {
-	if r.To < r.From {
-		return 1
-	}
-	return uint64(r.To-r.From) + 1
-}
-
-// Meets reports that a range has a Sequence in (after, until]; until 0 is for ever.
-func (r Range) Meets(after, until event.Sequence) bool {
-	return (r.To == 0 || r.To > after) && (until == 0 || r.From <= until)
-}
+// Range is a run of Sequences.
+type Range = event.Range
 
 // metaDamaged, and a node's name behind a dot in a cluster, names what is damaged in a
 // copy of the Log.
@@ -103,7 +77,7 @@ func Damaged(cfg jetstream.StreamConfig) map[string][]Range {
 func encodeRanges(rs []Range) string {
 	if len(rs) > mostMarked {
 		last := rs[len(rs)-1]
-		rs = append(rs[:mostMarked-1:mostMarked-1], Range{rs[mostMarked-1].From, last.To})
+		rs = append(rs[:mostMarked-1:mostMarked-1], Range{From: rs[mostMarked-1].From, To: last.To})
 	}
 	parts := make([]string, len(rs))
 	for i, r := range rs {
@@ -120,9 +94,9 @@ func decodeRanges(s string) []Range {
 		from, err1 := strconv.ParseUint(a, 10, 64)
 		to, err2 := strconv.ParseUint(b, 10, 64)
 		if !ok || err1 != nil || err2 != nil {
-			return []Range{{1, 0}}
+			return []Range{{From: 1}}
 		}
-		out = append(out, Range{event.Sequence(from), event.Sequence(to)})
+		out = append(out, Range{From: event.Sequence(from), To: event.Sequence(to)})
 	}
 	return out
 }

@@ -1,0 +1,427 @@
+package logio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+const (
+	// damageLook is how often a feed that goes on asks whether the Log was found to be
+	// damaged.
+	damageLook = 15 * time.Second
+	// stallTime is how long a consumer that says that it has more may bring nothing
+	// until it is suspected of having left something out.
+	stallTime = 250 * time.Millisecond
+	// otherReplicas is how often a feed that meets damage tries its luck with a
+	// consumer on a replica chosen anew.
+	otherReplicas = 12
+)
+
+// learn takes in what an answer about the Log says of damage: the marks of the hosts,
+// which read their stores all the time, and the positions that the engine itself knows
+// to be missing.
+func (l *Log) learn(ctx context.Context, s jetstream.Stream, info *jetstream.StreamInfo) {
+	marks := wire.Damaged(info.Config)
+	l.begins.Store(max(1, info.Config.FirstSeq))
+	if n := info.State.NumDeleted; n > 0 && len(marks) == 0 {
+		if have := l.deleted.Load(); have == nil || have.n != n || have.last != 0 && have.last != info.State.LastSeq {
+			if full, err := s.Info(ctx, jetstream.WithDeletedDetails(true)); err == nil {
+				l.deleted.Store(newDeletions(n, full.State))
+			}
+		}
+		node := ""
+		if c := info.Cluster; c != nil && info.Config.Replicas > 1 {
+			node = c.Leader
+		}
+		if have := l.deleted.Load(); have != nil {
+			if at := l.written(info, have.at); len(at) > 0 {
+				marks = map[string][]event.Range{node: at}
+			}
+		}
+	}
+	if len(marks) == 0 {
+		l.marks.Store(nil)
+		return
+	}
+	if l.marks.Swap(&marks) == nil {
+		l.cfg.Logger.Warn("the log is damaged: 'dstream doctor' says what is wrong and repairs it", "seq", fmt.Sprint(marks))
+	}
+}
+
+// written takes the last position off what is said of a lone host's Log, where the engine
+// has counted it for a message that it could not write: it holds nothing, and is the next
+// that is stored. Should it be damage, a host of ours has marked it.
+func (l *Log) written(info *jetstream.StreamInfo, missing []event.Range) []event.Range {
+	last := event.Sequence(info.State.LastSeq)
+	n := len(missing)
+	if !l.cfg.OwnHost || info.Config.Replicas > 1 || n == 0 || missing[n-1] != (event.Range{From: last, To: last}) {
+		return missing
+	}
+	info.State.LastSeq--
+	info.State.NumDeleted--
+	return missing[:n-1]
+}
+
+// deletions are the positions of which the engine says that they hold nothing.
+type deletions struct {
+	n    int
+	at   []event.Range
+	last uint64 // the Log's last position if it is one of them, else 0
+}
+
+func newDeletions(n int, s jetstream.StreamState) *deletions {
+	d := &deletions{n: n, at: ranges(s.Deleted)}
+	if k := len(d.at); k > 0 && uint64(d.at[k-1].To) == s.LastSeq {
+		d.last = s.LastSeq
+	}
+	return d
+}
+
+func ranges(seqs []uint64) []event.Range {
+	slices.Sort(seqs)
+	var out []event.Range
+	for _, s := range seqs {
+		seq := event.Sequence(s)
+		if n := len(out); n > 0 && out[n-1].To+1 == seq {
+			out[n-1].To = seq
+			continue
+		}
+		out = append(out, event.Range{From: seq, To: seq})
+	}
+	return out
+}
+
+// Damaged is what is known of damage to the Log, by the node whose copy it is; "" is a
+// lone host's. It is as of the last answer about the Log's state.
+func (l *Log) Damaged() map[string][]event.Range {
+	if m := l.marks.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
+// damaged is the first known damage in (after, until] of the copy on a node.
+func (l *Log) damaged(node string, after, until event.Sequence) *event.DamageError {
+	if until != 0 && after >= until {
+		return nil
+	}
+	var first *event.DamageError
+	for _, whose := range []string{node, ""} {
+		for _, r := range l.Damaged()[whose] {
+			if r.Meets(after, until) && (first == nil || r.From < first.From) {
+				first = &event.DamageError{From: r.From, To: r.To, Node: whose}
+			}
+		}
+		if node == "" {
+			break
+		}
+	}
+	return first
+}
+
+// The engine leaves out what it cannot read, and says nothing. A feed of everything
+// sees that in the Sequences, each of which must follow the one before. A feed with a
+// filter counts.
+//
+// When a consumer is made, the engine says how many messages it will bring of those
+// that are stored, from its index, which does not depend on whether they can be
+// read. So the first that many must all come, and each of them was stored before: one
+// that is left out shows in that there is nothing more although more is due, or in a
+// message among them that was stored later. Then the feed looks for the gap, by
+// reading everything: that alone decides.
+//
+// What is left out before a reader stops of its own accord (a limit) does not show in
+// that, and neither does what the engine has cut off its files, with its index. So a
+// bounded reader that has a filter asks the host, when it has read, to look at what
+// has changed in its files; see verify. Elsewhere the hosts' marks tell, which are there
+// after seconds.
+type counting struct {
+	from event.Sequence // the position before the present consumer's first message
+	node string         // whose copy of the Log it reads; "" on a single host
+	read []string       // nodes whose copies were read, where gaps do not show
+	due  uint64         // messages that were stored when it was made
+	took uint64         // messages behind from that it has brought
+	made time.Time      // when that was at the latest, by the server's clock
+
+	patience time.Duration // with a consumer that has more and brings nothing
+}
+
+// serves begins to count what a new consumer brings.
+func (f *feed) serves(cons jetstream.Consumer, pending uint64) {
+	info := cons.CachedInfo()
+	f.from, f.due, f.took, f.made, f.node, f.past = f.at, pending, 0, info.TimeStamp, "", false
+	if f.log.clustered && info.Cluster != nil {
+		f.node = info.Cluster.Leader
+	}
+	if len(f.cfg.Subjects) > 0 && !slices.Contains(f.read, f.node) {
+		f.read = append(slices.Clone(f.read), f.node)
+	}
+}
+
+// off reports that message n of the consumer, of which the server says that there are
+// pending more, shows that one before it was left out.
+func (f *feed) off(n, pending uint64, m jetstream.Msg) bool {
+	if n+pending < f.due {
+		return true
+	}
+	if n > f.due || f.made.IsZero() || len(f.cfg.Subjects) == 0 || f.log.clustered { // where each node has its clock
+		return false
+	}
+	meta, err := m.Metadata()
+	return err == nil && meta.Timestamp.After(f.made)
+}
+
+// owed reports that a bounded feed that has reached its end still waits for messages
+// that were due: no more than are on their way already.
+func (f *feed) owed(n uint64) bool {
+	return len(f.cfg.Subjects) > 0 && n < f.due && f.due-n <= feedMessages
+}
+
+// suspect looks for a gap where the present consumer has read. Where there is none,
+// the feed goes on with another consumer, and is less suspicious.
+func (f *feed) suspect(ctx context.Context) error {
+	if f.log.clustered {
+		return f.recount(ctx, f.at)
+	}
+	if d := f.log.locate(ctx, f.from, f.cfg.Until); d != nil {
+		d.Node = f.node
+		return d
+	}
+	f.patience = min(2*f.patience, 30*time.Second)
+	return errStalled
+}
+
+// leftOut is what a consumer has left out that has looked up to at and has nothing more,
+// although more was due.
+func (f *feed) leftOut(ctx context.Context, at event.Sequence) error {
+	switch {
+	case len(f.cfg.Subjects) > 0: // anywhere where it has read
+		return f.recount(ctx, at)
+	case at > f.at:
+		return &event.DamageError{From: f.at + 1, To: at, Node: f.node}
+	}
+	return nil // it has not looked yet
+}
+
+// recount reads all that a cluster's consumer has gone through, up to the position to, with
+// other consumers, and counts what it should have brought. Its replica may have been set
+// back to a snapshot meanwhile, to store the rest again: then the consumer had less than it
+// was to bring, and has left out nothing.
+func (f *feed) recount(ctx context.Context, to event.Sequence) error {
+	if to <= f.from {
+		return errStalled
+	}
+	n := uint64(0)
+	for m, err := range f.log.Feed(ctx, FeedConfig{After: f.from, Until: to, HeadersOnly: true}) {
+		if err != nil {
+			return err
+		}
+		if wire.InSubjects(f.cfg.Subjects, m.Subject) {
+			n++
+		}
+	}
+	if n > f.took {
+		return &event.DamageError{From: f.from + 1, To: to, Node: f.node}
+	}
+	return errStalled
+}
+
+var errStalled = errors.New("the server has more messages, and brings none")
+
+// follows demands that nothing is missing between the last message and the one at seq.
+func (f *feed) follows(ctx context.Context, seq event.Sequence) error {
+	if d := f.log.damaged(f.node, f.at, seq); d != nil {
+		return d
+	}
+	if len(f.cfg.Subjects) > 0 || seq == f.at+1 || uint64(seq) == f.log.begins.Load() {
+		return nil
+	}
+	if _, err := f.log.Info(ctx); err != nil { // where does the Log begin?
+		return err
+	}
+	if due := max(f.at+1, event.Sequence(f.log.begins.Load())); seq > due {
+		return &event.DamageError{From: due, To: seq - 1, Node: f.node}
+	}
+	return nil
+}
+
+// whole demands at the end of a bounded feed that nothing is missing up to until.
+func (f *feed) whole(until event.Sequence) error {
+	if d := f.log.damaged(f.node, f.at, until); d != nil {
+		return d
+	}
+	if due := max(f.at+1, event.Sequence(f.log.begins.Load())); len(f.cfg.Subjects) == 0 && due <= until {
+		return &event.DamageError{From: due, To: until, Node: f.node}
+	}
+	return nil
+}
+
+// passed asks whether damage was found since where the feed has read already. A feed
+// of everything knows better.
+func (f *feed) passed(ctx context.Context) error {
+	if _, err := f.log.Info(ctx); err != nil || len(f.cfg.Subjects) == 0 {
+		return nil //nolint:nilerr // it is asked again soon
+	}
+	after := f.cfg.After
+	if f.log.clustered {
+		after = f.from // what came before came from other replicas, perhaps
+	}
+	if d := f.log.damaged(f.node, after, f.at); d != nil && f.at > after {
+		return d
+	}
+	return nil
+}
+
+// Verify asks the hosts that have fed a reader whether what it has read, in (after, until],
+// is whole. A server that is not ours does not answer, and a node that has died since
+// cannot.
+func (l *Log) Verify(ctx context.Context, nodes []string, after, until event.Sequence) error {
+	for _, node := range nodes {
+		found, err := l.checked(ctx, node)
+		if err != nil {
+			return err
+		}
+		for _, r := range found {
+			if r.Meets(after, until) {
+				return &event.DamageError{From: r.From, To: r.To, Node: node}
+			}
+		}
+	}
+	return nil
+}
+
+// ownHostTries is how often a host of ours is asked, over a quarter of a second, before
+// it is taken for one of a version that does not answer.
+const ownHostTries = 7
+
+// checked asks a host, after a look at its files, what of its copy is damaged. Those of
+// this client who ask at the same time share the answer.
+func (l *Log) checked(ctx context.Context, node string) (found []event.Range, err error) {
+	subject := wire.CheckSubject(node)
+	if l.rights.Limited && !l.rights.May.MayPublish(subject) {
+		return nil, nil // keys of an older version
+	}
+	shared, _ := l.checks.LoadOrStore(node, newSharing[[]event.Range]())
+	for again := true; again; {
+		found, err, again = shared.(*sharing[[]event.Range]).pass(ctx, func(ctx context.Context) ([]event.Range, error) {
+			return l.askChecked(ctx, subject)
+		})
+	}
+	return found, err
+}
+
+func (l *Log) askChecked(ctx context.Context, subject string) (found []event.Range, err error) {
+	var wait backoff
+	for nobody := 0; ; {
+		attempt, cancel := l.attempt(ctx)
+		m, err := l.nc.RequestWithContext(attempt, subject, nil)
+		cancel()
+		busy, retry := false, time.Duration(0)
+		if err == nil {
+			retry, busy = wire.Busy(m)
+		}
+		switch {
+		case busy:
+			if err := pauseFor(ctx, retry); err != nil {
+				return nil, fmt.Errorf("the host is too busy to say whether what was read is whole: %w", err)
+			}
+		case err == nil:
+			if err = json.Unmarshal(m.Data, &found); err != nil {
+				err = fmt.Errorf("the host does not say what of its store is damaged: %w", err)
+			}
+			return found, err
+		case errors.Is(err, nats.ErrNoResponders) && l.cfg.OwnHost && nobody < ownHostTries && wait.sleep(ctx):
+			nobody++ // one that ends answers no longer, shortly before it is cut off
+			continue
+		case errors.Is(err, nats.ErrNoResponders), l.clustered && ctx.Err() == nil:
+			return nil, nil
+		case l.beyondHope() != nil:
+			return nil, l.beyondHope()
+		case l.nc.IsClosed():
+			return nil, l.closed()
+		case final(err):
+			return nil, err
+		case !wait.sleep(ctx):
+			return nil, fmt.Errorf("the host does not say whether what was read is whole: %w", ctx.Err())
+		}
+	}
+}
+
+func asDamage(err error) (*event.DamageError, bool) {
+	var d *event.DamageError
+	ok := errors.As(err, &d)
+	return d, ok
+}
+
+// locate reads everything in (after, until] and returns what is missing there.
+func (l *Log) locate(ctx context.Context, after, until event.Sequence) *event.DamageError {
+	if until == 0 {
+		if at, err := l.position(ctx); err == nil {
+			until = at
+		}
+	}
+	if until <= after {
+		return nil
+	}
+	for _, err := range l.Feed(ctx, FeedConfig{After: after, Until: until, HeadersOnly: true}) {
+		if d, ok := asDamage(err); ok {
+			return d
+		}
+		if err != nil {
+			return nil // it is tried again with the feed
+		}
+	}
+	return nil
+}
+
+// NeverWritten makes sure that a guard that cannot be read was never written: the
+// engine leaves out a message that is damaged as if it were not there, and lets the
+// same be written again, but its count of the subject's messages still has it.
+func (l *Log) NeverWritten(ctx context.Context, guard string) error {
+	var written uint64
+	err := l.retry(ctx, func(ctx context.Context) error {
+		info, err := (*l.stream.Load()).Info(ctx, jetstream.WithSubjectFilter(guard))
+		if err == nil {
+			written = info.State.Subjects[guard]
+		}
+		return err
+	})
+	if err == nil && written > 0 {
+		// Perhaps it was written between the two looks.
+		m, again := l.Last(ctx, guard)
+		if again == nil && m != nil {
+			return nil
+		}
+		open := false
+		if again == nil {
+			open, again = l.openAtEnd(ctx)
+		}
+		if open { // perhaps with the guard
+			return nil
+		}
+		err = errors.Join(again, fmt.Errorf("%s was written and cannot be read: the log is damaged; 'dstream doctor' says what is wrong and repairs it", guard))
+	}
+	return err
+}
+
+// EndsAt demands that the Log did not go on behind what it gave as its end: an engine
+// whose newest file was cut off takes what is left for all that there is.
+func (l *Log) EndsAt(ctx context.Context, end event.Sequence) error {
+	if l.clustered {
+		return nil // where the others would not follow it
+	}
+	if err := l.Verify(ctx, []string{""}, end, 0); err != nil {
+		return fmt.Errorf("client: read the Log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package logio
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+)
+
+// Where narrows a feed beyond its subjects, as far as the host's index can. The reader
+// still looks at each event.
+type Where struct {
+	Actor, Correlation string
+	Since, Until       int64 // Unix ms
+	Limit              int   // events that match are enough
+}
+
+// finds reports that it may be worth to ask the host.
+func (f *feed) finds() bool {
+	l := f.log
+	return !f.plain && !f.cfg.HeadersOnly &&
+		len(l.Damaged()) == 0 && // what is left of that log, the engine brings
+		(!l.rights.Limited || l.rights.May.MayPublish(wire.FindSubject)) // else a key of an older version
+}
+
+// find brings what a host of ours finds by its index, which covers the Log from its
+// beginning up to some position. The feed goes on with a consumer from there: at once
+// where there is no such host. (See finder, in package broker.)
+//
+// What was left out because a file is damaged shows as in any feed that has a filter: a
+// bounded one asks the host about that at its end.
+func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan found, 1)
+	ask := func(after event.Sequence) {
+		m, err := f.log.ask(ctx, f.question(after))
+		answers <- found{m, err}
+	}
+	go ask(f.at)
+	for {
+		a := <-answers
+		if a.err != nil {
+			f.plain = !errors.Is(a.err, context.Canceled) // a connection that was lost; the feed begins anew
+			return ctx.Err()
+		}
+		if a.Through <= f.at {
+			return nil
+		}
+		if !f.everything() && !slices.Contains(f.read, a.Node) {
+			f.read = append(slices.Clone(f.read), a.Node)
+		}
+		if a.More { // the host looks on while this is read
+			go ask(a.Through)
+		}
+		settled, err := f.settled(ctx, a.Through)
+		if err != nil {
+			return err
+		}
+		for _, s := range a.Messages {
+			if s.Seq > settled {
+				break // the engine tells when it is committed
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if s.Seq <= f.at || s.Seq > a.Through || f.everything() && s.Seq != f.at+1 {
+				f.plain = true // it must not be believed
+				return nil
+			}
+			m := Message{Subject: s.Subject, Data: s.Data, Seq: s.Seq, Stored: time.Unix(0, s.Time), Pending: 1, Copies: f.read}
+			if len(s.Header) > 0 {
+				var err error
+				if m.Header, err = nats.DecodeHeadersMsg(s.Header); err != nil {
+					f.plain = true
+					return nil
+				}
+			}
+			f.at = s.Seq
+			f.log.sawSequence(s.Seq)
+			if !yield(m, nil) {
+				f.stopped = true
+				return nil
+			}
+		}
+		f.at = max(f.at, min(a.Through, settled))
+		if !a.More || settled < a.Through {
+			return nil
+		}
+	}
+}
+
+// settled is through where that is settled, else the last position that is known to be.
+func (f *feed) settled(ctx context.Context, through event.Sequence) (event.Sequence, error) {
+	ok, err := f.log.settle(ctx, through)
+	if ok {
+		return through, nil
+	}
+	return event.Sequence(f.log.settled.upTo.Load()), err
+}
+
+// everything reports that the feed brings all messages, so that gaps show.
+func (f *feed) everything() bool {
+	w := f.cfg.Where
+	w.Limit = 0
+	return len(f.wants()) == 0 && w == Where{}
+}
+
+// wants are the subjects that the feed brings; none: all. One that reads everything to find
+// them (see dense) needs not.
+func (f *feed) wants() []string {
+	if f.only != nil {
+		return f.only
+	}
+	return f.cfg.Subjects
+}
+
+type found struct {
+	wire.Found
+	err error
+}
+
+func (f *feed) question(after event.Sequence) wire.Find {
+	w := f.cfg.Where
+	return wire.Find{
+		Log: f.log.created.UnixNano(), After: after, Until: f.cfg.Until, Subjects: f.wants(),
+		Actor: w.Actor, Correlation: w.Correlation, Since: w.Since, Before: w.Until, Limit: w.Limit, NoHeaders: f.cfg.NoHeaders,
+	}
+}
+
+// ask asks one question, again where the host is busy. Where nobody answers there is no
+// host of ours, or one of an older version.
+func (l *Log) ask(ctx context.Context, q wire.Find) (wire.Found, error) {
+	ctx, leave, err := l.finds.enter(ctx)
+	if err != nil {
+		return wire.Found{}, err
+	}
+	defer leave()
+	for {
+		attempt, cancel := l.attempt(ctx)
+		m, err := l.nc.RequestWithContext(attempt, wire.FindSubject, q.Encode())
+		cancel()
+		if err != nil {
+			return wire.Found{}, err
+		}
+		retry, busy := wire.Busy(m)
+		if !busy {
+			return wire.DecodeFound(m)
+		}
+		if err := pauseFor(ctx, retry); err != nil {
+			return wire.Found{}, err
+		}
+	}
+}
+
+// pauseFor waits as long as a busy host asks for, and up to as long again, so that not all
+// come back at once.
+func pauseFor(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d + rand.N(d))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,142 @@
+package logio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"durablestream/event"
+	"durablestream/internal/wire"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// HeaderRoom is kept free in every message for what a batch, a late try or a
+// restore adds to its headers, so that an event that is taken once always fits.
+const HeaderRoom = 256
+
+// MaxPayload is the most bytes that the server takes in one message now, headers
+// included.
+func (l *Log) MaxPayload() int { return int(l.nc.MaxPayload()) }
+
+// checkSize refuses what the server would not take: also what the role of this key
+// does not allow.
+func (l *Log) checkSize(msgs ...*nats.Msg) error {
+	for _, m := range msgs {
+		if err := l.cfg.MayStore(m.Subject); err != nil {
+			return fmt.Errorf("client: %w", err)
+		}
+		if size, limit := wire.Size(m)+HeaderRoom, int(l.nc.MaxPayload()); size > limit {
+			return fmt.Errorf("client: %w", &event.TooLargeError{Size: size, Limit: limit})
+		}
+	}
+	return nil
+}
+
+// Publish stores one event, which is complete and checked, and returns it as recorded.
+func (l *Log) Publish(ctx context.Context, r event.Recorded) (event.Recorded, error) {
+	m := wire.Encode(r)
+	if err := l.checkSize(m); err != nil {
+		return event.Recorded{}, err
+	}
+	l.joins.waiting.Add(1)
+	defer l.joins.waiting.Add(-1)
+	s := newSending(l)
+	for try := l.tryJoined; ; try = l.tryPublish {
+		if err := s.turn(ctx, m); err != nil {
+			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
+		}
+		if s.found != 0 { // an earlier try of ours was stored after all
+			r.Seq = s.found
+			return l.Same(ctx, r)
+		}
+		ack, err := try(ctx, m)
+		if errors.Is(err, errAlone) {
+			ack, err = l.tryPublish(ctx, m)
+		}
+		if err == nil {
+			r.Seq = event.Sequence(ack.Sequence)
+			l.sawSequence(r.Seq)
+			if !ack.Duplicate {
+				return r, nil
+			}
+			was, why := l.Same(ctx, r)
+			if !errors.Is(why, errEmpty) {
+				return was, why
+			}
+			err = why // it may be stored, or may be yet
+		}
+		if err := s.failed(ctx, err); err != nil {
+			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
+		}
+	}
+}
+
+// tryPublish publishes once.
+func (l *Log) tryPublish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
+	ctx, cancel := l.attempt(ctx)
+	defer cancel()
+	return l.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
+}
+
+// attempt bounds one try: by time, and by the life of the connection, since an
+// answer that was due on a lost connection never comes.
+func (l *Log) attempt(ctx context.Context) (context.Context, context.CancelFunc) {
+	try, cancel := context.WithTimeout(ctx, attemptTimeout)
+	stop := context.AfterFunc(l.conn.current(), cancel)
+	return try, func() {
+		if ctx.Err() == nil && errors.Is(try.Err(), context.DeadlineExceeded) {
+			l.elsewhere()
+		}
+		stop()
+		cancel()
+	}
+}
+
+// elsewhere goes to another server, where there are several, after one has not
+// answered for long: it may be cut off from the others, which go on without it. Its
+// own connection to this client is none the worse for that.
+func (l *Log) elsewhere() {
+	now := time.Now().UnixNano()
+	last := l.moved.Load()
+	if len(l.nc.Servers()) < 2 || now-last < int64(attemptTimeout) || !l.moved.CompareAndSwap(last, now) {
+		return
+	}
+	l.cfg.Logger.Debug("no answer: going to another server", "server", l.nc.ConnectedUrl())
+	_ = l.nc.ForceReconnect() // an error is a connection that its owner has closed
+}
+
+// errEmpty is a position that is to hold what an append has stored, and holds nothing. What
+// became of the append is unknown.
+var errEmpty = errors.New("the position is empty")
+
+// Same answers an append whose ID is in the Log at r.Seq, by an earlier try
+// or by somebody else: with the event as it was recorded, if it is the same one. It returns
+// errEmpty where nothing is there.
+func (l *Log) Same(ctx context.Context, r event.Recorded) (event.Recorded, error) {
+	if r.Seq == 0 {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w: the engine has its id at seq 0: %w", r.ID, event.ErrUnknownOutcome, errEmpty)
+	}
+	m, err := l.Get(ctx, r.Seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) && l.clustered {
+		// Or by a leader that is behind: what comes before a barrier is not empty.
+		var end event.Sequence
+		if end, err = l.Barrier(ctx); err == nil {
+			l.sawSequence(end)
+			m, err = l.Get(ctx, r.Seq)
+		}
+	}
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w: seq %d has its id: %w", r.ID, event.ErrUnknownOutcome, r.Seq, errEmpty)
+	}
+	if err != nil {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w: seq %d has this id and cannot be read: %w", r.ID, event.ErrUnknownOutcome, r.Seq, err)
+	}
+	was, err := wire.Decode(m.Subject, m.Data, r.Seq)
+	if err != nil || was.ID != r.ID || was.Type != r.Type || was.StreamID != r.StreamID || string(was.Payload) != string(r.Payload) {
+		return event.Recorded{}, fmt.Errorf("client: append %s: %w (seq %d, %s)", r.ID, event.ErrDuplicateID, r.Seq, m.Subject)
+	}
+	return was, nil
+}
