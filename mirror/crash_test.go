@@ -14,6 +14,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -155,7 +156,7 @@ func dies(t *testing.T, r *running, seq event.Sequence) (died bool) {
 func TestCrashesAtRandom(t *testing.T) {
 	t.Parallel()
 	_, cfg := small(t, 12, 700)
-	for range 30 {
+	for range longtest.Pick(8, 30) {
 		cfg.Dir = t.TempDir()
 		for n := 0; ; n++ {
 			cfg.step = crashAt("", 1+rand.IntN(12+n)) // further each time, so that it ends
@@ -185,7 +186,7 @@ func TestCrashLosesUnsyncedBytes(t *testing.T) {
 	catchUp(t, cfg)
 	whole := content(t, cfg.Dir)
 	rest := len(whole) - len(old)
-	for i := range 60 {
+	for i := range longtest.Pick(20, 60) {
 		text := []byte(whole[:len(old)+rand.IntN(rest+1)])
 		if i%3 > 0 && len(text) > len(old) { // a page that was not written
 			from := len(old) + rand.IntN(len(text)-len(old))
@@ -222,10 +223,11 @@ func TestTornTailAtEveryByte(t *testing.T) {
 	first := len(lines[0])
 	last := len(lines[0]) + len(lines[1])
 	var cuts []int
-	for n := range first {
+	each := longtest.Pick(5, 1) // with the seventh ones, which are taken the rest of the way
+	for n := 0; n < first; n += each {
 		cuts = append(cuts, n)
 	}
-	for n := last; n < len(whole); n++ {
+	for n := last; n < len(whole); n += each {
 		cuts = append(cuts, n)
 	}
 	for _, n := range cuts {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/event"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -45,7 +46,7 @@ func TestRemainsOfEachByte(t *testing.T) {
 				was[l.Recorded.Seq] = string(l.Body)
 			}
 			for file, text := range get(t, cfg.Dir) {
-				for i := range text {
+				for i := 0; i < len(text); i += longtest.Pick(7, 1) {
 					for _, flip := range []byte{1, 0x20} {
 						bad := []byte(text)
 						bad[i] ^= flip

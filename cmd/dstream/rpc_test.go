@@ -20,6 +20,7 @@ import (
 
 	"durablestream"
 	"durablestream/event"
+	"durablestream/internal/longtest"
 )
 
 // rpcProcess is a `dstream rpc` under test.
@@ -242,7 +243,7 @@ func TestRPCNobodyReads(t *testing.T) {
 	defer func() { require.NoError(t, host.Close()) }()
 	p := startRPC(t, dir)
 	p.send("s", "subscribe", map[string]any{"after": 0})
-	const n = 3000
+	n := longtest.Pick(1500, 3000)
 	for i := range n {
 		p.send(i, "append", numbered("ses", i))
 	}

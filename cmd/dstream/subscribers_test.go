@@ -22,6 +22,7 @@ import (
 
 	"durablestream"
 	"durablestream/event"
+	"durablestream/internal/longtest"
 )
 
 // subscriber is a process that prints the Sequence of each event that it is brought,
@@ -199,12 +200,12 @@ func TestSubscribersAcrossProcesses(t *testing.T) {
 		require.NoError(t, r.cmd.Process.Signal(syscall.SIGSTOP))
 	}
 	takeOver()
-	more(3000)
+	more(longtest.Pick(750, 3000))
 	for _, r := range away {
 		require.NoError(t, r.cmd.Process.Signal(syscall.SIGCONT))
 	}
 	late := start("joins late")
-	more(3000)
+	more(longtest.Pick(750, 3000))
 	for _, r := range behind {
 		require.Equal(t, 1, r.len(), "%s: it does not fall behind", r.what)
 		_, err := io.WriteString(r.in, "go on\n")
@@ -212,7 +213,7 @@ func TestSubscribersAcrossProcesses(t *testing.T) {
 	}
 	begun(late)
 	takeOver() // while some of them catch up
-	more(1000)
+	more(longtest.Pick(250, 1000))
 
 	acks := make([][]ack, len(appenders))
 	for i, a := range appenders {

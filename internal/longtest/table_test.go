@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
 )
 
 var update = flag.Bool("update", false, "write the table of docs/testing.md")
@@ -64,6 +65,8 @@ func table(t *testing.T, dir string) (rows []row, stray []string) {
 			if fn, ok := decl.(*ast.FuncDecl); ok {
 				name = fn.Name.Name
 			}
+			rel, err := filepath.Rel(dir, filepath.Dir(path))
+			require.NoError(t, err)
 			ast.Inspect(decl, func(n ast.Node) bool {
 				call, ok := n.(*ast.CallExpr)
 				if !ok {
@@ -73,8 +76,6 @@ func table(t *testing.T, dir string) (rows []row, stray []string) {
 				case "testing.Short":
 					stray = append(stray, path)
 				case "longtest.Pick", "longtest.Only":
-					rel, err := filepath.Rel(dir, filepath.Dir(path))
-					require.NoError(t, err)
 					r := row{dir: filepath.ToSlash(rel), fn: name}
 					require.Len(t, call.Args, 2, path)
 					if called == "longtest.Pick" {
