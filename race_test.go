@@ -17,6 +17,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 	"durablestream/projection"
 )
@@ -346,7 +347,7 @@ func TestClusterReadsWhatWasAcknowledged(t *testing.T) {
 	for k := range f.clients { // several at once, so that replicas have something to lag behind
 		t.Run(fmt.Sprint(k), func(t *testing.T) {
 			t.Parallel()
-			for n := range 25 {
+			for n := range longtest.Pick(5, 25) {
 				f.readsWhatWasAcknowledged(t, f.clients[k], f.clients[(k+1)%len(f.clients)], fmt.Sprintf("%d.%d", k, n))
 			}
 		})

@@ -21,6 +21,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/engine"
+	"durablestream/internal/longtest"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
@@ -206,7 +207,7 @@ func TestGateLosesItsConnection(t *testing.T) {
 		}
 	}
 	for i, c := range clients {
-		for w := range 8 {
+		for w := range longtest.Pick(4, 8) {
 			writers.Go(func() {
 				for n := range 15 {
 					if (n+w)%3 != 0 {

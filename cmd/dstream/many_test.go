@@ -20,6 +20,7 @@ import (
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/address"
+	"durablestream/internal/longtest"
 	"durablestream/internal/measure"
 	"durablestream/mirror"
 )
@@ -177,7 +178,7 @@ func TestManyWorkers(t *testing.T) {
 func manyWorkers(t *testing.T, kills int) {
 	const processes = 8
 	w := &workers{
-		t: t, dir: filepath.Join(t.TempDir(), ".opencode"), each: 500 * max(1, kills/5),
+		t: t, dir: filepath.Join(t.TempDir(), ".opencode"), each: longtest.Pick(200, 500) * max(1, kills/5),
 		words: &syncBuffer{}, acks: make([][]workerAck, processes), pids: map[int]int{},
 	}
 	begun := time.Now()

@@ -19,6 +19,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/agents/opencode"
 	"durablestream/internal/agents/source"
+	"durablestream/internal/longtest"
 )
 
 // busEvents reads what a real OpenCode 1.18.33 sent.
@@ -336,6 +337,7 @@ func TestOpencodeEventsHostKilled(t *testing.T) {
 func TestOpencodeEventsOfTwo(t *testing.T) {
 	t.Parallel()
 	events := busEvents(t, "session-events")
+	events = events[:longtest.Pick(2500, len(events))]
 	dir := rpcDir(t)
 	d := human(t, dir)
 	p, q := startPlugin(t, dir, "here:1"), startPlugin(t, dir, "here:2")

@@ -17,7 +17,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
 )
 
 var update = flag.Bool("update", false, "write the table of docs/testing.md")
