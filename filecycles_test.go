@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,4 +36,22 @@ func TestFileCyclesAreCounted(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	require.Equal(t, "example: 3 of 6 files in cycles\n\t3: field.go func.go method.go\n", fileCycles(t, "-v", "-root", dir, "."))
+}
+
+// The files of a subcommand know the files that open, print and end, and no other
+// subcommand's: so each can be read, changed and moved by itself.
+func TestSubcommandsDoNotKnowEachOther(t *testing.T) {
+	t.Parallel()
+	shared := []string{"open.go", "print.go", "exit.go", "monitor.go", "build.go"}
+	refs := 0
+	for line := range strings.Lines(fileCycles(t, "-refs", "./cmd/dstream")) {
+		from, to, ok := strings.Cut(strings.TrimSpace(line), " -> ")
+		if !ok {
+			require.Contains(t, line, ": 0 of ", "no file of the command is in a cycle")
+			continue
+		}
+		refs++
+		require.True(t, from == "main.go" || slices.Contains(shared, to), "%s uses %s", from, to)
+	}
+	require.NotZero(t, refs)
 }

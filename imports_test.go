@@ -52,6 +52,7 @@ var imports = map[string]struct {
 
 	"internal/status":   {ours: append([]string{"internal/console", "internal/monitor", "internal/place"}, facade...), server: true, nats: true},
 	"internal/doctor":   {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
+	"internal/otherlog": {ours: append([]string{"internal/place"}, facade...), server: true, nats: true},
 	"internal/place":    {ours: facade, server: true, nats: true},
 	"internal/console":  {},
 	"internal/sickdisk": {},
@@ -60,7 +61,7 @@ var imports = map[string]struct {
 
 	"internal/agents":                 {ours: []string{"event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/agents/source":          {ours: []string{"event", "projection"}},
-	"internal/agents/opencode":        {ours: []string{"event", "projection", "internal/agents/source"}},
+	"internal/agents/opencode":        {ours: []string{"event", "projection", "internal/agents/source", "internal/console"}},
 	"internal/agents/opencode/plugin": {},
 }
 

@@ -106,31 +106,6 @@ func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err e
 	return nil
 }
 
-// interruptible gives up a read that waits for a person when ctx ends.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r interruptible) Read(p []byte) (int, error) {
-	type result struct {
-		n   int
-		err error
-	}
-	done := make(chan result, 1)
-	buf := make([]byte, len(p)) // its own: the read may end after we have gone
-	go func() {
-		n, err := r.r.Read(buf)
-		done <- result{n, err}
-	}()
-	select {
-	case <-r.ctx.Done():
-		return 0, r.ctx.Err()
-	case got := <-done:
-		return copy(p, buf[:got.n]), got.err
-	}
-}
-
 // checkEvent checks what a person gave before anything is opened.
 func checkEvent(e event.Event) error {
 	if e.ID == "" {

@@ -17,8 +17,6 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/console"
-	"durablestream/internal/status"
-	"durablestream/mirror"
 	"durablestream/projection"
 )
 
@@ -34,72 +32,6 @@ of it: approved, rejected, expired or cancelled. Whoever asked can never decide.
 	cmd.AddCommand(checkpointRequest(o), checkpointList(o), checkpointShow(o), checkpointWait(o),
 		checkpointApprove(o), checkpointReject(o), checkpointCancel(o), checkpointVoidGuard(o))
 	return cmd
-}
-
-// decided is the exit status of a command that met a decision.
-func decided(err error) error {
-	var d *client.DecidedError
-	var c *client.ConflictError
-	var invalid *event.InvalidError
-	if errors.As(err, &invalid) {
-		return usage(err)
-	}
-	if errors.As(err, &d) || errors.As(err, &c) || errors.Is(err, client.ErrIntentEnded) || errors.Is(err, client.ErrHeld) {
-		return &exitError{exitOther, err}
-	}
-	return err
-}
-
-// toRead opens the log for a command that only reads. Neither a mirror that keeps this
-// process from hosting nor a disk that cannot be written must keep a person from reading
-// what waits.
-func (o *options) toRead(cmd *cobra.Command, change ...func(*durablestream.Config)) (*durablestream.DurableStream, error) {
-	d, err := o.open(cmd, append(change, readCopy)...)
-	var ahead *mirror.AheadError
-	if mirror.IsProblem(err) && !errors.As(err, &ahead) { // a log that lost its end brings too little
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", console.Plain(err.Error()))
-		d, err = o.open(cmd, readCopy, onlyLook)
-	}
-	if err == nil && d.Copied() != nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(status.TemporaryWords(d.Copied())))
-	}
-	return d, err
-}
-
-// onlyLook is for commands that must not start the mirror or decide anything.
-func onlyLook(cfg *durablestream.Config) {
-	cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true
-}
-
-// readCopy is for commands that only read: they go on where the log cannot be written.
-func readCopy(cfg *durablestream.Config) { cfg.ReadCopy = true }
-
-// readLog opens the log for a command that only reads.
-func readLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error) (err error) {
-	d, err := o.toRead(cmd)
-	if err != nil {
-		return err
-	}
-	defer closing(d, &err)
-	return decided(f(cmd.Context(), d))
-}
-
-// withLog opens the log for a command that takes a moment.
-func withLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error, change ...func(*durablestream.Config)) (err error) {
-	d, err := o.open(cmd, change...)
-	if err != nil {
-		return err
-	}
-	defer closing(d, &err)
-	return decided(f(cmd.Context(), d))
-}
-
-// show prints an answer: JSON, or words.
-func show(cmd *cobra.Command, o *options, v any, words func(io.Writer) error) error {
-	if o.json {
-		return printJSON(cmd.OutOrStdout(), v)
-	}
-	return words(cmd.OutOrStdout())
 }
 
 func checkpointRequest(o *options) *cobra.Command {
@@ -194,38 +126,6 @@ func checkpointList(o *options) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "the decided ones too")
 	return cmd
-}
-
-func listCheckpoints(out io.Writer, list []projection.Checkpoint, now time.Time) error {
-	if len(list) == 0 {
-		_, err := fmt.Fprintln(out, "nothing waits for a human")
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSTATUS\tASKED BY\tSINCE\tLEFT\tOPTIONS\tQUESTION")
-	for _, cp := range list {
-		ids := make([]string, len(cp.Options))
-		for i, opt := range cp.Options {
-			ids[i] = opt.ID
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(cp.ID, 64), cp.Status, console.OneLine(cp.RequestedBy, 24),
-			console.Ago(now, cp.RequestedAt), left(cp, now), console.OneLine(strings.Join(ids, ","), 24), console.OneLine(cp.DecisionPoint, 60))
-	}
-	return w.Flush()
-}
-
-func left(cp projection.Checkpoint, now time.Time) string {
-	switch {
-	case cp.Status != projection.Pending:
-		return "-"
-	case cp.Blocked != 0:
-		return "blocked"
-	case cp.ExpiresAt == 0:
-		return "no limit"
-	case cp.Overdue(now):
-		return "overdue"
-	}
-	return time.UnixMilli(cp.ExpiresAt).Sub(now).Round(time.Second).String()
 }
 
 func checkpointShow(o *options) *cobra.Command {

@@ -21,8 +21,6 @@ import (
 )
 
 const (
-	// defaultMonitor is where NATS servers have their monitoring too.
-	defaultMonitor = "127.0.0.1:8222"
 	// healthWait is longer than the monitor takes at most, and shorter than what a
 	// container's health check is given.
 	healthWait = 5 * time.Second

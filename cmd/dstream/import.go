@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -15,6 +13,9 @@ import (
 	"durablestream/event"
 	"durablestream/internal/console"
 	"durablestream/internal/legacy"
+	"durablestream/internal/otherlog"
+	"durablestream/internal/paths"
+	"durablestream/internal/place"
 )
 
 // importAnswer is what `import --json` prints.
@@ -59,7 +60,7 @@ imported and then kept under another name.`,
 			if adopt && len(args) == 0 {
 				args = []string{durablestream.MirrorPath(o.dir)}
 			}
-			if len(args) == 1 && !adopt && isDirectory(args[0]) {
+			if len(args) == 1 && !adopt && paths.IsDirectory(args[0]) {
 				if err := importLog(cmd, o, args[0]); err != nil || !expire {
 					return err
 				}
@@ -81,23 +82,23 @@ imported and then kept under another name.`,
 	return cmd
 }
 
-func importFiles(cmd *cobra.Command, o *options, paths []string, adopt bool) error {
+func importFiles(cmd *cobra.Command, o *options, list []string, adopt bool) error {
 	a := importAnswer{Damaged: []string{}}
-	if adopt && !samePath(paths[0], durablestream.MirrorPath(o.dir)) {
-		return usage(fmt.Errorf("--adopt is for the file that lies where the mirror goes, %s; to import %s, leave --adopt out", durablestream.MirrorPath(o.dir), paths[0]))
+	if adopt && !samePath(list[0], durablestream.MirrorPath(o.dir)) {
+		return usage(fmt.Errorf("--adopt is for the file that lies where the mirror goes, %s; to import %s, leave --adopt out", durablestream.MirrorPath(o.dir), list[0]))
 	}
 	if adopt {
 		var err error
-		if a.Kept, err = adopted(paths[0]); err != nil {
+		if a.Kept, err = legacy.Adopted(list[0]); err != nil {
 			return err
 		}
 		if a.Kept != "" {
-			paths = []string{a.Kept}
+			list = []string{a.Kept}
 		}
 	}
-	events, where, err := a.read(paths)
+	events, where, err := a.read(list)
 	if adopt && errors.Is(err, legacy.ErrMirrorLine) {
-		return fmt.Errorf("%s is the mirror of this log: if a file of the original lay there, it was adopted already", paths[0])
+		return fmt.Errorf("%s is the mirror of this log: if a file of the original lay there, it was adopted already", list[0])
 	}
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func importFiles(cmd *cobra.Command, o *options, paths []string, adopt bool) err
 	}
 	if adopt {
 		if a.Kept == "" {
-			if a.Kept, err = keep(paths[0]); err != nil {
+			if a.Kept, err = legacy.Keep(list[0]); err != nil {
 				return err
 			}
 		}
@@ -124,8 +125,8 @@ func importFiles(cmd *cobra.Command, o *options, paths []string, adopt bool) err
 }
 
 // read reads all lines of all files; where[i] says where event i stood.
-func (a *importAnswer) read(paths []string) (events []event.Event, where []string, err error) {
-	for _, path := range paths {
+func (a *importAnswer) read(list []string) (events []event.Event, where []string, err error) {
+	for _, path := range list {
 		files, err := legacy.Files(path)
 		if err != nil {
 			return nil, nil, err
@@ -207,93 +208,105 @@ func (a *importAnswer) tell(cmd *cobra.Command, o *options) error {
 	return nil
 }
 
-func isDirectory(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
 func samePath(a, b string) bool {
 	x, err1 := filepath.Abs(a)
 	y, err2 := filepath.Abs(b)
 	return err1 == nil && err2 == nil && x == y
 }
 
-// An adoption imports the file, gives it another name, and lets the mirror take its
-// place. A crash leaves the file under its name, under both names, under the other alone,
-// or with a mirror, perhaps a torn one, in its place. Each is a state in which the command
-// can be repeated.
-
-// adopted gives the name under which the file of an adoption that came as far as to rename
-// it is kept; "" where there is still a file to adopt.
-func adopted(path string) (string, error) {
-	last := ""
-	for n := 1; ; n++ {
-		if _, err := os.Lstat(keptName(path, n)); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
-			return "", err
+// importedAlready answers a repeated import: a success that changes nothing where the receipts
+// say that it is this log that has all events.
+func importedAlready(cmd *cobra.Command, o *options, from string, kept []string) (err error) {
+	a := importAnswer{Files: []string{from}, Damaged: []string{}, Kept: kept[len(kept)-1]}
+	var receipts []otherlog.Receipt
+	for _, path := range kept {
+		r := otherlog.ReadReceipt(path)
+		receipts = append(receipts, r)
+		a.Read += r.Events
+	}
+	a.Present = a.Read
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoCreate = true })
+	if err != nil {
+		return errors.Join(fmt.Errorf("there is no log in %s any more: another one has taken it over, and it is kept in %s", from, a.Kept), err)
+	}
+	defer closing(d, &err)
+	for i, r := range receipts {
+		if r.Log != d.Identity() {
+			return fmt.Errorf("another log has taken it over already: it is kept in %s", kept[i])
 		}
-		last = keptName(path, n)
 	}
-	if last == "" {
-		return "", nil
-	}
-	head, err := headOf(path)
-	const ours = `{"seq":` // of each line of the mirror; a power cut may leave zeros
-	if err != nil || len(head) > 0 && head[0] != 0 && head != ours[:min(len(head), len(ours))] {
-		return "", err
-	}
-	return last, nil
+	return a.tell(cmd, o)
 }
 
-// headOf gives the first bytes of a file; none where it is not there.
-func headOf(path string) (string, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+// importLog takes over the log in the directory from: that of a work tree, above all,
+// which would go with the work tree. What is open there is open in this one. Then the
+// log is kept aside, so that the work tree uses this one from now on.
+//
+// Nothing of the other log is changed before all of it is stored here. A crash before
+// that leaves it as it is, and the import is repeated: what is stored already is not
+// stored again. While it is read it is locked, and nobody is let in: nothing can be
+// appended that would be left behind.
+func importLog(cmd *cobra.Command, o *options, from string) (err error) {
+	from = paths.Absolute(from)
+	if err := o.destination(cmd, from); err != nil {
+		return err
+	}
+	kept, err := otherlog.Kept(from)
+	if err != nil {
+		return err
+	}
+	if len(kept) > 0 {
+		return importedAlready(cmd, o, from, kept)
+	}
+	d, err := o.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer closing(d, &err)
+	if err := errors.Join(paths.NotAsRoot(from), paths.NoLogLink(from)); err != nil {
+		return err
+	}
+	host, events, err := otherlog.Read(cmd.Context(), from)
+	if err != nil {
+		return fmt.Errorf("the log in %s is left as it is: %w", from, err)
+	}
+	defer func() {
+		if serr := host.Stop(context.WithoutCancel(cmd.Context())); err == nil && serr != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "dstream: the log that was taken over did not end well: %s\n", console.Plain(serr.Error()))
+		}
+	}()
+	a := importAnswer{Files: []string{from}, Read: len(events), Damaged: []string{}}
+	_, worktree := place.SharedLog(from)
+	for i := range events {
+		events[i].Metadata = event.WithWorktree(events[i].Metadata, worktree)
+	}
+	bar := console.NewBar(cmd.ErrOrStderr(), "importing")
+	report, err := d.ImportLog(cmd.Context(), "log", events, func(done int) { bar.Set(uint64(done), uint64(len(events))) })
+	bar.Finish()
+	a.Stored, a.Present = report.Stored, report.Present
+	for _, r := range report.Refused {
+		a.Damaged = append(a.Damaged, fmt.Sprintf("event %s, seq %d: %v", events[r.Index].ID, events[r.Index].Seq, r.Err))
 	}
 	if err != nil {
-		return "", err
+		return fmt.Errorf("the log in %s is left as it is: %w", from, err)
 	}
-	defer f.Close()
-	head := make([]byte, 7)
-	n, err := io.ReadFull(f, head)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
+	if len(a.Damaged) == 0 { // else it holds something that this one does not
+		if a.Kept, err = otherlog.Keep(from, otherlog.Receipt{Log: d.Identity(), Events: len(events)}); err != nil {
+			return fmt.Errorf("all of it is stored, and the log in %s stays in use there: %w", from, err)
+		}
 	}
-	return string(head[:n]), err
+	return a.tell(cmd, o)
 }
 
-// keep renames an adopted file to a name that nothing else uses.
-func keep(path string) (string, error) {
-	for n := 1; ; n++ {
-		name := keptName(path, n)
-		// Link fails where the name is taken, which rename would overwrite.
-		err := os.Link(path, name)
-		if errors.Is(err, fs.ErrExist) && !isSameFile(path, name) { // else an adoption ended here
-			continue
-		}
-		if err == nil || errors.Is(err, fs.ErrExist) {
-			err = os.Remove(path)
-		}
-		if err != nil {
-			return "", fmt.Errorf("keep the original under another name: %w", err)
-		}
-		return name, nil
+// destination checks where the log in from is to go. Given in the work tree itself, the
+// command would use that very log: then it is the shared one.
+func (o *options) destination(cmd *cobra.Command, from string) error {
+	if len(o.servers) > 0 || !samePath(from, o.dir) {
+		return nil
 	}
-}
-
-// keptName is the n-th name for a file that was adopted.
-func keptName(path string, n int) string {
-	base := path[:len(path)-len(filepath.Ext(path))]
-	if n == 1 {
-		return base + ".original.jsonl"
+	if shared, _ := place.SharedLog(from); shared != "" && !cmd.Flags().Changed("dir") {
+		o.dir = shared
+		return nil
 	}
-	return fmt.Sprintf("%s.original-%d.jsonl", base, n)
-}
-
-func isSameFile(a, b string) bool {
-	x, err1 := os.Lstat(a)
-	y, err2 := os.Lstat(b)
-	return err1 == nil && err2 == nil && os.SameFile(x, y)
+	return usage(fmt.Errorf("%s is the log itself: --dir names the log that is to take it over", from))
 }

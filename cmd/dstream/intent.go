@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,34 +88,6 @@ func intentList(o *options) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "the ended ones too")
 	return cmd
-}
-
-func listIntents(out io.Writer, list []projection.Intent) error {
-	if len(list) == 0 {
-		_, err := fmt.Fprintln(out, "nothing is unfinished")
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSTATUS\tAGENT\tHOLDER\tSINCE\tDESCRIPTION")
-	now := time.Now()
-	for _, i := range list {
-		status := string(i.State)
-		if i.Late {
-			status += ", overdue"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), console.OneLine(holder(i), 40), console.Ago(now, i.CreatedAt), console.OneLine(i.Description, 60))
-	}
-	return w.Flush()
-}
-
-func holder(i projection.Intent) string {
-	switch {
-	case i.Holder == "":
-		return "-"
-	case i.LeaseUntil == 0:
-		return i.Holder
-	}
-	return i.Holder + " until " + time.UnixMilli(i.LeaseUntil).Format(time.TimeOnly)
 }
 
 func intentShow(o *options) *cobra.Command {

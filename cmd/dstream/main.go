@@ -11,18 +11,11 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"durablestream/internal/console"
 	"durablestream/internal/paths"
 	"durablestream/internal/place"
-)
-
-// The exit statuses, which scripts rely on.
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
-	exitOther  = 3 // decided otherwise: rejected, expired, cancelled, conflict
 )
 
 func main() {
@@ -57,24 +50,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "dstream: %s\n", console.Plain(status.err.Error()))
 	}
 	return status.code
-}
-
-// exitError ends the program with a status of its own. A nil err has been told
-// already.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string { return fmt.Sprint(e.err) }
-func (e *exitError) Unwrap() error { return e.err }
-
-// usage marks an error as the command line's own.
-func usage(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &exitError{exitUsage, err}
 }
 
 func newRoot() *cobra.Command {
@@ -132,21 +107,31 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 decided otherwise.`,
 	f.BoolVar(&o.acceptWeaker, "accept-weaker-durability", false, "go on with a --server that promises less than the log needs")
 	f.BoolVar(&o.json, "json", false, "answer in JSON")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what goes on in the background")
+	mirror, opencode := mirrorCommand(o), opencodeCommand(o)
+	mirror.AddCommand(mirrorRunCommand(o))
+	opencode.AddCommand(opencodeInstall(o))
 	root.AddCommand(
-		serveCommand(o), appendCommand(o), queryCommand(o), tailCommand(o), mirrorCommand(o),
+		serveCommand(o), appendCommand(o), queryCommand(o), tailCommand(o), mirror,
 		checkpointCommand(o), intentCommand(o), resumeCommand(o), lineageCommand(o),
 		importCommand(o), restoreCommand(o), statusCommand(o), healthCommand(o), versionCommand(o),
-		keysCommand(o), doctorCommand(o), rpcCommand(o), opencodeCommand(o), benchCommand(o),
+		keysCommand(o), doctorCommand(o), rpcCommand(o), opencode, benchCommand(o),
 	)
 	return root
 }
 
-// exactArgs is cobra.ExactArgs with our exit status and words.
-func exactArgs(n int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usage(fmt.Errorf("%s takes %s, got %d arguments: see '%s --help'", cmd.CommandPath(), what, len(args), cmd.CommandPath()))
-		}
-		return nil
+// flagError says what a flag's value must be, where the library tells which of its
+// functions could not read it.
+func flagError(err error) error {
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) {
+		return err
 	}
+	rule := map[string]string{
+		"bool": "true or false", "duration": "a duration such as 90s or 1h30m",
+		"int": "a whole number", "int64": "a whole number", "uint64": "a whole number, 0 or more",
+	}[wrong.GetFlag().Value.Type()]
+	if rule == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: must be %s", wrong.GetFlag().Name, wrong.GetValue(), rule)
 }

@@ -25,7 +25,6 @@ is then 1. Nothing is changed.`,
 		Args: exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return verify(cmd, o) },
 	})
-	cmd.AddCommand(mirrorRunCommand(o))
 	return cmd
 }
 

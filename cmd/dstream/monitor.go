@@ -31,3 +31,6 @@ func (m *monitorFlags) watch(cfg status.WatchConfig) (*status.Watched, error) {
 	}
 	return w, err
 }
+
+// defaultMonitor is where NATS servers have their monitoring too.
+const defaultMonitor = "127.0.0.1:8222"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,7 +26,7 @@ func opencodeCommand(o *options) *cobra.Command {
 		Args:  exactArgs(0, "a subcommand"),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(opencodeInstall(o), opencodeRecover(o))
+	cmd.AddCommand(opencodeRecover(o))
 	return cmd
 }
 
@@ -206,6 +207,27 @@ func dismissSession(ctx context.Context, cmd *cobra.Command, o *options, d *dura
 	}
 	return show(cmd, o, end, func(w io.Writer) error {
 		fmt.Fprintf(w, "Session %s is not told of again; %s cancelled.\n", s.ID, console.Count(len(end.Checkpoints), "question"))
+		return nil
+	})
+}
+
+// continueSession prompts an interrupted session again.
+func continueSession(ctx context.Context, cmd *cobra.Command, o *options, d *durablestream.DurableStream, id, url string) error {
+	s, err := leftBehind(ctx, o, d, id)
+	if err != nil {
+		return err
+	}
+	api := opencode.API{URL: url, User: os.Getenv("OPENCODE_SERVER_USERNAME"), Password: os.Getenv("OPENCODE_SERVER_PASSWORD")}
+	err = api.Continue(ctx, s)
+	var wrong *opencode.URLError
+	if errors.As(err, &wrong) {
+		return usage(fmt.Errorf("--url %w", err))
+	}
+	if err != nil {
+		return err
+	}
+	return show(cmd, o, map[string]any{"continued": id, "url": url, "prompt": s.Continue()}, func(w io.Writer) error {
+		fmt.Fprintf(w, "Session %s goes on in the OpenCode at %s.\n", id, url)
 		return nil
 	})
 }

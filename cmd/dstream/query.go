@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"durablestream/event"
+	"durablestream/internal/when"
 )
 
 func queryCommand(o *options) *cobra.Command {
@@ -148,4 +150,53 @@ func printNewest(cmd *cobra.Command, query func(context.Context, event.Filter) i
 		}
 	}
 	return printed, nil
+}
+
+// filterFlags are the flags that choose events.
+type filterFlags struct {
+	event.Filter
+	since, until string
+	after        uint64
+}
+
+func (f *filterFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.StreamID, "stream", "", "events of this stream")
+	fs.StringArrayVar(&f.Types, "type", nil, `events of this type; * and > as in "checkpoint.*" and "ledger.>" (repeatable)`)
+	fs.StringVar(&f.Actor, "actor", "", "events of this actor")
+	fs.StringVar(&f.CorrelationID, "correlation", "", "events with this correlation_id")
+	fs.StringVar(&f.since, "since", "", "events from this time on, such as 2h ago, 7d, 13:50, yesterday, 2026-11-29, '2026-11-29 13:50', or Unix ms; local time unless it names a zone")
+	fs.StringVar(&f.until, "until", "", "events up to this time, inclusive; a day includes all of it")
+}
+
+// filter checks the flags and gives the Filter.
+func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
+	var err error
+	for _, flag := range []struct{ name, v string }{{"stream", f.StreamID}, {"actor", f.Actor}, {"correlation", f.CorrelationID}} {
+		if cmd.Flags().Changed(flag.name) && flag.v == "" {
+			return f.Filter, usage(&event.InvalidError{Field: flag.name, Value: "", Rule: "must not be empty; leave the flag out for all"})
+		}
+	}
+	if f.Since, err = parseTime("since", f.since, time.Now(), when.First); err != nil {
+		return f.Filter, usage(err)
+	}
+	if f.Until, err = parseTime("until", f.until, time.Now(), when.Last); err != nil {
+		return f.Filter, usage(err)
+	}
+	if f.Until != 0 && f.Since > f.Until {
+		return f.Filter, usage(&event.InvalidError{Field: "since", Value: f.since, Rule: fmt.Sprintf("must not be after until (%s)", f.until)})
+	}
+	f.After = event.Sequence(f.after)
+	return f.Filter, usage(f.Validate())
+}
+
+// parseTime reads a time as Unix ms; "" is no bound.
+func parseTime(field, s string, now time.Time, edge when.Edge) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	t, err := when.Parse(s, now, edge)
+	if err != nil {
+		return 0, &event.InvalidError{Field: field, Value: s, Rule: err.Error()}
+	}
+	return t.UnixMilli(), nil
 }

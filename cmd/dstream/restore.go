@@ -8,6 +8,7 @@ import (
 
 	"durablestream"
 	"durablestream/internal/console"
+	"durablestream/internal/paths"
 	"durablestream/internal/place"
 	"durablestream/mirror"
 )
@@ -92,7 +93,7 @@ func demandFiles(o *options, from []string) error {
 		return nil
 	}
 	for _, path := range from {
-		if !isDirectory(path) {
+		if !paths.IsDirectory(path) {
 			return nil // a file, or nothing, which the restore says
 		}
 		if files, err := mirror.Files(path); err != nil || len(files) > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -17,9 +16,6 @@ import (
 	"durablestream/internal/place"
 	"durablestream/internal/rpc"
 )
-
-// runs is where the runs of agents on this log say that they are alive.
-func (o *options) runs() string { return filepath.Join(o.dir, "durable_stream") }
 
 func rpcCommand(o *options) *cobra.Command {
 	var drain time.Duration

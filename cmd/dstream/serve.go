@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/console"
+	host "durablestream/internal/hosting"
 	"durablestream/internal/roles"
 	"durablestream/internal/status"
 )
@@ -67,7 +69,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 	}
 	defer watched.Stop()
 	flags.Serve.Waiting = watched.Hear(flags.Serve.Waiting)
-	go boundMemory(cmd.Context())
+	go host.BoundMemory(cmd.Context())
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
 		cfg.DiskFloor, cfg.Serve = flags.DiskFloor, flags.Serve
@@ -259,4 +261,41 @@ func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint
 		text += " · DISK FULL, appends refused"
 	}
 	return text, s.MirrorLines, nil
+}
+
+// clusterFlags are the flags of serve for a node of a cluster.
+type clusterFlags struct {
+	name    string
+	cluster broker.ClusterConfig
+}
+
+func (f *clusterFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.name, "name", "", "this node's name, unique in its cluster and kept")
+	fs.StringVar(&f.cluster.Name, "cluster-name", "", "be a node of this cluster (default: a host of its own)")
+	fs.StringVar(&f.cluster.Listen, "cluster-listen", "", "address for the other nodes, host:port")
+	fs.StringVar(&f.cluster.Advertise, "cluster-advertise", "", "address by which the other nodes reach --cluster-listen, where it is another one, such as behind a proxy")
+	fs.StringSliceVar(&f.cluster.Routes, "routes", nil, "the --cluster-listen of all nodes, as nats://host:port, this one's too")
+	fs.IntVar(&f.cluster.Replicas, "replicas", 3, "on how many nodes each event is: 1, 3 or 5")
+}
+
+// apply takes the flags over.
+func (f *clusterFlags) apply(cmd *cobra.Command, s *durablestream.Serve) error {
+	s.Name = f.name
+	s.Waiting = func(words string) { fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", words) }
+	if f.cluster.Name == "" {
+		for _, flag := range []string{"cluster-listen", "cluster-advertise", "routes", "replicas"} {
+			if cmd.Flags().Changed(flag) {
+				return usage(fmt.Errorf("--%s is for a node of a cluster: give --cluster-name too", flag))
+			}
+		}
+		return nil
+	}
+	for _, flag := range []string{"name", "cluster-listen", "routes"} {
+		if !cmd.Flags().Changed(flag) {
+			return usage(fmt.Errorf("a node of the cluster %s needs --%s", f.cluster.Name, flag))
+		}
+	}
+	cluster := f.cluster
+	s.Cluster = &cluster
+	return nil
 }

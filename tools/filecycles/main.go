@@ -8,7 +8,7 @@
 //	go run tools/filecycles/main.go ./client ./cmd/dstream
 //
 // The program prints for each package how many of its files are in cycles, and with -v
-// which. Test files do not count. With -root it reads the module in another directory.
+// which; with -refs it prints each reference. Test files do not count. With -root it reads the module in another directory.
 package main
 
 import (
@@ -32,15 +32,17 @@ import (
 
 func main() {
 	verbose := flag.Bool("v", false, "name the files of each cycle")
+	edges := flag.Bool("refs", false, "print who refers to whom")
 	root := flag.String("root", ".", "directory of the module")
 	flag.Parse()
-	if err := run(os.Stdout, *root, flag.Args(), *verbose); err != nil {
+	if err := run(os.Stdout, *root, flag.Args(), *verbose, *edges); err != nil {
 		fmt.Fprintln(os.Stderr, "filecycles:", err)
 		os.Exit(1)
 	}
 }
 
-func run(w io.Writer, root string, patterns []string, verbose bool) error {
+// run reports on each package that the patterns name.
+func run(w io.Writer, root string, patterns []string, verbose, edges bool) error {
 	listed, err := list(root, patterns)
 	if err != nil {
 		return err
@@ -62,6 +64,13 @@ func run(w io.Writer, root string, patterns []string, verbose bool) error {
 		for _, c := range cycles {
 			if verbose {
 				fmt.Fprintf(w, "\t%d: %s\n", len(c), strings.Join(c, " "))
+			}
+		}
+		for _, from := range sorted(refs) {
+			for _, to := range sorted(refs[from]) {
+				if edges {
+					fmt.Fprintf(w, "\t%s -> %s\n", from, to)
+				}
 			}
 		}
 	}
@@ -164,9 +173,9 @@ func cyclesOf(refs graph) [][]string {
 	return cycles
 }
 
-func sorted(refs graph) []string {
-	names := make([]string, 0, len(refs))
-	for name := range refs {
+func sorted[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
 		names = append(names, name)
 	}
 	slices.Sort(names)

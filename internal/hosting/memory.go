@@ -1,4 +1,4 @@
-package main
+package hosting
 
 import (
 	"context"
@@ -11,13 +11,13 @@ import (
 // hostMemory is what a host keeps to, in bytes, while it needs no more.
 const hostMemory = 128 << 20
 
-// boundMemory keeps the memory of a host small until ctx ends. The engine keeps the
+// BoundMemory keeps the memory of a host small until ctx ends. The engine keeps the
 // blocks that it has read only until the next garbage collection, and Go collects when
 // memory has doubled: so who reads a log of 600 MB once makes a host of 1.2 GB out of
 // one of 60 MB. Where the host needs more, as for the ids of a busy log's duplicate
 // window, collecting takes its time, and the bound rises. A GOMEMLIMIT in the
 // environment is left alone.
-func boundMemory(ctx context.Context) {
+func BoundMemory(ctx context.Context) {
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		return
 	}

@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,16 +13,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"durablestream"
 	"durablestream/client"
-	"durablestream/event"
 	"durablestream/internal/console"
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/place"
-	"durablestream/internal/when"
+	"durablestream/internal/status"
+	"durablestream/mirror"
 )
 
 // options are the flags that every command takes.
@@ -188,101 +185,49 @@ func closing(d *durablestream.DurableStream, err *error) {
 	}
 }
 
-// filterFlags are the flags that choose events.
-type filterFlags struct {
-	event.Filter
-	since, until string
-	after        uint64
+// toRead opens the log for a command that only reads. Neither a mirror that keeps this
+// process from hosting nor a disk that cannot be written must keep a person from reading
+// what waits.
+func (o *options) toRead(cmd *cobra.Command, change ...func(*durablestream.Config)) (*durablestream.DurableStream, error) {
+	d, err := o.open(cmd, append(change, readCopy)...)
+	var ahead *mirror.AheadError
+	if mirror.IsProblem(err) && !errors.As(err, &ahead) { // a log that lost its end brings too little
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", console.Plain(err.Error()))
+		d, err = o.open(cmd, readCopy, onlyLook)
+	}
+	if err == nil && d.Copied() != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(status.TemporaryWords(d.Copied())))
+	}
+	return d, err
 }
 
-func (f *filterFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.StreamID, "stream", "", "events of this stream")
-	fs.StringArrayVar(&f.Types, "type", nil, `events of this type; * and > as in "checkpoint.*" and "ledger.>" (repeatable)`)
-	fs.StringVar(&f.Actor, "actor", "", "events of this actor")
-	fs.StringVar(&f.CorrelationID, "correlation", "", "events with this correlation_id")
-	fs.StringVar(&f.since, "since", "", "events from this time on, such as 2h ago, 7d, 13:50, yesterday, 2026-11-29, '2026-11-29 13:50', or Unix ms; local time unless it names a zone")
-	fs.StringVar(&f.until, "until", "", "events up to this time, inclusive; a day includes all of it")
+// onlyLook is for commands that must not start the mirror or decide anything.
+func onlyLook(cfg *durablestream.Config) {
+	cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true
 }
 
-// filter checks the flags and gives the Filter.
-func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
-	var err error
-	for _, flag := range []struct{ name, v string }{{"stream", f.StreamID}, {"actor", f.Actor}, {"correlation", f.CorrelationID}} {
-		if cmd.Flags().Changed(flag.name) && flag.v == "" {
-			return f.Filter, usage(&event.InvalidError{Field: flag.name, Value: "", Rule: "must not be empty; leave the flag out for all"})
-		}
-	}
-	if f.Since, err = parseTime("since", f.since, time.Now(), when.First); err != nil {
-		return f.Filter, usage(err)
-	}
-	if f.Until, err = parseTime("until", f.until, time.Now(), when.Last); err != nil {
-		return f.Filter, usage(err)
-	}
-	if f.Until != 0 && f.Since > f.Until {
-		return f.Filter, usage(&event.InvalidError{Field: "since", Value: f.since, Rule: fmt.Sprintf("must not be after until (%s)", f.until)})
-	}
-	f.After = event.Sequence(f.after)
-	return f.Filter, usage(f.Validate())
-}
+// readCopy is for commands that only read: they go on where the log cannot be written.
+func readCopy(cfg *durablestream.Config) { cfg.ReadCopy = true }
 
-// parseTime reads a time as Unix ms; "" is no bound.
-func parseTime(field, s string, now time.Time, edge when.Edge) (int64, error) {
-	if s == "" {
-		return 0, nil
-	}
-	t, err := when.Parse(s, now, edge)
+// readLog opens the log for a command that only reads.
+func readLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error) (err error) {
+	d, err := o.toRead(cmd)
 	if err != nil {
-		return 0, &event.InvalidError{Field: field, Value: s, Rule: err.Error()}
-	}
-	return t.UnixMilli(), nil
-}
-
-// flagError says what a flag's value must be, where the library tells which of its
-// functions could not read it.
-func flagError(err error) error {
-	var wrong *pflag.InvalidValueError
-	if !errors.As(err, &wrong) {
 		return err
 	}
-	rule := map[string]string{
-		"bool": "true or false", "duration": "a duration such as 90s or 1h30m",
-		"int": "a whole number", "int64": "a whole number", "uint64": "a whole number, 0 or more",
-	}[wrong.GetFlag().Value.Type()]
-	if rule == "" {
+	defer closing(d, &err)
+	return decided(f(cmd.Context(), d))
+}
+
+// withLog opens the log for a command that takes a moment.
+func withLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error, change ...func(*durablestream.Config)) (err error) {
+	d, err := o.open(cmd, change...)
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("--%s %q: must be %s", wrong.GetFlag().Name, wrong.GetValue(), rule)
+	defer closing(d, &err)
+	return decided(f(cmd.Context(), d))
 }
 
-// printEvent writes an event as one line of JSON.
-func printEvent(w io.Writer, r event.Recorded) error {
-	_, err := w.Write(append(r.AppendJSON(nil), '\n'))
-	return err
-}
-
-// printJSON writes an answer as indented JSON, without escaping HTML.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-// self is how a person calls this program from the current directory.
-func self() string {
-	exe, err := os.Executable()
-	if err != nil {
-		return "dstream"
-	}
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		if dir == filepath.Dir(exe) {
-			return filepath.Base(exe)
-		}
-	}
-	if wd, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "..") {
-			return "./" + rel
-		}
-	}
-	return exe
-}
+// runs is where the runs of agents on this log say that they are alive.
+func (o *options) runs() string { return filepath.Join(o.dir, "durable_stream") }

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"durablestream/event"
+	"durablestream/internal/console"
+	"durablestream/projection"
+)
+
+// printEvent writes an event as one line of JSON.
+func printEvent(w io.Writer, r event.Recorded) error {
+	_, err := w.Write(append(r.AppendJSON(nil), '\n'))
+	return err
+}
+
+// printJSON writes an answer as indented JSON, without escaping HTML.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// self is how a person calls this program from the current directory.
+func self() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "dstream"
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if dir == filepath.Dir(exe) {
+			return filepath.Base(exe)
+		}
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "..") {
+			return "./" + rel
+		}
+	}
+	return exe
+}
+
+// show prints an answer: JSON, or words.
+func show(cmd *cobra.Command, o *options, v any, words func(io.Writer) error) error {
+	if o.json {
+		return printJSON(cmd.OutOrStdout(), v)
+	}
+	return words(cmd.OutOrStdout())
+}
+
+func listCheckpoints(out io.Writer, list []projection.Checkpoint, now time.Time) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(out, "nothing waits for a human")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tSTATUS\tASKED BY\tSINCE\tLEFT\tOPTIONS\tQUESTION")
+	for _, cp := range list {
+		ids := make([]string, len(cp.Options))
+		for i, opt := range cp.Options {
+			ids[i] = opt.ID
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(cp.ID, 64), cp.Status, console.OneLine(cp.RequestedBy, 24),
+			console.Ago(now, cp.RequestedAt), left(cp, now), console.OneLine(strings.Join(ids, ","), 24), console.OneLine(cp.DecisionPoint, 60))
+	}
+	return w.Flush()
+}
+
+func left(cp projection.Checkpoint, now time.Time) string {
+	switch {
+	case cp.Status != projection.Pending:
+		return "-"
+	case cp.Blocked != 0:
+		return "blocked"
+	case cp.ExpiresAt == 0:
+		return "no limit"
+	case cp.Overdue(now):
+		return "overdue"
+	}
+	return time.UnixMilli(cp.ExpiresAt).Sub(now).Round(time.Second).String()
+}
+
+func listIntents(out io.Writer, list []projection.Intent) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(out, "nothing is unfinished")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tSTATUS\tAGENT\tHOLDER\tSINCE\tDESCRIPTION")
+	now := time.Now()
+	for _, i := range list {
+		status := string(i.State)
+		if i.Late {
+			status += ", overdue"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), console.OneLine(holder(i), 40), console.Ago(now, i.CreatedAt), console.OneLine(i.Description, 60))
+	}
+	return w.Flush()
+}
+
+// interruptible gives up a read that waits for a person when ctx ends.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	buf := make([]byte, len(p)) // its own: the read may end after we have gone
+	go func() {
+		n, err := r.r.Read(buf)
+		done <- result{n, err}
+	}()
+	select {
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	case got := <-done:
+		return copy(p, buf[:got.n]), got.err
+	}
+}
+
+func holder(i projection.Intent) string {
+	switch {
+	case i.Holder == "":
+		return "-"
+	case i.LeaseUntil == 0:
+		return i.Holder
+	}
+	return i.Holder + " until " + time.UnixMilli(i.LeaseUntil).Format(time.TimeOnly)
+}
