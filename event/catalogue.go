@@ -16,8 +16,8 @@ type Known struct {
 }
 
 // New returns a pointer to a new zero payload, to decode into with encoding/json.
-// Members that the Go type does not name are passed over there; the event's own
-// Payload still holds them.
+// Decoding ignores members that the Go type does not name; the event's own Payload still
+// holds them.
 func (k Known) New() any { return reflect.New(reflect.TypeOf(k.Payload)).Interface() }
 
 // catalogue is sorted by kind, and within a kind in the order of a life.
@@ -97,8 +97,8 @@ var byType = func() map[string]Known {
 	return m
 }()
 
-// Catalogue returns all known types. It refuses nothing: an event of a type that
-// is not in it, or whose payload has another shape, is as welcome as any other.
+// Catalogue returns all known types. It restricts nothing: an event may have any other
+// type, and any other shape of payload.
 func Catalogue() []Known { return slices.Clone(catalogue) }
 
 // Lookup finds a type in the catalogue.

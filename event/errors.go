@@ -6,41 +6,41 @@ import (
 )
 
 var (
-	// ErrUnknownOutcome means that the context ended, or the connection was closed
-	// by its owner, while an append was on its way: it may be stored or not, now or
-	// in a moment. Append the same event with the same ID again to find out: it is
-	// stored once.
+	// ErrUnknownOutcome means that the context ended, or the owner of the connection
+	// closed it, while an append was in progress. The event may be stored or not, now or
+	// a moment later. Append the same event with the same ID again to find out: the Log
+	// stores it once.
 	ErrUnknownOutcome = errors.New("the outcome of the append is unknown: append the same event with the same id again to find out")
 
-	// ErrDiskFull means that the host refuses appends because its disk is nearly
-	// full. Nothing was stored, reads go on, and appends are taken again as soon
-	// as there is space.
+	// ErrDiskFull means that the host refuses appends because its disk is nearly full.
+	// Nothing was stored. Reads continue, and the host accepts appends again as soon as
+	// there is space.
 	ErrDiskFull = errors.New("the host's disk is full: appends are refused until there is space")
 
 	// ErrDiskReadOnly means that the host refuses appends because its disk, or the
-	// directory of its log, cannot be written at all. Nothing was stored, reads go on, and
-	// appends are taken again as soon as it can.
+	// directory of its log, cannot be written at all. Nothing was stored. Reads continue,
+	// and the host accepts appends again as soon as the disk is writable.
 	ErrDiskReadOnly = errors.New("the host's disk is read-only: appends are refused, and reads go on, until it can be written again")
 
-	// ErrTornBatch means that the host refuses appends because the log ends with a part of a
-	// batch, of which it has not the rest, or cannot store it. Nothing was stored, and reads go
-	// on without that part.
+	// ErrTornBatch means that the host refuses appends because the log ends with a part
+	// of a batch, and the host does not have the rest of the batch, or cannot store it.
+	// Nothing was stored, and reads continue without that part.
 	ErrTornBatch = errors.New("the log ends with a part of a batch, and appends are refused")
 
 	// ErrDuplicateID means that the event's ID was used before, for an event with
 	// another type, stream or payload. Nothing was stored.
 	ErrDuplicateID = errors.New("the id belongs to another event already")
 
-	// ErrClosed means that the connection was closed by its owner.
+	// ErrClosed means that the owner of the connection closed it.
 	ErrClosed = errors.New("the connection is closed")
 
-	// ErrOtherLog means that the Log is not the one that was opened: it was lost and
-	// made anew, or restored. Open it again.
+	// ErrOtherLog means that the Log is not the one that was opened: the Log was lost and
+	// created again, or restored. Open it again.
 	ErrOtherLog = errors.New("the log was made anew since it was opened: open it again")
 
 	// ErrTooManyReaders means that the server admits no more readers of the Log. A reader
-	// waits until another one ends; the error is in that of a context that ended first. Hosts
-	// of ours have no such limit.
+	// waits until another reader ends; if its context ends first, it returns an error
+	// that wraps this one. Hosts of ours have no such limit.
 	ErrTooManyReaders = errors.New("the server admits no more readers (consumers) of the log: raise max_consumers of the stream or the account, or default_max_consumers of the server")
 
 	// ErrGone means that the directory of the Log is not where it was opened: it was
@@ -52,11 +52,11 @@ var (
 
 	// ErrKeyUnknown means that the server does not know the key of the connection.
 	ErrKeyUnknown = errors.New("the server does not know this key")
-	// ErrKeyNeeded means that the server lets in only those who show a key.
+	// ErrKeyNeeded means that the server accepts only connections with a key.
 	ErrKeyNeeded = errors.New("the server wants a key")
 )
 
-// TooLargeError is an event that is larger than the server takes. Nothing was
+// TooLargeError reports an event that is larger than the server accepts. Nothing was
 // stored.
 type TooLargeError struct {
 	Size, Limit int // bytes, headers included
@@ -66,8 +66,8 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("the payload is too large: the event has %d bytes with its headers, and the server takes %d", e.Size, e.Limit)
 }
 
-// RefusedError is a server's refusal that trying again would not change. Nothing
-// was stored.
+// RefusedError is a refusal by the server that a retry would not change. Nothing was
+// stored.
 type RefusedError struct {
 	Code   int    // JetStream's error code
 	Reason string // the server's words
@@ -77,8 +77,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the server refused the append: %s (error %d)", e.Reason, e.Code)
 }
 
-// ConflictError is a guarded append that lost: the guard's last Sequence is not
-// the one that it expected. Nothing was stored.
+// ConflictError reports a guarded append that lost: the guard's last Sequence is not the
+// expected one. Nothing was stored.
 type ConflictError struct {
 	Guard    string    // the guard's subject
 	Expected Sequence  // what the append expected
@@ -95,8 +95,8 @@ func (e *ConflictError) Error() string {
 	return s
 }
 
-// DamageError is a Log that has lost something that it had acknowledged. A reader that
-// meets it has brought everything up to there, and nothing of what follows.
+// DamageError reports a Log that has lost acknowledged events. A reader that returns it
+// has delivered all events before the damage, and none after it.
 type DamageError struct {
 	From, To Sequence // To 0: nobody knows
 	Node     string   // whose copy of the Log was read; "" for that of a lone host

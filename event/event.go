@@ -1,11 +1,9 @@
-// Package event holds the words of the Log: what a caller appends (Event), what
-// the Log gave back (Recorded), where (Sequence), and which of them a reader
-// wants (Filter).
+// Package event defines the terms of the Log: an event to append (Event), an event in the
+// Log (Recorded), its position (Sequence), and a reader's selection of events (Filter).
 //
-// The JSON keys are those of the original TypeScript module, so that its files
-// and its readers stay valid. Payloads, metadata and unknown fields are kept as
-// the bytes that came in; only white space between JSON tokens is removed, once,
-// when an event is appended.
+// The JSON keys are those of the original TypeScript module, so that its files and its
+// readers stay valid. Payloads, metadata and unknown fields keep their exact bytes; only
+// white space between JSON tokens is removed, once, when an event is appended.
 package event
 
 import (
@@ -22,7 +20,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The rules of the fields, in bytes where nothing else is said.
+// The limits of the fields, in bytes unless stated otherwise.
 const (
 	MaxTypeLen        = 200
 	MinTypeTokens     = 2
@@ -33,20 +31,20 @@ const (
 	MaxCorrelationLen = 1024
 	MaxBatchLen       = 999 // events in one AppendBatch
 
-	// MaxDepth is how deep the objects and arrays of an event may be nested, counting the
-	// event's own object: a payload has one level less. Readers of JSON have limits, Go's
-	// encoding/json one of 10,000, and put answers around the event.
+	// MaxDepth is the maximum nesting of objects and arrays in an event, including the
+	// event's own object: a payload has one level less. JSON readers have limits of their
+	// own (Go's encoding/json: 10,000), and answers wrap the event in further levels.
 	MaxDepth = 1000
 )
 
 // reserved are the top-level names that only the Log writes.
 var reserved = []string{"seq", "guard", "imported", "chain"}
 
-// Event is what a caller appends.
+// Event is an event to append.
 type Event struct {
-	// ID names the event, at most 256 bytes without control characters.
-	// Empty: a UUIDv7 is minted. Appending the same ID again within the Log's
-	// duplicate window stores nothing new.
+	// ID names the event, at most 256 bytes without control characters. If empty, Append
+	// creates a UUIDv7. A second append with the same ID within the Log's duplicate
+	// window stores nothing new.
 	ID string
 	// Type is 2 to 8 tokens of [A-Za-z0-9_-]+ joined by dots, at most 200 bytes.
 	Type string
@@ -55,12 +53,13 @@ type Event struct {
 	StreamID string
 	// CausationID is the ID of the event that caused this one; optional.
 	CausationID string
-	// CorrelationID groups the events of one run. Empty: the client's own.
+	// CorrelationID groups the events of one run. If empty, Append uses the client's own.
 	CorrelationID string
-	// Actor is who did it: "user", or an agent's name such as "agent/planner".
+	// Actor names the person or agent that acted: "user", or an agent's name such as
+	// "agent/planner".
 	Actor string
-	// Timestamp is Unix time in milliseconds. 0: the time of the append.
-	// Order in the Log is never by Timestamp, always by Sequence.
+	// Timestamp is Unix time in milliseconds. If 0, Append uses the current time. The Log
+	// is ordered by Sequence, never by Timestamp.
 	Timestamp int64
 	// Payload is any JSON value. Nil: {}.
 	Payload json.RawMessage
@@ -71,7 +70,7 @@ type Event struct {
 	Extra []Field
 }
 
-// Field is one top-level JSON member that is kept as it came.
+// Field is one top-level JSON member with its exact bytes.
 type Field struct {
 	Name  string
 	Value json.RawMessage
@@ -82,17 +81,17 @@ type Recorded struct {
 	Event
 	// Seq is the position in the Log.
 	Seq Sequence
-	// Guard is the subject of the guard that the event was written behind, such
-	// as "guards.checkpoint.cp_1"; empty for most events.
+	// Guard is the subject of the guard that protects the event, such as
+	// "guards.checkpoint.cp_1"; empty for most events.
 	Guard string
 	// Imported is true for events that came from a file of the original module.
 	Imported bool
 }
 
-// NewID mints a UUIDv7: unique, and ascending with time.
+// NewID creates a UUIDv7: unique, and ascending with time.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// NewIDs mints n IDs, as NewID does.
+// NewIDs creates n IDs, as NewID does.
 func NewIDs(n int) []string {
 	random := make([]byte, n*len(uuid.UUID{})) // read at once: each read is a call of the system
 	_, _ = rand.Read(random)                   // never an error
@@ -104,7 +103,7 @@ func NewIDs(n int) []string {
 	return ids
 }
 
-// Now is the present as a Timestamp.
+// Now is the current time as a Timestamp.
 func Now() int64 { return time.Now().UnixMilli() }
 
 // Time is the Timestamp as a time.Time.
@@ -121,8 +120,8 @@ func (e Event) Clone() Event {
 	return e
 }
 
-// Validate checks every field of an event that is about to be stored. It returns
-// an *InvalidError that names the first field that breaks its rule.
+// Validate checks every field of an event before an append. It returns an *InvalidError
+// that names the first invalid field.
 func (e Event) Validate() error {
 	if err := e.validateNames(); err != nil {
 		return err
@@ -243,8 +242,8 @@ func validateText(field, s string, most int) error {
 	return nil
 }
 
-// ValidateJSON checks that v is JSON that an event may hold inside so many objects and
-// arrays, of which the event's own is one. field names v in the *InvalidError.
+// ValidateJSON checks that v is valid JSON for an event, nested inside the given number
+// of objects and arrays, including the event's own. field names v in the *InvalidError.
 func ValidateJSON(field string, v json.RawMessage, inside int) error {
 	most := MaxDepth - inside
 	switch {

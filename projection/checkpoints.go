@@ -10,7 +10,7 @@ import (
 	"durablestream/event"
 )
 
-// Status is where a checkpoint or an intent stands.
+// Status is the state of a checkpoint or an intent.
 type Status string
 
 // The states of a checkpoint and of an intent.
@@ -27,7 +27,7 @@ const (
 	Aborted   Status = "aborted"
 )
 
-// Checkpoint is a question that waits for a human, or was decided.
+// Checkpoint is a question for a human, pending or decided.
 type Checkpoint struct {
 	event.Checkpoint
 	StreamID        string         `json:"stream_id"`
@@ -39,15 +39,15 @@ type Checkpoint struct {
 	CancelRequested bool           `json:"cancel_requested,omitempty"`
 	CancelBy        string         `json:"cancel_by,omitempty"`
 	CancelReason    string         `json:"cancel_reason,omitempty"`
-	// Blocked is a guard message that was written without a decision: nobody can decide
-	// until an operator voids it. 0: none.
+	// Blocked is the Sequence of a guard message that was written without a decision: no
+	// decision is possible until an operator voids it. 0: none.
 	Blocked  event.Sequence `json:"blocked,omitempty"`
 	Decision *Decision      `json:"decision,omitempty"`
 	EventID  string         `json:"event_id"` // of the request
 	Actor    string         `json:"-"`        // of the request's event
 }
 
-// Decision is what was decided, once and for all.
+// Decision is the one decision of a checkpoint. It never changes.
 type Decision struct {
 	Status  Status          `json:"status"`
 	By      string          `json:"by"`
@@ -112,9 +112,9 @@ func NewDecision(r event.Recorded) (id string, d Decision, err error) {
 
 // Checkpoints folds requests and decisions.
 //
-// A decision counts only if it stands right behind its guard, as Gate says. Anything else
-// on these types, however it got there, changes nothing. A request counts if the first
-// message of its request guard names it.
+// A decision counts only if it follows its guard directly (see Gate). Any other event of
+// these types changes nothing. A request counts if the first message of its request guard
+// names it.
 type Checkpoints struct {
 	byID     map[string]*Checkpoint
 	requests map[string]string // checkpoint → the id of the event behind its request guard
@@ -211,8 +211,8 @@ func (c *Checkpoints) Get(id string) (Checkpoint, bool) {
 	return Checkpoint{}, false
 }
 
-// All lists the checkpoints in the order of their requests; with pending only
-// those that wait.
+// All lists the checkpoints in the order of their requests; with pending, only the
+// undecided ones.
 func (c *Checkpoints) All(pending bool) []Checkpoint {
 	out := []Checkpoint{}
 	for _, cp := range c.byID {

@@ -2,19 +2,19 @@ package projection
 
 import "durablestream/event"
 
-// Gate is the guard of one checkpoint's decision, as far as its messages were read. It is
-// shared by all that read guards, so that they agree.
+// Gate is the state of the guard of one checkpoint's decision, after the messages read so
+// far. All readers of guards share this code, so that they agree.
 //
-// A decision is written with its guard message, as the very next message, each expecting
-// the Gate's last Sequence: of all decisions at once one is stored. A guard message
+// A decision directly follows its guard message, and the guard message expects the Gate's
+// last Sequence. So of several concurrent decisions, the Log stores one. A guard message
 // without such an event was written by hand. It blocks the Gate, since every decision
-// expects what was before it; no later one counts. A void, which is written in the same
-// way, opens the Gate again: what comes then expects the void's Sequence.
+// expects the Sequence before it, and no later decision counts. A void, which is written
+// in the same way, opens the Gate again: later decisions expect the void's Sequence.
 //
-// Safety: which message decides follows from the Log alone, and never changes, since each
-// step depends only on what is before it. A void cannot undo a decision: it does nothing
-// to a Gate that is decided. A reader of an earlier version takes the last message of the
-// guard, and so sees a blocked question after the void and the decision after the
+// Safety: the Log alone determines the message that decides, and this never changes,
+// since each step depends only on earlier messages. A void cannot undo a decision: it
+// does not change a decided Gate. A reader of an earlier version uses the last message of
+// the guard. It sees a blocked question after the void, and the decision after the
 // decision.
 type Gate struct {
 	At      event.Sequence // of the guard's last message; 0: none
@@ -25,7 +25,8 @@ type Gate struct {
 	open bool // before the last message
 }
 
-// Message applies a guard message, which says that it was written with that event.
+// Message applies a guard message. id names the event that the message says it was
+// written with.
 func (g *Gate) Message(seq event.Sequence, id string) {
 	if g.Decided {
 		return

@@ -10,8 +10,8 @@ import (
 	"durablestream/event"
 )
 
-// LeaseMargin is how much longer than its lease a claim is respected: the judge's
-// clock and the server's, by which the claim was made, may differ by that much.
+// LeaseMargin is the grace after a lease expires, to allow for clock skew between the
+// reader and the server that stamped the claim.
 const LeaseMargin = time.Second
 
 // Intent is long-running work.
@@ -36,10 +36,10 @@ type Intent struct {
 	Stored        time.Time      `json:"-"` // the server's time of the creation
 }
 
-// Ended reports whether nothing more can happen to the intent.
+// Ended reports whether the intent is in a final state.
 func (i Intent) Ended() bool { return i.State == Completed || i.State == Failed || i.State == Aborted }
 
-// Due is when the intent's time is up; zero for never.
+// Due is the intent's deadline; zero if it has none.
 func (i Intent) Due() time.Time {
 	if i.TimeoutMS <= 0 {
 		return time.Time{}
@@ -51,13 +51,14 @@ func (i Intent) Due() time.Time {
 	return time.UnixMilli(event.LaterMillis(start.UnixMilli(), i.TimeoutMS))
 }
 
-// Overdue reports whether the intent's time is up and it has not ended.
+// Overdue reports whether the intent has passed its deadline and has not ended.
 func (i Intent) Overdue(now time.Time) bool {
 	due := i.Due()
 	return !i.Ended() && !due.IsZero() && !now.Before(due)
 }
 
-// Held reports whether a lease stands: nobody else may claim or end the intent.
+// Held reports whether a lease is valid: no other process may then claim or end the
+// intent.
 func (i Intent) Held(now time.Time) bool {
 	return i.LeaseUntil != 0 && now.Before(time.UnixMilli(i.LeaseUntil).Add(LeaseMargin))
 }
@@ -94,7 +95,7 @@ func (i *Intent) Take(g Guard, seq event.Sequence, stored time.Time) {
 	}
 }
 
-// End applies an end that stands behind the guard.
+// End applies an end that follows the guard.
 func (i *Intent) End(r event.Recorded) error {
 	var p event.IntentEnd
 	if err := json.Unmarshal(r.Payload, &p); err != nil {
@@ -109,10 +110,10 @@ func (i *Intent) End(r event.Recorded) error {
 
 // Intents folds creations, claims and ends.
 //
-// An intent's state is its guard's last message. An agent.spawned that somebody
-// published without a guard makes an intent too, unless one of that id is there;
-// its guard begins with the first claim or end, or with a creation behind the guard,
-// which then takes its place.
+// The last message of its guard is an intent's state. An agent.spawned without a guard
+// also creates an intent, unless one with that id exists. The guard of such an intent
+// begins with the first claim or end, or with a creation behind the guard, which then
+// replaces the unguarded one.
 type Intents struct {
 	byID   map[string]*Intent
 	guards map[string]guardAt
@@ -194,8 +195,8 @@ func (x *Intents) Get(id string) (Intent, bool) {
 	return Intent{}, false
 }
 
-// All lists the intents in the order of their creation; with active only those
-// that have not ended.
+// All lists the intents in the order of their creation; with active, only those that have
+// not ended.
 func (x *Intents) All(active bool) []Intent {
 	out := []Intent{}
 	for _, i := range x.byID {

@@ -6,8 +6,8 @@ import (
 	"durablestream/event"
 )
 
-// Lineage folds which event caused which. A cause that was never seen is kept as a
-// node of its own, and a cycle is cut where it closes.
+// Lineage folds the causes of events. A cause that was never seen becomes a node of its
+// own, and Lineage cuts a cycle where it closes.
 type Lineage struct {
 	nodes map[string]*Node
 	order []string
@@ -62,8 +62,8 @@ func (l *Lineage) Get(id string) (Node, bool) {
 	return Node{}, false
 }
 
-// Roots lists the nodes that nothing seen caused, in the order of the Log. Of a
-// cycle, its first node is the root.
+// Roots lists the nodes without a seen cause, in the order of the Log. The root of a
+// cycle is its first node.
 func (l *Lineage) Roots() []string {
 	var out []string
 	seen := map[string]bool{}
@@ -77,8 +77,8 @@ func (l *Lineage) Roots() []string {
 	return out
 }
 
-// Root gives the first cause that is known of an event; where its causes end in a
-// cycle, the first node of that.
+// Root returns the first known cause of an event. If its causes end in a cycle, it
+// returns the first node of the cycle.
 func (l *Lineage) Root(id string) string {
 	step := map[string]int{}
 	for n := 0; ; n++ {

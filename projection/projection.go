@@ -1,7 +1,7 @@
-// Package projection folds events and guards into state: which checkpoints wait
-// for a human, which intents are unfinished, which sessions are open, what caused
-// what. The folds are pure: the same entries in the same order give the same
-// state, whoever folds them and whenever.
+// Package projection folds events and guards into state: the checkpoints that wait for a
+// human, the unfinished intents, the open sessions, and the causes of events. The folds
+// are pure: the same entries in the same order give the same state, in every process and
+// at any time.
 package projection
 
 import (
@@ -14,8 +14,8 @@ import (
 	"durablestream/event"
 )
 
-// Entry is one stored message: an event or a guard. One with neither only says
-// that everything up to Seq has been read.
+// Entry is one stored message: an event or a guard. An Entry with neither reports that
+// its source has read all messages up to Seq.
 type Entry struct {
 	Seq    event.Sequence
 	Stored time.Time // the server's clock
@@ -35,7 +35,7 @@ const (
 	StateEnded    = "ended"
 )
 
-// Guard is what a guard message says.
+// Guard is the content of a guard message.
 type Guard struct {
 	Kind, ID string
 	Event    string        // the id of the event that it was written with, if any
@@ -44,15 +44,15 @@ type Guard struct {
 	Lease    time.Duration // of a claim; 0: it does not run out, and anybody may take over
 }
 
-// Needs says which messages a fold reads. It reads nothing else, so that how long
-// it takes does not depend on what else is in the Log.
+// Needs lists the messages that a fold reads. The fold reads no others, so its run time
+// does not depend on the other messages in the Log.
 type Needs struct {
 	Types  []string // patterns of event types
 	Guards []string // kinds of guards
 }
 
-// Fold is a state that entries are applied to, one by one and in order. Apply
-// returns an error for an entry that it cannot read; its state is then as before.
+// Fold is a state to which a Runner applies entries, one by one and in order. Apply
+// returns an error for an entry that it cannot read, and then leaves the state unchanged.
 type Fold interface {
 	Needs() Needs
 	Apply(Entry) error
@@ -64,8 +64,8 @@ type Aside struct {
 	Reason string         `json:"reason"`
 }
 
-// Runner feeds folds, and lets others read them meanwhile. The zero value with
-// Folds set is ready.
+// Runner feeds folds while other goroutines read them. The zero value with Folds set is
+// ready.
 type Runner struct {
 	Folds []Fold
 
@@ -76,8 +76,8 @@ type Runner struct {
 	moved   chan struct{} // closed and made anew when applied moves
 }
 
-// Run applies the entries of source until it ends or fails. What a fold cannot
-// read is kept aside with its reason, and never stops the rest.
+// Run applies the entries of source until source ends or fails. If a fold cannot read an
+// entry, Run sets the entry aside with the reason, and continues.
 func (r *Runner) Run(source iter.Seq2[Entry, error]) error {
 	for e, err := range source {
 		if err != nil {
@@ -106,28 +106,29 @@ func (r *Runner) apply(e Entry) {
 	}
 }
 
-// View calls f while no entry is applied. f must not keep what it sees.
+// View calls f while no entry is being applied. f must not keep references to the folds'
+// state.
 func (r *Runner) View(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f()
 }
 
-// Applied is the last Sequence that has been applied, and how many entries.
+// Applied returns the last applied Sequence and the number of applied entries.
 func (r *Runner) Applied() (event.Sequence, int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.applied, r.read
 }
 
-// Aside lists what could not be read.
+// Aside lists the entries that a fold could not read.
 func (r *Runner) Aside() []Aside {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]Aside(nil), r.aside...)
 }
 
-// Changed gives a channel that is closed when the next entry has been applied.
+// Changed returns a channel that is closed when the next entry has been applied.
 func (r *Runner) Changed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,9 +138,9 @@ func (r *Runner) Changed() <-chan struct{} {
 	return r.moved
 }
 
-// Wait waits until the folds have applied seq: whoever then reads sees at least
-// what was recorded up to there. While a source follows the Log, seq must be of an
-// entry that the folds need, such as one's own decision: nothing else moves them.
+// Wait waits until the folds have applied seq. A reader then sees at least all entries up
+// to seq. While a source follows the Log, seq must be the Sequence of an entry that the
+// folds need, such as the caller's own decision: other messages do not advance the folds.
 func (r *Runner) Wait(ctx context.Context, seq event.Sequence) error {
 	for {
 		r.mu.Lock()
@@ -160,7 +161,7 @@ func (r *Runner) Wait(ctx context.Context, seq event.Sequence) error {
 	}
 }
 
-// Merge gives the needs of several folds together.
+// Merge returns the combined needs of several folds.
 func Merge(folds ...Fold) Needs {
 	var out Needs
 	for _, f := range folds {

@@ -9,7 +9,7 @@ import (
 	"durablestream/event"
 )
 
-// Session is what is known of a session.
+// Session is the state of a session.
 type Session struct {
 	ID       string         `json:"id"`
 	Parent   string         `json:"parent,omitempty"`
@@ -18,7 +18,7 @@ type Session struct {
 	Status   string         `json:"status"` // created, idle, error, compacted, aborted, deleted
 	Seq      event.Sequence `json:"seq"`    // of the last event about it
 	At       int64          `json:"at"`     // its timestamp, Unix ms
-	// Gone is the Sequence at which it was deleted or aborted; 0: it was not.
+	// Gone is the Sequence at which the session was deleted or aborted; 0 if it was not.
 	Gone event.Sequence `json:"gone,omitempty"`
 }
 
@@ -91,8 +91,8 @@ func (s *Sessions) Open() []Session {
 	return out
 }
 
-// Family lists a session and all below it, children before their parents. A cycle
-// in what the events say is cut.
+// Family lists a session and all its descendants, children before their parents. It cuts
+// a cycle that the events contain.
 func (s *Sessions) Family(id string) []string {
 	var out []string
 	seen := map[string]bool{}
