@@ -102,8 +102,8 @@ func (l *Log) PublishBatch(ctx context.Context, b Batch) error {
 			if err := s.turn(ctx, b[lead].msg); err != nil {
 				return fmt.Errorf("client: append %s: %w", name, err)
 			}
-			if s.found != 0 {
-				return l.sameBatchOrError(ctx, b, lead, s.found)
+			if s.storedAt != 0 {
+				return l.sameBatchOrError(ctx, b, lead, s.storedAt)
 			}
 		}
 		ack, err := l.tryBatch(ctx, b)
@@ -147,7 +147,7 @@ func (l *Log) explain(ctx context.Context, b Batch, why verdict, s *sending) (st
 	}
 	lead := b.firstEvent()
 	if !b[lead].isGuard && (why == duplicate || !s.late) {
-		stored, err := l.findBatch(ctx, b, lead)
+		stored, err := l.searchBatch(ctx, b, lead)
 		if stored || err != nil {
 			return stored, err
 		}
@@ -177,14 +177,14 @@ func (l *Log) explain(ctx context.Context, b Batch, why verdict, s *sending) (st
 	return false, nil
 }
 
-// findBatch looks for the batch's first event in the whole Log.
-func (l *Log) findBatch(ctx context.Context, b Batch, lead int) (bool, error) {
+// searchBatch looks for the batch's first event in the whole Log.
+func (l *Log) searchBatch(ctx context.Context, b Batch, lead int) (bool, error) {
 	m := b[lead].msg
 	last, err := l.Last(ctx, m.Subject)
 	if err != nil || last == nil {
 		return false, err
 	}
-	at, err := l.findID(ctx, m.Subject, m.Header.Get(wire.HeaderID), 0, event.Sequence(last.Sequence))
+	at, err := l.searchID(ctx, m.Subject, m.Header.Get(wire.HeaderID), 0, event.Sequence(last.Sequence))
 	if err != nil || at == 0 {
 		return false, err
 	}
@@ -216,7 +216,7 @@ func (l *Log) sameBatchOrError(ctx context.Context, b Batch, lead int, at event.
 // that has nothing where r would be: at the end of the Log another batch begins like it.
 // Elsewhere something is missing.
 func (l *Log) emptyInBatch(ctx context.Context, r event.Recorded, first event.Sequence) error {
-	end, err := l.position(ctx)
+	end, err := l.Position(ctx)
 	if err == nil && end >= first && end < r.Seq {
 		return fmt.Errorf("client: append %s: %w (seq %d, and the log ends at %d)", r.ID, event.ErrDuplicateID, first, end)
 	}

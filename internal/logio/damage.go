@@ -366,7 +366,7 @@ func asDamage(err error) (*event.DamageError, bool) {
 // locate reads everything in (after, until] and returns what is missing there.
 func (l *Log) locate(ctx context.Context, after, until event.Sequence) *event.DamageError {
 	if until == 0 {
-		if at, err := l.position(ctx); err == nil {
+		if at, err := l.Position(ctx); err == nil {
 			until = at
 		}
 	}

@@ -172,7 +172,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	if err := f.sameLog(ctx); err != nil {
 		return false, err
 	}
-	if f.finds() {
+	if f.asksHost() {
 		if err := f.find(ctx, yield); err != nil || f.stopped {
 			return f.stopped, err
 		}
@@ -206,7 +206,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	defer context.AfterFunc(ctx, end)()
 	defer context.AfterFunc(life, end)()
 	limit := max(feedBytes, 2*int(f.log.nc.MaxPayload()))
-	var look *scan
+	var look *progress
 	defer func() {
 		if look != nil {
 			look.end()
@@ -228,7 +228,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 		}
 		for open := true; open; {
 			if ends && pending == 0 && look == nil { // only where this is not sure to be the end
-				if look, err = f.log.scan(cons); err != nil {
+				if look, err = f.log.watchProgress(cons); err != nil {
 					return false, err
 				}
 			}
@@ -268,7 +268,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 					stall.Reset(f.patience)
 				}
 				if look == nil {
-					if look, err = f.log.scan(cons); err != nil {
+					if look, err = f.log.watchProgress(cons); err != nil {
 						return false, err
 					}
 				}

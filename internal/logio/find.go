@@ -21,8 +21,8 @@ type Where struct {
 	Limit              int   // events that match are enough
 }
 
-// finds reports that it may be worth to ask the host.
-func (f *feed) finds() bool {
+// asksHost reports that it may be worth to ask the host.
+func (f *feed) asksHost() bool {
 	l := f.log
 	return !f.plain && !f.cfg.HeadersOnly &&
 		len(l.Damaged()) == 0 && // what is left of that log, the engine brings
@@ -38,10 +38,10 @@ func (f *feed) finds() bool {
 func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan found, 1)
+	answers := make(chan answer, 1)
 	ask := func(after event.Sequence) {
-		m, err := f.log.ask(ctx, f.question(after))
-		answers <- found{m, err}
+		m, err := f.log.askHost(ctx, f.question(after))
+		answers <- answer{m, err}
 	}
 	go ask(f.at)
 	for {
@@ -121,7 +121,8 @@ func (f *feed) wants() []string {
 	return f.cfg.Subjects
 }
 
-type found struct {
+// answer is what the host has found, or why it has not.
+type answer struct {
 	wire.Found
 	err error
 }
@@ -134,10 +135,10 @@ func (f *feed) question(after event.Sequence) wire.Find {
 	}
 }
 
-// ask asks one question, again where the host is busy. Where nobody answers there is no
+// askHost asks one question, again where the host is busy. Where nobody answers there is no
 // host of ours, or one of an older version.
-func (l *Log) ask(ctx context.Context, q wire.Find) (wire.Found, error) {
-	ctx, leave, err := l.finds.enter(ctx)
+func (l *Log) askHost(ctx context.Context, q wire.Find) (wire.Found, error) {
+	ctx, leave, err := l.findPlaces.enter(ctx)
 	if err != nil {
 		return wire.Found{}, err
 	}

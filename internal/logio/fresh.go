@@ -27,7 +27,7 @@ import (
 func (l *Log) freshLast(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
 	// The leader's position, which is never before what is known: so what anybody was
 	// acknowledged a moment ago is seen as well, unless that leader is cut off.
-	known, err := l.position(ctx)
+	known, err := l.Position(ctx)
 	if err != nil {
 		return nil, err
 	}

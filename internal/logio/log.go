@@ -4,7 +4,8 @@
 //
 // A publish returns when the message is durable, and tries again as long as its context
 // lasts. A feed brings what is stored in order and without gaps, across reconnects and
-// restarts of the broker.
+// restarts of the broker. Its errors bear the prefix of package client, through which a
+// program meets them.
 package logio
 
 import (
@@ -64,11 +65,11 @@ type Log struct {
 	anchor  atomic.Pointer[string] // see anchorSubject
 	moved   atomic.Int64           // when it last went to another server, Unix ns
 
-	joins   *joins
-	settled *settled
-	api     line
-	finds   line
-	checks  sync.Map // a node → *sharing[[]event.Range]: how its files are asked for
+	group      *groupCommit
+	settled    *settled
+	apiPlaces  places
+	findPlaces places
+	checks     sync.Map // a node → *sharing[[]event.Range]: how its files are asked for
 
 	// What is known of damage, as of the last answer about the Log.
 	begins  atomic.Uint64 // the first Sequence that the Log can hold
@@ -91,8 +92,8 @@ func Open(ctx context.Context, nc *nats.Conn, rights dial.Rights, cfg Config) (*
 		return nil, err
 	}
 	l := &Log{
-		cfg: cfg, nc: nc, js: js, rights: rights, conn: watchConn(nc), barrier: newBarriers(), joins: newJoins(), settled: newSettled(),
-		api: make(line, apiAtOnce), finds: make(line, findAtOnce),
+		cfg: cfg, nc: nc, js: js, rights: rights, conn: watchConn(nc), barrier: newBarriers(), group: newGroupCommit(), settled: newSettled(),
+		apiPlaces: make(places, apiAtOnce), findPlaces: make(places, findAtOnce),
 	}
 	info, err := l.Info(ctx)
 	if err == nil {
@@ -134,11 +135,28 @@ const attemptTimeout = 5 * time.Second
 // restarts its engine over a full disk knows no stream until it has recovered it.
 const logPatience = 10 * time.Second
 
-// Position is the last Sequence of the Log, of an event or a guard; 0 where the
-// Log is empty. On a single host it is linearizable. On a cluster it is at least
-// what this client has appended or read; Barrier gives one that is linearizable.
+// Position is the last settled Sequence of the Log (see settled), of an event or a guard; 0
+// where the Log is empty. On a single host it is linearizable. On a cluster it is at least
+// what this Log has published or read: an answer below that comes from a leader that has been
+// replaced and does not know it yet, and is asked for again. Barrier gives a position that is
+// linearizable.
 func (l *Log) Position(ctx context.Context) (event.Sequence, error) {
-	return l.position(ctx)
+	var wait backoff
+	for {
+		known := event.Sequence(l.known.Load())
+		info, err := l.Info(ctx)
+		if err != nil {
+			return 0, err
+		}
+		last := event.Sequence(info.State.LastSeq)
+		if last >= known || !l.clustered || !info.Created.Equal(l.created) {
+			return l.boundary(ctx, last)
+		}
+		if !wait.sleep(ctx) {
+			return 0, fmt.Errorf("the leader of the Log answers with sequence %s, and this client has seen %s: it is cut off from the other nodes, or the cluster has lost events: %w",
+				last, known, ctx.Err())
+		}
+	}
 }
 
 // Fence returns when what was published before it is stored, and nil then: the Log

@@ -41,15 +41,15 @@ func (l *Log) Publish(ctx context.Context, r event.Recorded) (event.Recorded, er
 	if err := l.checkSize(m); err != nil {
 		return event.Recorded{}, err
 	}
-	l.joins.waiting.Add(1)
-	defer l.joins.waiting.Add(-1)
+	l.group.waiting.Add(1)
+	defer l.group.waiting.Add(-1)
 	s := newSending(l)
-	for try := l.tryJoined; ; try = l.tryPublish {
+	for try := l.tryGrouped; ; try = l.tryPublish {
 		if err := s.turn(ctx, m); err != nil {
 			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
 		}
-		if s.found != 0 { // an earlier try of ours was stored after all
-			r.Seq = s.found
+		if s.storedAt != 0 { // an earlier try of ours was stored after all
+			r.Seq = s.storedAt
 			return l.Same(ctx, r)
 		}
 		ack, err := try(ctx, m)

@@ -61,7 +61,7 @@ func lostConnection(ctx context.Context, err error) error {
 
 // once makes one attempt of f, when it has a place in the line.
 func (l *Log) once(ctx context.Context, f func(context.Context) error) error {
-	ctx, leave, err := l.api.enter(ctx)
+	ctx, leave, err := l.apiPlaces.enter(ctx)
 	if err != nil {
 		return err
 	}

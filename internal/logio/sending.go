@@ -26,16 +26,16 @@ import (
 // Liveness: a condition fails only when somebody's message was stored on the
 // subject meanwhile; each failure is progress of another writer.
 type sending struct {
-	log    *Log
-	first  time.Time      // wall clock of the first try: a machine that slept counts
-	known  event.Sequence // before the first try; then how far was looked
-	lastOn event.Sequence // the last message on the subject, as far as was looked
-	late   bool           // the engine's memory is no longer relied upon
-	unsure bool           // a try may have been stored, or may be yet
-	found  event.Sequence // where an earlier try was found
-	last   error          // of the last try
-	told   telling        // that it waits
-	wait   backoff
+	log      *Log
+	first    time.Time      // wall clock of the first try: a machine that slept counts
+	known    event.Sequence // before the first try; then how far was looked
+	lastOn   event.Sequence // the last message on the subject, as far as was looked
+	late     bool           // the engine's memory is no longer relied upon
+	unsure   bool           // a try may have been stored, or may be yet
+	storedAt event.Sequence // where an earlier try was found
+	last     error          // of the last try
+	told     telling        // that it waits
+	wait     backoff
 }
 
 func newSending(l *Log) *sending {
@@ -83,13 +83,13 @@ func (s *sending) turn(ctx context.Context, m *nats.Msg) error {
 func (s *sending) look(ctx context.Context, subject, id string) error {
 	much := !s.late
 	s.late = true
-	for ; s.found == 0; much = true {
+	for ; s.storedAt == 0; much = true {
 		if much {
 			if err := s.lookThrough(ctx, subject, id); err != nil {
 				return err
 			}
 		}
-		for i := 0; i < lookSingles && s.found == 0; i++ {
+		for i := 0; i < lookSingles && s.storedAt == 0; i++ {
 			m, err := s.log.next(ctx, subject, s.known+1)
 			if m == nil || err != nil {
 				return err
@@ -97,7 +97,7 @@ func (s *sending) look(ctx context.Context, subject, id string) error {
 			s.known = event.Sequence(m.Sequence)
 			s.lastOn = s.known
 			if m.Header.Get(wire.HeaderID) == id {
-				s.found = s.known
+				s.storedAt = s.known
 			}
 		}
 	}
@@ -115,7 +115,7 @@ func (s *sending) lookThrough(ctx context.Context, subject, id string) error {
 	if s.lastOn <= s.known {
 		return nil
 	}
-	s.found, err = s.log.findID(ctx, subject, id, s.known, s.lastOn)
+	s.storedAt, err = s.log.searchID(ctx, subject, id, s.known, s.lastOn)
 	if err == nil {
 		s.known = s.lastOn
 	}
@@ -171,8 +171,8 @@ func (s *sending) giveUp(err error) error {
 	return fmt.Errorf("not stored: %w", err)
 }
 
-// findID looks for an id on one literal subject in (after, until]; 0 if absent.
-func (l *Log) findID(ctx context.Context, subject, id string, after, until event.Sequence) (event.Sequence, error) {
+// searchID looks for an id on one literal subject in (after, until]; 0 if absent.
+func (l *Log) searchID(ctx context.Context, subject, id string, after, until event.Sequence) (event.Sequence, error) {
 	for m, err := range l.Feed(ctx, FeedConfig{Subjects: []string{subject}, After: after, Until: until, HeadersOnly: true}) {
 		if err != nil {
 			return 0, err

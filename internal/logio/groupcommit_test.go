@@ -38,7 +38,7 @@ func batched(t *testing.T, l journal) (n int) {
 
 // Appends that wait together are stored together, each once, each with its own answer;
 // few are not.
-func TestAppendsJoin(t *testing.T) {
+func TestAppendsThatWaitAreGrouped(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	l := open(t, h.Connect(t), logio.Config{})
@@ -70,7 +70,7 @@ func TestAppendsJoin(t *testing.T) {
 	}
 	want := appendAll(100, 10)
 	if os.Getenv(brokertest.ServerVariable) == "" {
-		require.Zero(t, batched(t, l), "100 do not join")
+		require.Zero(t, batched(t, l), "100 are not grouped")
 	}
 	for id, seq := range appendAll(700, 10) {
 		want[id] = seq
@@ -86,7 +86,7 @@ func TestAppendsJoin(t *testing.T) {
 }
 
 // One that is refused, or given up, spoils no other.
-func TestJoinedAppendsFailAlone(t *testing.T) {
+func TestGroupedAppendsFailAlone(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	l := open(t, h.Connect(t), logio.Config{})
@@ -130,7 +130,7 @@ func TestJoinedAppendsFailAlone(t *testing.T) {
 
 // The host is killed while hundreds wait: nothing that was acknowledged is lost, nothing
 // is stored twice, no call returns an error.
-func TestJoinedAppendsAcrossKills(t *testing.T) {
+func TestGroupedAppendsAcrossKills(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "host")
 	run := brokertest.Child(t, hostDir+"="+dir)
