@@ -16,7 +16,7 @@ import (
 var facade = []string{
 	"event", "projection", "client", "broker", "mirror",
 	"internal/address", "internal/blocks", "internal/fence", "internal/grace", "internal/hosting", "internal/index", "internal/meta",
-	"internal/paths", "internal/readcopy", "internal/roles", "internal/sweeper", "internal/wire",
+	"internal/paths", "internal/readcopy", "internal/roles", "internal/scrub", "internal/sweeper", "internal/wire",
 }
 
 // imports is the import table of docs/design.md: what each package of ours may
@@ -37,8 +37,9 @@ var imports = map[string]struct {
 	"internal/index":   {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/fence":   {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/grace":   {},
+	"internal/scrub":   {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/roles":   {ours: []string{"event", "internal/wire"}, nats: true},
-	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths"}, server: true, nats: true},
+	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths", "internal/scrub"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},
 	"internal/dial":    {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
 	"internal/logio":   {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial"}, nats: true},

@@ -27,11 +27,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"durablestream/event"
 	"durablestream/internal/address"
-	"durablestream/internal/blocks"
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
+	"durablestream/internal/scrub"
 	"durablestream/internal/wire"
 )
 
@@ -74,13 +73,11 @@ type Broker struct {
 	leading   sync.Mutex              // guards led, and is held while the server takes other options
 	led       string                  // see lead
 	disk      *diskWatch
-	scrub     *scrub
+	scrub     *scrub.Scrub
 	copy      *copyWatch // nil on a lone host
 	finder    *finder
-	gate      *gate                // nil where keys do not publish by way of it
-	known     map[uint32]*scrubbed // blocks, as checkStore left them
-	found     []blocks.Damage      // by checkStore
-	high      event.Sequence       // that checkStore has read
+	gate      *gate       // nil where keys do not publish by way of it
+	known     scrub.Known // by checkStore
 	ads       advertiser
 	place     placed
 	prover    *address.Prover
@@ -220,7 +217,7 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Cluster != nil {
 		b.copy = watchCopy(b)
 	}
-	if b.scrub, err = startScrub(ctx, b); err != nil {
+	if err = b.startScrub(ctx); err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	if b.finder, err = startFinder(b); err != nil {
@@ -418,7 +415,7 @@ func (b *Broker) Stop(context.Context) error {
 			b.finder.stop()
 		}
 		if b.scrub != nil {
-			b.scrub.stop()
+			b.scrub.Stop()
 		}
 		if b.copy != nil {
 			b.copy.stop()
@@ -435,7 +432,7 @@ func (b *Broker) Stop(context.Context) error {
 			b.server.WaitForShutdown()
 		}
 		if b.scrub != nil && b.present() {
-			if err := b.keepChecked(b.scrub.known, b.scrub.high); err != nil {
+			if err := b.scrub.Keep(); err != nil {
 				b.cfg.Logger.Warn("what was checked of the store is checked again at the next start", "err", err)
 			}
 		}

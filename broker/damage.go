@@ -1,18 +1,35 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats-server/v2/server"
 
+	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/scrub"
 	"durablestream/internal/wire"
 )
+
+// Damage is what is wrong with this process's copy of the Log.
+type Damage struct {
+	Found   []blocks.Damage
+	Checked time.Time      // since when every file has been read; zero: not yet
+	Up      event.Sequence // to which the copy was checked
+}
+
+// Damage is what is known of damage in the store: nothing where CheckEngine returns an error.
+func (b *Broker) Damage() Damage {
+	if b.scrub == nil {
+		return Damage{}
+	}
+	return Damage(b.scrub.State())
+}
 
 // DamagedError is a store that must not be hosted as it is: the end of its Log is
 // damaged, and the engine would cut it off and give the Sequences of what was
@@ -36,61 +53,80 @@ func (e *DamagedError) Error() string {
 // Advice is the end of Error, which the doctor leaves out.
 func (e *DamagedError) Advice() string { return "; 'dstream doctor --fix' repairs it" }
 
-// checkStore looks at the store before the engine does, which cuts off a block at the
-// first record whose length it cannot believe, with all that is whole behind it: at
-// its start where it does not trust its index, after a crash for example, and later when
-// it reads the block. Where the engine reads all blocks at its start, so does this, and
-// costs no more than that; else it reads those that are not as they were when they
-// were last found whole. Damaged blocks are copied first. What a crash leaves at the
-// end of the newest block was acknowledged to nobody, and is no damage.
-//
-// It leaves what it learnt to the scrub.
-func (b *Broker) checkStore() error {
-	dir := b.blocksDir()
+const (
+	// DamagedDir is inside Config.Dir and keeps copies of damaged blocks.
+	DamagedDir = "damaged"
+	// CheckedFile is inside StoreDir.
+	CheckedFile = blocks.CheckedFile
+)
+
+// scrubbed is the store that the scrub reads. What it writes there it finds by the open directory:
+// another one in its place is not written to.
+func (b *Broker) scrubbed() scrub.Store {
+	s := scrub.Store{
+		Blocks: b.blocksDir(), Checked: filepath.Join(pathOf(b.store), CheckedFile),
+		Aside: filepath.Join(b.cfg.Dir, DamagedDir), Logger: b.cfg.Logger,
+	}
+	if b.cfg.Cluster != nil {
+		s.Node = b.cfg.Name
+	}
+	return s
+}
+
+func (b *Broker) blocksDir() string {
+	return blocks.Dir(filepath.Join(b.cfg.Dir, StoreDir), b.cfg.account())
+}
+
+// checkStore looks at the store before the engine does, and leaves what it learnt to the
+// scrub.
+func (b *Broker) checkStore() (err error) {
 	if !engineKnown() { // startScrub tells it
 		return nil
 	}
-	if cfg, _, err := blocks.Stream(dir); err == nil && !isLog(cfg) { // openLog refuses it
-		b.known = map[uint32]*scrubbed{}
+	var unread *scrub.ReadError
+	b.known, err = b.scrubbed().Check()
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &unread) && b.cfg.Cluster != nil:
+		return &UnreadableCopyError{b.cfg.Dir, unread.Err}
+	case errors.As(err, new(*scrub.EndError)):
+		return b.asDamaged(err)
 	}
-	files, err := blocks.List(dir)
+	return fmt.Errorf("broker: %w", err)
+}
+
+// asDamaged names the host in what the scrub says.
+func (b *Broker) asDamaged(err error) error {
+	var end *scrub.EndError
+	if errors.As(err, &end) {
+		return &DamagedError{b.cfg.Dir, end.Found}
+	}
+	return err
+}
+
+// startScrub goes on from what checkStore has found. With an engine that is not known there
+// is no scrub.
+func (b *Broker) startScrub(ctx context.Context) error {
+	store := b.scrubbed()
+	if err := CheckEngine(); err != nil {
+		b.cfg.Logger.Warn("the store is not checked", "err", err)
+		return b.answerUnchecked(wire.CheckSubject(store.Node))
+	}
+	gone := func() error {
+		if b.present() {
+			return nil
+		}
+		return b.evictedError()
+	}
+	s, err := scrub.Start(ctx, store, scrub.Broker{
+		Admin: b.admin, Bounds: b.bounds, Mark: b.mark, KeepConfig: b.keepConfig, Gone: gone,
+		Evict: func(why error) { b.evict(b.asDamaged(why)) },
+	}, b.known)
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	known, kept := b.readChecked(dir)
-	last, current := blocks.LastWritten(dir)
-	last = max(last, kept)
-	if b.known, _, err = readBlocks(files, known, !current); err != nil {
-		if b.cfg.Cluster != nil {
-			return &UnreadableCopyError{b.cfg.Dir, err}
-		}
-		return fmt.Errorf("broker: %w", err)
-	}
-	rep := blocks.Join(inOrder(files, b.known), blocks.Begins(dir), last)
-	b.found, b.high = rep.Damage, rep.Last
-	if len(rep.Damage) == 0 {
-		return nil
-	}
-	newest, atEnd := "", rep.Last < last
-	if n := len(files); n > 0 {
-		newest = files[n-1].Path
-		for _, s := range b.known[files[n-1].Index].Bad { // it would be cut off when it is read
-			atEnd = atEnd || !s.Framed && s.End < files[n-1].Size
-		}
-	}
-	for _, d := range rep.Damage {
-		b.cfg.Logger.Error("the store is damaged: 'dstream doctor' repairs it", "seq", d.Range.String(), "file", d.File, "offset", d.Off, "err", d.Why)
-		if d.File != "" {
-			if err := keepBlock(b.cfg.Dir, d.File); err != nil {
-				return fmt.Errorf("broker: cannot keep a copy of the damaged block %s: %w", d.File, err)
-			}
-		}
-		atEnd = atEnd || !current && d.File == newest && d.Off > 0
-	}
-	if atEnd {
-		return &DamagedError{b.cfg.Dir, rep.Damage}
-	}
+	b.scrub = s
 	return nil
 }
 
@@ -105,45 +141,46 @@ func (b *Broker) forgetUnwritten() error {
 	return nil
 }
 
-func isLog(cfg jetstream.StreamConfig) bool { return wire.CheckLog(cfg, 0) == nil }
-
-// keep copies a damaged block.
-func (s *scrub) keep(path string) {
-	if err := keepBlock(s.b.cfg.Dir, path); err != nil {
-		s.b.cfg.Logger.Warn("cannot keep a copy of a damaged block", "file", path, "err", err)
+// bounds are what the engine says of this process's copy of the Log.
+func (b *Broker) bounds() (scrub.Bounds, error) {
+	z, err := b.jsz(&server.JSzOptions{Account: b.cfg.account(), Streams: true, Config: true})
+	if err != nil {
+		return scrub.Bounds{}, err
 	}
+	for _, a := range z.AccountDetails {
+		for _, s := range a.Streams {
+			if s.Name == wire.LogName && s.Config != nil {
+				return scrub.Bounds{First: max(1, event.Sequence(s.Config.FirstSeq)), Last: event.Sequence(s.State.LastSeq), Messages: s.State.Msgs}, nil
+			}
+		}
+	}
+	return scrub.Bounds{}, errors.New("this server has no copy of the Log")
 }
 
-// mostKept bounds the copies of damaged blocks, each of some 8 MB.
-const mostKept = 32
+// jsz is the engine's own, while its JetStream is not being switched.
+func (b *Broker) jsz(opts *server.JSzOptions) (*server.JSInfo, error) {
+	b.switching.RLock()
+	defer b.switching.RUnlock()
+	return b.server.Jsz(opts)
+}
 
-// keepBlock copies a block file to the directory of the damaged ones, under a name that
-// tells its state.
-func keepBlock(dir, path string) error {
-	info, err := os.Stat(path)
+// mark writes what is damaged in this process's copy into the Log's configuration,
+// where it is not written yet.
+func (b *Broker) mark(ctx context.Context, damaged []event.Range) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	s, err := b.js.Stream(ctx, wire.LogName)
 	if err != nil {
 		return err
 	}
-	aside := filepath.Join(dir, DamagedDir)
-	to := filepath.Join(aside, fmt.Sprintf("%s.%s", filepath.Base(path), info.ModTime().UTC().Format("20060102T150405.000")))
-	if _, err := os.Stat(to); err == nil {
+	node := ""
+	if b.cfg.Cluster != nil {
+		node = b.cfg.Name
+	}
+	cfg := wire.MarkDamaged(s.CachedInfo().Config, node, damaged)
+	if wire.SameMarks(cfg, s.CachedInfo().Config) {
 		return nil
 	}
-	if err := os.MkdirAll(aside, 0o700); err != nil {
-		return err
-	}
-	if kept, err := os.ReadDir(aside); err != nil || len(kept) >= mostKept {
-		return errors.Join(err, fmt.Errorf("%s holds %d already", aside, len(kept)))
-	}
-	from, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	copied, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(copied, from)
-	return errors.Join(err, copied.Sync(), copied.Close())
+	_, err = b.js.UpdateStream(ctx, cfg)
+	return err
 }

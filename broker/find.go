@@ -130,7 +130,7 @@ func (f *finder) searchNewest(a *answering, full *chain) (file blocks.File, plac
 	if err != nil {
 		return blocks.File{}, nil, 0, err
 	}
-	a.until = min(a.until, engine.last) // what is behind it in the file may yet be taken back
+	a.until = min(a.until, engine.Last) // what is behind it in the file may yet be taken back
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.newest != nil && f.newest.Last() < a.until {

@@ -87,7 +87,7 @@ func startFinder(b *Broker) (*finder, error) {
 	f.full.Store(&chain{})
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.round(false)
-	if _, err := b.admin.QueueSubscribe(wire.FindSubject, wire.FindGroup, intake(f.asking, findRetry)); err != nil {
+	if _, err := b.admin.QueueSubscribe(wire.FindSubject, wire.FindGroup, wire.Intake(f.asking, findRetry)); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	f.done.Go(f.run)

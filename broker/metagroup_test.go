@@ -209,7 +209,7 @@ func TestRebuiltMetaGroup(t *testing.T) {
 	for _, b := range nodes {
 		require.Eventually(t, func() bool {
 			at, err := b.bounds()
-			return err == nil && at.last == 20
+			return err == nil && at.Last == 20
 		}, 30*time.Second, 10*time.Millisecond)
 	}
 	ack, err := publish(t.Context(), nodes[0], 7)

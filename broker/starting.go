@@ -186,13 +186,7 @@ func (b *Broker) estimate() {
 	if cfg, _, err := blocks.Stream(b.blocksDir()); err == nil {
 		w.window = cfg.Duplicates
 	}
-	begins := time.Now().Add(-w.window)
-	for _, k := range b.known {
-		w.messages += k.Records
-		if k.mod.IsZero() || k.mod.After(begins) {
-			w.recent += k.Records
-		}
-	}
+	w.messages, w.recent = b.known.Messages(time.Now().Add(-w.window))
 	b.work.Store(w)
 }
 

@@ -33,3 +33,15 @@ func Busy(m *nats.Msg) (retry time.Duration, busy bool) {
 	}
 	return time.Duration(ms) * time.Millisecond, true
 }
+
+// Intake puts questions into a line while there is room. A subscription with a channel would
+// drop the others without a word to who asked, and print that to standard error.
+func Intake(line chan<- *nats.Msg, retry time.Duration) nats.MsgHandler {
+	return func(m *nats.Msg) {
+		select {
+		case line <- m:
+		default:
+			_ = m.RespondMsg(EncodeBusy(retry)) // whoever asked has gone, or asks again
+		}
+	}
+}

@@ -1,25 +1,18 @@
-package broker
+package scrub
 
 import (
 	"os"
-	"path/filepath"
 	"time"
 
 	"durablestream/event"
 	"durablestream/internal/blocks"
 )
 
-// CheckedFile is inside StoreDir.
-const CheckedFile = blocks.CheckedFile
-
-// checkedPath leads by the open directory: another's in its place is not written to.
-func (b *Broker) checkedPath() string { return filepath.Join(pathOf(b.store), CheckedFile) }
-
 // readChecked gives nothing where there is no such file, or where it is of another Log:
 // then everything is read.
-func (b *Broker) readChecked(dir string) (known map[uint32]*scrubbed, last event.Sequence) {
+func (s Store) readChecked() (known map[uint32]*scrubbed, last event.Sequence) {
 	known = map[uint32]*scrubbed{}
-	c := blocks.ReadChecked(b.checkedPath(), dir)
+	c := blocks.ReadChecked(s.Checked, s.Blocks)
 	for _, k := range c.Blocks {
 		known[k.Index] = &scrubbed{
 			Block: blocks.Block{File: blocks.File{Index: k.Index, Size: k.Size}, First: k.First, Last: k.Last, Records: k.Records},
@@ -32,8 +25,8 @@ func (b *Broker) readChecked(dir string) (known map[uint32]*scrubbed, last event
 // writeChecked keeps what is known of the blocks that are whole. last is 0 while the
 // engine runs: what it has just written may not have been acknowledged, and a crash
 // may take it away.
-func (b *Broker) writeChecked(dir string, known map[uint32]*scrubbed, last event.Sequence) error {
-	_, made, err := blocks.Stream(dir)
+func (s Store) writeChecked(known map[uint32]*scrubbed, last event.Sequence) error {
+	_, made, err := blocks.Stream(s.Blocks)
 	if err != nil {
 		return err
 	}
@@ -48,11 +41,11 @@ func (b *Broker) writeChecked(dir string, known map[uint32]*scrubbed, last event
 		return err
 	}
 	// It may be lost in a crash: then everything is read once more.
-	tmp := b.checkedPath() + ".tmp"
+	tmp := s.Checked + ".tmp"
 	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, b.checkedPath())
+	return os.Rename(tmp, s.Checked)
 }
 
 // readBlocks reads the blocks that are not known as they are, or all of them. What is
@@ -92,29 +85,24 @@ func inOrder(files []blocks.File, known map[uint32]*scrubbed) []blocks.Block {
 	return found
 }
 
-// keepChecked is for an orderly stop, when nobody writes to the store any more. high is
-// the last Sequence that this process has read there.
-func (b *Broker) keepChecked(known map[uint32]*scrubbed, high event.Sequence) error {
-	dir := b.blocksDir()
-	files, err := blocks.List(dir)
+// Keep is for an orderly stop, when nobody writes to the store any more: what is known of
+// the blocks need not be read at the next start.
+func (s *Scrub) Keep() error {
+	files, err := blocks.List(s.Blocks)
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	now, changed, err := readBlocks(files, known, false)
+	now, changed, err := readBlocks(files, s.known, false)
 	if err != nil {
 		return err
 	}
 	rep := blocks.Join(inOrder(files, now), 0, 0)
 	last := rep.Last
-	if b.cfg.Cluster == nil { // elsewhere a copy may be made anew
-		last = max(last, high)
+	if s.Node == "" { // elsewhere a copy may be made anew
+		last = max(last, s.high)
 	}
-	if _, was := b.readChecked(dir); !changed && last == was {
+	if _, was := s.readChecked(); !changed && last == was {
 		return nil
 	}
-	return b.writeChecked(dir, now, last)
-}
-
-func (b *Broker) blocksDir() string {
-	return blocks.Dir(filepath.Join(b.cfg.Dir, StoreDir), b.cfg.account())
+	return s.writeChecked(now, last)
 }

@@ -1,16 +1,18 @@
-package broker
+package scrub_test
 
 import (
-	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/blocks"
-	"durablestream/internal/wire"
+	"durablestream/internal/scrub"
 )
 
 // A node's engine that was not stopped in order is at its last Sequence for a moment, then
@@ -19,13 +21,20 @@ import (
 func TestScrubWhileANodeReplays(t *testing.T) {
 	t.Parallel()
 	const all, kept = 20, 14
-	b := start(t, Config{Dir: t.TempDir(), DiskFloor: -1}).up(t)
-	for n := range all {
-		_, err := publish(t.Context(), b, n)
+	host := t.TempDir()
+	b, err := broker.Start(t.Context(), broker.Config{Dir: host, DiskFloor: -1})
+	require.NoError(t, err)
+	nc, err := b.Connect()
+	require.NoError(t, err)
+	for range all {
+		_, err := nc.Request("events.task.created.s", []byte("{}"), 5*time.Second)
 		require.NoError(t, err)
 	}
-	dir := b.blocksDir()
+	nc.Close()
 	require.NoError(t, b.Stop(t.Context()))
+	stores, err := blocks.Find(filepath.Join(host, broker.StoreDir))
+	require.NoError(t, err)
+	dir := stores[len(stores)-1]
 	files, err := blocks.List(dir)
 	require.NoError(t, err)
 	require.Len(t, files, 1)
@@ -56,16 +65,13 @@ func TestScrubWhileANodeReplays(t *testing.T) {
 		"cut off for good": {looks: []step{{all, end}}, damaged: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &scrub{b: &Broker{cfg: Config{Cluster: &ClusterConfig{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}}, dir: dir, known: map[uint32]*scrubbed{}}
-			s.state.Store(&Damage{})
 			n := 0
-			s.bounds = func() (bounds, error) {
+			found, err := scrub.Find(t.Context(), scrub.Store{Blocks: dir, Node: "n", Logger: slog.New(slog.DiscardHandler)}, func() (scrub.Bounds, error) {
 				now := c.looks[min(n, len(c.looks)-1)]
 				n++
 				require.NoError(t, os.WriteFile(files[0].Path, whole[:now.size], 0o600))
-				return bounds{1, now.last, uint64(now.last)}, nil
-			}
-			found, err := s.find(t.Context(), true)
+				return scrub.Bounds{First: 1, Last: now.last, Messages: uint64(now.last)}, nil
+			})
 			if c.again {
 				require.ErrorContains(t, err, "set this node's copy of the log back from 20 to 14")
 				return
@@ -76,7 +82,7 @@ func TestScrubWhileANodeReplays(t *testing.T) {
 				return
 			}
 			require.Len(t, found.Damage, 1)
-			require.Equal(t, wire.Range{From: kept + 1, To: all}, found.Damage[0].Range)
+			require.Equal(t, event.Range{From: kept + 1, To: all}, found.Damage[0].Range)
 		})
 	}
 }
