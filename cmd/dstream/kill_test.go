@@ -72,7 +72,7 @@ type ack struct {
 // latest.
 func as(t *testing.T, what string, stderr io.Writer, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := exec.Command(standIn(t), args...)
 	cmd.Env = append(append(os.Environ(), "DSTREAM_TEST_AS="+what), env...)
 	cmd.Stderr = stderr
 	t.Cleanup(func() {

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	case "worker":
 		worker()
 	}
-	testscript.Main(m, map[string]func(){"dstream": main})
+	testscript.Main(tidy{m}, map[string]func(){"dstream": main})
 }
 
 func TestScripts(t *testing.T) {

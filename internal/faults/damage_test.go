@@ -20,6 +20,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/blocks"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -274,6 +275,7 @@ func TestDoctorMendsAHost(t *testing.T) {
 // A node whose copy is damaged: readers are brought everything, by another node or by it
 // once it has copied the log from the others.
 func TestDoctorMendsANode(t *testing.T) {
+	longtest.Only(t, "three processes are damaged in turn; TestDoctorMendsAHost and TestDoctorFindsADivergedNode run")
 	const n, at = 3000, 777
 	s, c := three(t, n, 4000)
 	was, err := ReadLog(t.Context(), c)

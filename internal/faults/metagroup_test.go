@@ -14,6 +14,7 @@ import (
 	"durablestream"
 	"durablestream/broker"
 	"durablestream/internal/blocks"
+	"durablestream/internal/longtest"
 )
 
 // groupsOf is where a node keeps what its raft groups know.
@@ -53,6 +54,7 @@ func sameMirrors(t *testing.T, s *System) bool {
 // log. The nodes refuse to start, and doctor leads out, with everything that was
 // acknowledged, though one node had stored half of it only.
 func TestAllNodesLoseTheirMetaGroup(t *testing.T) {
+	longtest.Only(t, "three processes are started again and again; TestOneNodeLosesItsMetaGroup runs, and TestRebuiltMetaGroup of broker")
 	const n = 2000
 	s, c := three(t, n/2, 300)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
