@@ -248,7 +248,7 @@ func checkClaimedOnce(id string, stored []client.Message, answers []claimed) err
 	var claims []client.Message
 	for _, m := range stored {
 		var b wire.GuardBody
-		if m.Subject == wire.GuardSubject(wire.GuardIntent, id) && json.Unmarshal(m.Data, &b) == nil && b.State == wire.IntentClaimed {
+		if m.Subject == wire.GuardSubject(event.GuardIntent, id) && json.Unmarshal(m.Data, &b) == nil && b.State == event.StateClaimed {
 			claims = append(claims, m)
 		}
 	}
@@ -307,8 +307,8 @@ func TestOneOfFiftyClaims(t *testing.T) {
 		t.Logf("%d rounds of %d in %v", rounds, claimants, time.Since(start).Round(time.Millisecond))
 		// The control: claims that expect nothing.
 		err := f.raceToClaim(t, "intent_unguarded", func(ctx context.Context, i int) (client.Lease, error) {
-			body := wire.GuardBody{Event: event.NewID(), State: wire.IntentClaimed, Holder: racer(i), Lease: 60_000}
-			_, err := f.raw[i%len(f.raw)].RequestMsgWithContext(ctx, wire.EncodeGuard(wire.GuardSubject(wire.GuardIntent, "intent_unguarded"), body.Encode()))
+			body := wire.GuardBody{Event: event.NewID(), State: event.StateClaimed, Holder: racer(i), Lease: 60_000}
+			_, err := f.raw[i%len(f.raw)].RequestMsgWithContext(ctx, wire.EncodeGuard(wire.GuardSubject(event.GuardIntent, "intent_unguarded"), body.Encode()))
 			return client.Lease{}, err
 		})
 		require.EqualError(t, err, "50 claims in the log")

@@ -145,7 +145,7 @@ func TestGateKeepsTheOrder(t *testing.T) {
 			for n := range each {
 				subject := wire.EventSubject("a.b", fmt.Sprint(i))
 				if n%3 == 0 { // the guards' import is another one
-					subject = wire.GuardSubject(wire.GuardUser, fmt.Sprint(i))
+					subject = wire.GuardSubject(event.GuardUser, fmt.Sprint(i))
 				}
 				m := nats.NewMsg(subject)
 				m.Data = fmt.Append(nil, n)

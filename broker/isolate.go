@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/event"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
@@ -96,7 +97,7 @@ func (b *Broker) settle(ctx context.Context) error {
 }
 
 // fenceSubject is where fence publishes.
-var fenceSubject = wire.GuardSubject(wire.GuardBarrier, "fence")
+var fenceSubject = wire.GuardSubject(event.GuardBarrier, "fence")
 
 // divert leads everything that is published to the Log nowhere, but for the fence: the
 // server may still be reading what a connection sent before it was ended.

@@ -200,7 +200,7 @@ func (c *Client) lookNow(ctx context.Context, id string) (projection.Checkpoint,
 
 // request reads the request that stands behind a checkpoint's request guard.
 func (c *Client) request(ctx context.Context, id string) (projection.Checkpoint, error) {
-	r, err := c.firstBehind(ctx, wire.GuardSubject(wire.GuardRequest, id))
+	r, err := c.firstBehind(ctx, wire.GuardSubject(event.GuardRequest, id))
 	if err != nil {
 		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %s: %w", id, err)
 	}
@@ -251,7 +251,7 @@ func (c *Client) WaitCheckpoint(ctx context.Context, id string) (projection.Chec
 	if err != nil && !c.blocked(err) || cp.Decision != nil {
 		return cp, err
 	}
-	guard := wire.GuardSubject(wire.GuardCheckpoint, id)
+	guard := wire.GuardSubject(event.GuardCheckpoint, id)
 	for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: []string{guard}, After: max(cp.Seq, g.At)}) {
 		for {
 			if err != nil {

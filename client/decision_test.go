@@ -287,7 +287,7 @@ func TestDecisionByHandChangesNothing(t *testing.T) {
 	publishRaw(t, h, approval(t, cp.ID, client.Approval{By: "eve", Option: "yes"}).event)
 	forged := approval(t, cp.ID, client.Approval{By: "eve", Option: "yes"}).event
 	forged.ID = event.NewID()
-	r := event.Recorded{Event: forged, Guard: wire.GuardSubject(wire.GuardCheckpoint, cp.ID)} // it only says so
+	r := event.Recorded{Event: forged, Guard: wire.GuardSubject(event.GuardCheckpoint, cp.ID)} // it only says so
 	r.Timestamp, r.CorrelationID = event.Now(), "raw"
 	_, err := h.Admin(t).PublishMsg(t.Context(), wire.Encode(r))
 	require.NoError(t, err)

@@ -61,7 +61,7 @@ func subjectsOf(n projection.Needs) []string {
 	for _, kind := range n.Guards {
 		if !seen[kind] {
 			seen[kind] = true
-			subjects = append(subjects, wire.GuardKind(kind))
+			subjects = append(subjects, wire.GuardFilter(kind))
 		}
 	}
 	return subjects

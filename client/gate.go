@@ -26,7 +26,7 @@ type BlockedError struct {
 }
 
 func (e *BlockedError) Error() string {
-	guard := wire.GuardSubject(wire.GuardCheckpoint, e.Checkpoint.ID)
+	guard := wire.GuardSubject(event.GuardCheckpoint, e.Checkpoint.ID)
 	return fmt.Sprintf("checkpoint %q: %v: %s (seq %d) stands without its event: somebody wrote it by hand, or the store is damaged; if 'dstream doctor' finds no damage, an operator may void it: dstream checkpoint void-guard",
 		e.Checkpoint.ID, ErrBlocked, guard, e.Seq)
 }
@@ -59,7 +59,7 @@ const gateLooks = 5
 // leaves out a message that is damaged, but its count of the subject's messages still has
 // it. whole insists on reading what stands behind each of them, too.
 func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool) (g projection.Gate, d *projection.Decision, err error) {
-	guard := wire.GuardSubject(wire.GuardCheckpoint, cp.ID)
+	guard := wire.GuardSubject(event.GuardCheckpoint, cp.ID)
 	for range gateLooks {
 		last, err := c.log.Last(ctx, guard)
 		if err == nil && last == nil {
@@ -168,7 +168,7 @@ func (c *Client) protectVoid(ctx context.Context, r *event.Recorded) (*protectio
 	if err := json.Unmarshal(r.Payload, &p); err != nil || p.CheckpointID == "" {
 		return nil, &event.InvalidError{Field: "payload.checkpoint_id", Value: p.CheckpointID, Rule: "must name the checkpoint whose guard is voided"}
 	}
-	subject, body, err := guardOf(r, wire.GuardCheckpoint, "checkpoint_id", p.CheckpointID)
+	subject, body, err := guardOf(r, event.GuardCheckpoint, "checkpoint_id", p.CheckpointID)
 	if err == nil {
 		err = c.mayStore(subject)
 	}

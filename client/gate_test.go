@@ -21,7 +21,7 @@ import (
 
 const gateID = "cp"
 
-var gateSubject = wire.GuardSubject(wire.GuardCheckpoint, gateID)
+var gateSubject = wire.GuardSubject(event.GuardCheckpoint, gateID)
 
 func askGate(t *testing.T, c *client.Client) {
 	t.Helper()

@@ -45,7 +45,7 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 		return 0, nil, fmt.Errorf("client: %w", &event.InvalidError{
 			Field: "batch", Value: fmt.Sprintf("%d events", len(events)), Rule: "must hold at most 999 events behind a guard"})
 	}
-	subject := wire.GuardSubject(wire.GuardUser, g.Name)
+	subject := wire.GuardSubject(event.GuardUser, g.Name)
 	body := wire.GuardBody{Event: rand.Text(), Data: g.Data} // unique, so that ours is known again
 	b := make(logio.Batch, 1, len(events)+1)
 	recorded := make([]event.Recorded, 0, len(events)) // not to move: the batch points into it
@@ -77,7 +77,7 @@ func (c *Client) GuardPosition(ctx context.Context, name string) (event.Sequence
 	if err := event.ValidateID("guard", name); err != nil {
 		return 0, fmt.Errorf("client: %w", err)
 	}
-	m, err := c.log.Last(ctx, wire.GuardSubject(wire.GuardUser, name))
+	m, err := c.log.Last(ctx, wire.GuardSubject(event.GuardUser, name))
 	if err != nil || m == nil {
 		return 0, err
 	}

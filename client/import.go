@@ -71,7 +71,7 @@ func (c *Client) importAll(ctx context.Context, name string, n int, get func(int
 	if progress == nil {
 		progress = func(int) {}
 	}
-	im := &importer{c: c, guard: wire.GuardSubject(wire.GuardImport, name), progress: progress}
+	im := &importer{c: c, guard: wire.GuardSubject(event.GuardImport, name), progress: progress}
 	if err := c.mayStore(im.guard); err != nil {
 		return im.report, fmt.Errorf("client: %w", err)
 	}
@@ -133,13 +133,13 @@ func concerns(e event.Event) (subject, id string) {
 		if err == nil {
 			id = cp.ID
 		}
-		return wire.GuardSubject(wire.GuardRequest, id), id
+		return wire.GuardSubject(event.GuardRequest, id), id
 	case event.IsDecision(typ):
 		of, _, err := projection.NewDecision(r)
 		if err == nil {
 			id = of
 		}
-		return wire.GuardSubject(wire.GuardRequest, id), id
+		return wire.GuardSubject(event.GuardRequest, id), id
 	case typ == event.AgentSpawned:
 		i, err := projection.NewIntent(r, time.Time{})
 		if err == nil {
@@ -151,7 +151,7 @@ func concerns(e event.Event) (subject, id string) {
 			id = p.IntentID
 		}
 	}
-	return wire.GuardSubject(wire.GuardIntent, id), id
+	return wire.GuardSubject(event.GuardIntent, id), id
 }
 
 // importer is one import under way.

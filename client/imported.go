@@ -39,7 +39,7 @@ func (c *Client) vouched(ctx context.Context, seq event.Sequence) bool {
 			return true
 		}
 		position = max(position, seq)
-		subjects := []string{wire.GuardKind(wire.GuardImport), wire.GuardKind(wire.GuardVoid)}
+		subjects := []string{wire.GuardFilter(event.GuardImport), wire.GuardFilter(event.GuardVoid)}
 		for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: subjects, After: i.upTo, Until: position, NoHeaders: true}) {
 			if err != nil {
 				return true

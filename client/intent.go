@@ -121,7 +121,7 @@ func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id strin
 	if position == 0 {
 		return nil
 	}
-	guard := wire.GuardSubject(wire.GuardIntent, id)
+	guard := wire.GuardSubject(event.GuardIntent, id)
 	last, err := c.log.Last(ctx, guard)
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard str
 		if err := f.Apply(e); err != nil {
 			return created, err
 		}
-		if e.Guard.State != projection.StateCreated && e.Guard.State != projection.StateEnded {
+		if e.Guard.State != event.StateCreated && e.Guard.State != event.StateEnded {
 			continue
 		}
 		r, err := c.log.Behind(ctx, m.Seq, m.Data)
@@ -220,7 +220,7 @@ func (c *Client) claim(ctx context.Context, id, holder string, length time.Durat
 		if i.Held(time.Now()) {
 			return Lease{}, fmt.Errorf("client: %w", &HeldError{i})
 		}
-		l, err := c.moveIntent(ctx, Lease{Intent: id, Holder: holder, Token: i.Guard, Length: length}, wire.IntentClaimed)
+		l, err := c.moveIntent(ctx, Lease{Intent: id, Holder: holder, Token: i.Guard, Length: length}, event.StateClaimed)
 		var conflict *ConflictError
 		if !errors.As(err, &conflict) {
 			return l, err
@@ -238,7 +238,7 @@ func (c *Client) RenewIntent(ctx context.Context, l Lease) (Lease, error) {
 	if err := c.holds(ctx, l); err != nil {
 		return l, err
 	}
-	return c.moveIntent(ctx, l, wire.IntentClaimed)
+	return c.moveIntent(ctx, l, event.StateClaimed)
 }
 
 // ReleaseIntent gives a lease back; the intent is pending again. Its errors are
@@ -247,7 +247,7 @@ func (c *Client) ReleaseIntent(ctx context.Context, l Lease) error {
 	if err := c.holds(ctx, l); err != nil {
 		return err
 	}
-	_, err := c.moveIntent(ctx, l, wire.IntentReleased)
+	_, err := c.moveIntent(ctx, l, event.StateReleased)
 	return err
 }
 
@@ -257,12 +257,12 @@ func (c *Client) holds(ctx context.Context, l Lease) error {
 	if err != nil {
 		return err
 	}
-	lost, err := c.log.MovedFrom(ctx, wire.GuardSubject(wire.GuardIntent, l.Intent), l.Token)
+	lost, err := c.log.MovedFrom(ctx, wire.GuardSubject(event.GuardIntent, l.Intent), l.Token)
 	if err != nil {
 		return err
 	}
 	if lost == nil { // the guard is where l expects it, and holds something else than l's claim
-		lost = &ConflictError{Guard: wire.GuardSubject(wire.GuardIntent, l.Intent), Expected: l.Token, Seq: i.Guard}
+		lost = &ConflictError{Guard: wire.GuardSubject(event.GuardIntent, l.Intent), Expected: l.Token, Seq: i.Guard}
 	}
 	switch {
 	case i.Ended():
@@ -285,7 +285,7 @@ func (c *Client) moveIntent(ctx context.Context, l Lease, state string) (Lease, 
 	if l.Length > 0 {
 		l.Until = time.Now().Round(0).Add(l.Length)
 	}
-	b := logio.Batch{logio.OfGuard(wire.GuardSubject(wire.GuardIntent, l.Intent), body.Encode(), l.Token)}
+	b := logio.Batch{logio.OfGuard(wire.GuardSubject(event.GuardIntent, l.Intent), body.Encode(), l.Token)}
 	if err := c.log.PublishBatch(ctx, b); err != nil {
 		return l, fmt.Errorf("client: intent %s: %w", l.Intent, err)
 	}
@@ -365,7 +365,7 @@ func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
 	if err != nil {
 		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: err.Error()}
 	}
-	subject, body, err := guardOf(r, wire.GuardIntent, "id", i.ID)
+	subject, body, err := guardOf(r, event.GuardIntent, "id", i.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -391,7 +391,7 @@ func (c *Client) protectEnd(ctx context.Context, r *event.Recorded) (*protection
 	if err := json.Unmarshal(r.Payload, &p); err != nil {
 		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: "must end an intent: " + err.Error()}
 	}
-	if _, _, err := guardOf(r, wire.GuardIntent, "intent_id", p.IntentID); err != nil {
+	if _, _, err := guardOf(r, event.GuardIntent, "intent_id", p.IntentID); err != nil {
 		return nil, err
 	}
 	i, err := c.Intent(ctx, p.IntentID)

@@ -450,7 +450,7 @@ func TestCreateOverABareSpawn(t *testing.T) {
 func TestGuardByHandTakesTheID(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	for _, kind := range []string{wire.GuardIntent, wire.GuardRequest} {
+	for _, kind := range []string{event.GuardIntent, event.GuardRequest} {
 		_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(kind, "i1"), []byte(`{}`)))
 		require.NoError(t, err)
 	}
@@ -471,7 +471,7 @@ func TestGuardThatSaysNothing(t *testing.T) {
 	h := brokertest.Start(t)
 	i := create(t, h.Client)
 	l := claim(t, h.Client, i.ID, "w", time.Minute)
-	_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(wire.GuardIntent, i.ID), []byte(`nonsense`)))
+	_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(event.GuardIntent, i.ID), []byte(`nonsense`)))
 	require.NoError(t, err)
 	_, err = h.Client.CompleteIntent(t.Context(), i.ID, client.End{By: "w", Token: l.Token})
 	var conflict *client.ConflictError

@@ -63,7 +63,7 @@ func TestStoredTimesSaturate(t *testing.T) {
 		e := newEvent(fmt.Sprintf(`{"id":%q,"timeout_ms":%d,"created_at":%d}`, id, ms, int64(math.MaxInt64)))
 		e.ID, e.CorrelationID, e.Type, e.Timestamp = id+".e", "c", event.AgentSpawned, 1
 		store(t, h, event.Recorded{Event: e})
-		_, err = js.PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(wire.GuardIntent, id), wire.GuardBody{State: wire.IntentClaimed, Holder: "w", Lease: ms}.Encode()))
+		_, err = js.PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(event.GuardIntent, id), wire.GuardBody{State: event.StateClaimed, Holder: "w", Lease: ms}.Encode()))
 		require.NoError(t, err)
 		i, err := h.Client.Intent(t.Context(), id)
 		require.NoError(t, err)

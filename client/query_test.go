@@ -56,7 +56,7 @@ func mixedLog(t *testing.T) (*brokertest.Host, []event.Recorded) {
 		require.NoError(t, err)
 		log = append(log, r)
 		for range rand.IntN(3) {
-			_, err := js.Publish(t.Context(), wire.GuardSubject(wire.GuardUser, "x"), []byte("{}"))
+			_, err := js.Publish(t.Context(), wire.GuardSubject(event.GuardUser, "x"), []byte("{}"))
 			require.NoError(t, err)
 		}
 		if i%30 == 7 {
@@ -158,7 +158,7 @@ func TestQueryOfAnEmptyLog(t *testing.T) {
 		require.Empty(t, query(t, h.Client, f))
 	}
 	// Guards alone are no events.
-	_, err := h.Admin(t).Publish(t.Context(), wire.GuardSubject(wire.GuardUser, "x"), nil)
+	_, err := h.Admin(t).Publish(t.Context(), wire.GuardSubject(event.GuardUser, "x"), nil)
 	require.NoError(t, err)
 	for _, f := range []event.Filter{{}, {Last: 5}, {Limit: 5}, {StreamID: "s"}} {
 		require.Empty(t, query(t, h.Client, f))
@@ -179,7 +179,7 @@ func TestQueryLastSparse(t *testing.T) {
 		require.NoError(t, err)
 		rare = append(rare, rs[500])
 		for range 10 {
-			_, err := js.Publish(t.Context(), wire.GuardSubject(wire.GuardUser, "x"), nil)
+			_, err := js.Publish(t.Context(), wire.GuardSubject(event.GuardUser, "x"), nil)
 			require.NoError(t, err)
 		}
 	}

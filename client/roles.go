@@ -69,9 +69,9 @@ func (c *Client) mayStore(subject string) error {
 	kind, id, guard := wire.ParseGuardSubject(subject)
 	typ, _, err := wire.ParseEventSubject(subject)
 	switch {
-	case guard && kind == wire.GuardCheckpoint:
+	case guard && kind == event.GuardCheckpoint:
 		e.What = fmt.Sprintf("decide checkpoint %s", id)
-	case guard && kind == wire.GuardImport:
+	case guard && kind == event.GuardImport:
 		e.What = "import"
 	case guard:
 		e.Needs = RoleAdmin

@@ -106,7 +106,7 @@ func (c *Client) protectRequest(r *event.Recorded) (*protection, error) {
 	if err != nil {
 		return nil, err
 	}
-	subject, body, err := guardOf(r, wire.GuardRequest, "id", cp.ID)
+	subject, body, err := guardOf(r, event.GuardRequest, "id", cp.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 	if id == "" {
 		return nil, &event.InvalidError{Field: "payload.checkpoint_id", Value: "", Rule: "must name the checkpoint that is decided"}
 	}
-	subject, body, err := guardOf(r, wire.GuardCheckpoint, "checkpoint_id", id)
+	subject, body, err := guardOf(r, event.GuardCheckpoint, "checkpoint_id", id)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func TestSubscribeFromAnySequence(t *testing.T) {
 			r, err := h.Client.Append(t.Context(), newEvent("1"))
 			require.NoError(t, err)
 			log = append(log, r)
-			_, err = js.Publish(t.Context(), wire.GuardSubject(wire.GuardUser, "x"), nil)
+			_, err = js.Publish(t.Context(), wire.GuardSubject(event.GuardUser, "x"), nil)
 			require.NoError(t, err)
 		}
 	}

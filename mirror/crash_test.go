@@ -55,7 +55,7 @@ func small(t *testing.T, n int, maxBytes int64) (*brokertest.Host, Config) {
 	h := brokertest.Start(t)
 	for i, e := range mixed(n) {
 		if i%3 == 0 {
-			guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+			guard(t, h, wire.GuardSubject(event.GuardUser, "u"))
 		}
 		appendAll(t, h.Client, e)
 	}

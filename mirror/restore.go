@@ -285,7 +285,7 @@ func messageAt(l Line, seq event.Sequence) *nats.Msg {
 	}
 	// Not without a body: through the imports of another account, an empty message ends
 	// the answer to a reader's request, and it waits.
-	return wire.EncodeGuard(wire.GuardSubject(wire.GuardVoid, seq.String()), []byte("{}"))
+	return wire.EncodeGuard(wire.GuardSubject(event.GuardVoid, seq.String()), []byte("{}"))
 }
 
 // guardOf is the guard that stood right before a line's event, if there is a gap:

@@ -103,7 +103,7 @@ func TestRestoreSeesAnotherWriter(t *testing.T) {
 		if !wrote && done > 1000 {
 			wrote = true
 			at = position(t, h.Client)
-			guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+			guard(t, h, wire.GuardSubject(event.GuardUser, "u"))
 		}
 	}
 	_, err := Restore(t.Context(), rc)
@@ -155,7 +155,7 @@ func TestRestoreWaitsForABatchUnderWay(t *testing.T) {
 	p := newPublisher(h.Client, h.Conn, js, 0)
 	subjects := []string{"a", "b", "c"}
 	for i, s := range subjects {
-		subjects[i] = wire.GuardSubject(wire.GuardUser, s)
+		subjects[i] = wire.GuardSubject(event.GuardUser, s)
 		require.NoError(t, p.add(t.Context(), wire.EncodeGuard(subjects[i], nil)))
 	}
 	p.unsure = true

@@ -30,10 +30,10 @@ func rich(t *testing.T) *brokertest.Host {
 		e(event.CheckpointRejected, `{"checkpoint_id":"cp_1"}`), e(event.AgentSpawned, `{"id":"in_1"}`), e(event.AgentCompleted, `{"intent_id":"in_1"}`),
 	}, nil)
 	require.NoError(t, err)
-	guard(t, h, wire.GuardSubject(wire.GuardUser, "alone"))
+	guard(t, h, wire.GuardSubject(event.GuardUser, "alone"))
 	raw(t, h, "events.a.b.junk", []byte("junk"))
 	// A guard of the caller's own, with two events behind it.
-	g := wire.GuardSubject(wire.GuardUser, "both of us")
+	g := wire.GuardSubject(event.GuardUser, "both of us")
 	one, two := event.Recorded{Event: e("a.b", "1"), Guard: g}, event.Recorded{Event: e("a.b", "2"), Guard: g}
 	batchOf(t, h, func(p *publisher) {
 		body := wire.GuardBody{Event: one.ID, Type: one.Type}.Encode()
@@ -42,7 +42,7 @@ func rich(t *testing.T) *brokertest.Host {
 		require.NoError(t, p.add(t.Context(), wire.Encode(two)))
 	})
 	appendAll(t, h.Client, mixed(3)...)
-	guard(t, h, wire.GuardSubject(wire.GuardUser, "last"))
+	guard(t, h, wire.GuardSubject(event.GuardUser, "last"))
 	return h
 }
 
@@ -92,8 +92,8 @@ func TestRestore(t *testing.T) {
 	for i, m := range now {
 		require.EqualValues(t, i+1, m.Seq)
 		kind, _, isGuard := wire.ParseGuardSubject(m.Subject)
-		if kind == wire.GuardVoid {
-			require.Equal(t, wire.GuardSubject(wire.GuardVoid, m.Seq.String()), m.Subject)
+		if kind == event.GuardVoid {
+			require.Equal(t, wire.GuardSubject(event.GuardVoid, m.Seq.String()), m.Subject)
 			require.JSONEq(t, "{}", string(m.Data))
 			voids++
 			continue
@@ -190,7 +190,7 @@ func late(t *testing.T, voids int) Config {
 	h := brokertest.Start(t)
 	batchOf(t, h, func(p *publisher) {
 		for range voids {
-			require.NoError(t, p.add(t.Context(), wire.EncodeGuard(wire.GuardSubject(wire.GuardUser, "u"), nil)))
+			require.NoError(t, p.add(t.Context(), wire.EncodeGuard(wire.GuardSubject(event.GuardUser, "u"), nil)))
 		}
 	})
 	_, err := h.Client.Import(t.Context(), "x", []event.Event{{

@@ -26,15 +26,15 @@ func TestMirrorEqualsLog(t *testing.T) {
 	cfg := configOf(t, h)
 	r := start(t, cfg)
 
-	guard(t, h, wire.GuardSubject(wire.GuardImport, "x")) // the first line's seq is not 1
+	guard(t, h, wire.GuardSubject(event.GuardImport, "x")) // the first line's seq is not 1
 	appendAll(t, h.Client, mixed(20)...)
-	guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+	guard(t, h, wire.GuardSubject(event.GuardUser, "u"))
 	big, err := json.Marshal(strings.Repeat("<ü>", int(h.Conn.MaxPayload())/16))
 	require.NoError(t, err)
 	appendAll(t, h.Client, event.Event{Type: "test.big", StreamID: "s", Actor: "a", Payload: big})
 	_, err = h.Client.AppendBatch(t.Context(), mixed(300))
 	require.NoError(t, err)
-	guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+	guard(t, h, wire.GuardSubject(event.GuardUser, "u"))
 
 	r.reach(t, position(t, h.Client))
 	requireEqual(t, cfg)

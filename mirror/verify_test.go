@@ -184,7 +184,7 @@ func TestVerifyComparesWithTheLog(t *testing.T) {
 	})
 	got, err := badLine(t, cfg)
 	require.Equal(t, place{ActiveName, 4}, got, "%v", err)
-	guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+	guard(t, h, wire.GuardSubject(event.GuardUser, "u"))
 	forge(func(l []Line) []Line {
 		extra := l[2]
 		extra.Recorded.Seq = l[4].Recorded.Seq + 1
@@ -242,7 +242,7 @@ func TestVerifyCountsWhatIsBehind(t *testing.T) {
 	require.Equal(t, filepath.Join(cfg.Dir, ActiveName), behind.File)
 	catchUp(t, cfg)
 	appendAll(t, h.Client, mixed(2)...)
-	guard(t, h, wire.GuardSubject(wire.GuardUser, "u"))
+	guard(t, h, wire.GuardSubject(event.GuardUser, "u"))
 	report, err = Verify(t.Context(), cfg)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, report.Behind)

@@ -19,7 +19,7 @@ func TestRestoreOfVoidedGuards(t *testing.T) {
 	for _, id := range []string{"decided", "open"} {
 		_, err := old.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{ID: id, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
 		require.NoError(t, err)
-		guard(t, old, wire.GuardSubject(wire.GuardCheckpoint, id))
+		guard(t, old, wire.GuardSubject(event.GuardCheckpoint, id))
 		_, err = old.Client.VoidGuard(t.Context(), id, "op", "")
 		require.NoError(t, err)
 	}

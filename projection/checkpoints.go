@@ -123,7 +123,7 @@ type Checkpoints struct {
 
 // Needs implements Fold.
 func (*Checkpoints) Needs() Needs {
-	return Needs{Types: []string{"checkpoint.*"}, Guards: []string{KindRequest, KindCheckpoint}}
+	return Needs{Types: []string{"checkpoint.*"}, Guards: []string{event.GuardRequest, event.GuardCheckpoint}}
 }
 
 // Apply implements Fold.
@@ -181,11 +181,11 @@ func (c *Checkpoints) Apply(e Entry) error {
 // guard applies a message of a guard.
 func (c *Checkpoints) guard(g Guard, seq event.Sequence) {
 	switch g.Kind {
-	case KindRequest:
+	case event.GuardRequest:
 		if _, ok := c.requests[g.ID]; !ok {
 			c.requests[g.ID] = g.Event
 		}
-	case KindCheckpoint:
+	case event.GuardCheckpoint:
 		gate := c.gate(g.ID)
 		gate.Message(seq, g.Event)
 		if cp := c.byID[g.ID]; cp != nil {

@@ -82,7 +82,7 @@ func (i *Intent) Take(g Guard, seq event.Sequence, stored time.Time) {
 	i.Guard = seq
 	i.Holder, i.LeaseUntil, i.Token = "", 0, 0
 	switch g.State {
-	case StateClaimed:
+	case event.StateClaimed:
 		i.State, i.Holder, i.Token = Running, g.Holder, seq
 		if i.StartedAt == 0 {
 			i.StartedAt = stored.UnixMilli()
@@ -90,7 +90,7 @@ func (i *Intent) Take(g Guard, seq event.Sequence, stored time.Time) {
 		if g.Lease > 0 {
 			i.LeaseUntil = stored.Add(g.Lease).UnixMilli()
 		}
-	case StateReleased:
+	case event.StateReleased:
 		i.State = Pending
 	}
 }
@@ -129,7 +129,7 @@ type guardAt struct {
 func (*Intents) Needs() Needs {
 	return Needs{
 		Types:  append([]string{event.AgentSpawned}, event.IntentEnds()...),
-		Guards: []string{KindIntent},
+		Guards: []string{event.GuardIntent},
 	}
 }
 
@@ -139,7 +139,7 @@ func (x *Intents) Apply(e Entry) error {
 		x.byID, x.guards = map[string]*Intent{}, map[string]guardAt{}
 	}
 	if g := e.Guard; g != nil {
-		if g.Kind == KindIntent {
+		if g.Kind == event.GuardIntent {
 			x.guards[g.ID] = guardAt{*g, e.Seq, e.Stored}
 			if i := x.byID[g.ID]; i != nil && !i.Ended() {
 				i.Take(*g, e.Seq, e.Stored)
@@ -159,7 +159,7 @@ func (x *Intents) Apply(e Entry) error {
 			return fmt.Errorf("%s: the payload does not end an intent: %w", e.Event.Type, err)
 		}
 		i, g := x.byID[p.IntentID], x.guards[p.IntentID]
-		if i != nil && !i.Ended() && g.State == StateEnded && g.Event == e.Event.ID {
+		if i != nil && !i.Ended() && g.State == event.StateEnded && g.Event == e.Event.ID {
 			return i.End(*e.Event)
 		}
 	}

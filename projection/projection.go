@@ -23,18 +23,6 @@ type Entry struct {
 	Guard  *Guard
 }
 
-// The kinds and states of guards that folds look at.
-const (
-	KindRequest    = "request"
-	KindCheckpoint = "checkpoint"
-	KindIntent     = "intent"
-
-	StateCreated  = "created"
-	StateClaimed  = "claimed"
-	StateReleased = "released"
-	StateEnded    = "ended"
-)
-
 // Guard is the content of a guard message.
 type Guard struct {
 	Kind, ID string

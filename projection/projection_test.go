@@ -46,7 +46,7 @@ func (l *log) guarded(kind, guard, state, id, typ, payload string) {
 }
 
 func (l *log) request(cp string) {
-	l.guarded(projection.KindRequest, cp, "", "req-"+cp, event.CheckpointRequested,
+	l.guarded(event.GuardRequest, cp, "", "req-"+cp, event.CheckpointRequested,
 		fmt.Sprintf(`{"id":%q,"decision_point":"?","requested_by":"agent"}`, cp))
 }
 
@@ -77,9 +77,9 @@ func TestCheckpointsTakeTheFirstGuardedDecisionOnly(t *testing.T) {
 	l.request("a")
 	l.request("b")
 	l.event("by-hand", event.CheckpointApproved, "s", `{"checkpoint_id":"a","approved_by":"eve"}`)
-	l.guarded(projection.KindCheckpoint, "a", "", "no", event.CheckpointRejected, `{"checkpoint_id":"a","rejected_by":"ann","reason":"r"}`)
-	l.guarded(projection.KindCheckpoint, "a", "", "yes", event.CheckpointApproved, `{"checkpoint_id":"a","approved_by":"bob"}`)
-	l.guarded(projection.KindCheckpoint, "unknown", "", "x", event.CheckpointApproved, `{"checkpoint_id":"unknown"}`)
+	l.guarded(event.GuardCheckpoint, "a", "", "no", event.CheckpointRejected, `{"checkpoint_id":"a","rejected_by":"ann","reason":"r"}`)
+	l.guarded(event.GuardCheckpoint, "a", "", "yes", event.CheckpointApproved, `{"checkpoint_id":"a","approved_by":"bob"}`)
+	l.guarded(event.GuardCheckpoint, "unknown", "", "x", event.CheckpointApproved, `{"checkpoint_id":"unknown"}`)
 	l.event("r2", event.CheckpointRequested, "s", `{"id":"unguarded","decision_point":"?"}`)
 	l.event("c", event.CheckpointCancelRequested, "s", `{"checkpoint_id":"b","reason":"why"}`)
 
@@ -104,9 +104,9 @@ func TestCheckpointsKeepTheFirstGuard(t *testing.T) {
 	t.Parallel()
 	var l log
 	l.request("a")
-	l.guarded(projection.KindRequest, "a", "", "again", event.CheckpointRequested, `{"id":"a","decision_point":"other"}`)
-	l.guard(projection.Guard{Kind: projection.KindCheckpoint, ID: "a"}) // says nothing, and stands
-	l.guarded(projection.KindCheckpoint, "a", "", "yes", event.CheckpointApproved, `{"checkpoint_id":"a"}`)
+	l.guarded(event.GuardRequest, "a", "", "again", event.CheckpointRequested, `{"id":"a","decision_point":"other"}`)
+	l.guard(projection.Guard{Kind: event.GuardCheckpoint, ID: "a"}) // says nothing, and stands
+	l.guarded(event.GuardCheckpoint, "a", "", "yes", event.CheckpointApproved, `{"checkpoint_id":"a"}`)
 	var c projection.Checkpoints
 	l.fold(t, &c)
 	a, _ := c.Get("a")
@@ -135,13 +135,13 @@ func TestIntentLife(t *testing.T) {
 		require.True(t, ok)
 		return i
 	}
-	l.guarded(projection.KindIntent, "i", projection.StateCreated, "e1", event.AgentSpawned, `{"id":"i","timeout_ms":60000,"status":"running"}`)
+	l.guarded(event.GuardIntent, "i", event.StateCreated, "e1", event.AgentSpawned, `{"id":"i","timeout_ms":60000,"status":"running"}`)
 	i := at()
 	require.Equal(t, projection.Pending, i.State, "whatever the payload says")
 	require.EqualValues(t, 1, i.Guard)
 	require.Equal(t, base.Add(2*time.Second+time.Minute), i.Due())
 
-	l.guard(projection.Guard{Kind: projection.KindIntent, ID: "i", State: projection.StateClaimed, Holder: "h", Lease: 10 * time.Second})
+	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateClaimed, Holder: "h", Lease: 10 * time.Second})
 	i = at()
 	require.Equal(t, projection.Running, i.State)
 	require.Equal(t, "h", i.Holder)
@@ -151,25 +151,25 @@ func TestIntentLife(t *testing.T) {
 	require.True(t, i.Held(end.Add(projection.LeaseMargin-time.Millisecond)))
 	require.False(t, i.Held(end.Add(projection.LeaseMargin)))
 
-	l.guard(projection.Guard{Kind: projection.KindIntent, ID: "i", State: projection.StateReleased, Holder: "h"})
+	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateReleased, Holder: "h"})
 	i = at()
 	require.Equal(t, projection.Pending, i.State)
 	require.Zero(t, i.Token)
 	require.Empty(t, i.Holder)
 
-	l.guard(projection.Guard{Kind: projection.KindIntent, ID: "i", State: projection.StateClaimed, Holder: "anybody"})
+	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateClaimed, Holder: "anybody"})
 	require.False(t, at().Held(base), "a start without a lease holds nobody off")
 
 	l.event("by-hand", event.AgentFailed, "s", `{"intent_id":"i"}`)
 	require.Equal(t, projection.Running, at().State)
-	l.guarded(projection.KindIntent, "i", projection.StateEnded, "done", event.AgentCompleted, `{"intent_id":"i","result":"ok"}`)
+	l.guarded(event.GuardIntent, "i", event.StateEnded, "done", event.AgentCompleted, `{"intent_id":"i","result":"ok"}`)
 	i = at()
 	require.Equal(t, projection.Completed, i.State)
 	require.Equal(t, "ok", i.Result)
 	require.Equal(t, "agent", i.EndedBy)
 	require.Empty(t, x.All(true))
 
-	l.guard(projection.Guard{Kind: projection.KindIntent, ID: "i", State: projection.StateClaimed, Holder: "late"})
+	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateClaimed, Holder: "late"})
 	require.Equal(t, projection.Completed, at().State, "what has ended stays ended")
 }
 
@@ -179,8 +179,8 @@ func TestBareSpawnsMakeIntents(t *testing.T) {
 	l.event("e1", event.AgentSpawned, "s", `{"id":"i","description":"first"}`)
 	l.event("e2", event.AgentSpawned, "s", `{"id":"i","description":"second"}`)
 	l.event("e3", event.AgentSpawned, "s", `{"description":"nameless"}`)
-	l.guarded(projection.KindIntent, "j", projection.StateCreated, "e4", event.AgentSpawned, `{"id":"j"}`)
-	l.guard(projection.Guard{Kind: projection.KindIntent, ID: "i", State: projection.StateClaimed, Holder: "h"})
+	l.guarded(event.GuardIntent, "j", event.StateCreated, "e4", event.AgentSpawned, `{"id":"j"}`)
+	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateClaimed, Holder: "h"})
 	var x projection.Intents
 	l.fold(t, &x)
 	all := x.All(true)
@@ -191,7 +191,7 @@ func TestBareSpawnsMakeIntents(t *testing.T) {
 
 	// A guard that came first names another event: this one is nothing.
 	var k log
-	k.guard(projection.Guard{Kind: projection.KindIntent, ID: "i", State: projection.StateCreated, Event: "other"})
+	k.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateCreated, Event: "other"})
 	k.event("e1", event.AgentSpawned, "s", `{"id":"i"}`)
 	var y projection.Intents
 	k.fold(t, &y)
@@ -402,7 +402,7 @@ func TestMerge(t *testing.T) {
 	require.Contains(t, n.Types, "checkpoint.*")
 	require.Contains(t, n.Types, event.AgentSpawned)
 	require.Contains(t, n.Types, "lifecycle.session.*")
-	require.Equal(t, []string{projection.KindRequest, projection.KindCheckpoint, projection.KindIntent}, n.Guards)
+	require.Equal(t, []string{event.GuardRequest, event.GuardCheckpoint, event.GuardIntent}, n.Guards)
 }
 
 // The folds are pure: the same entries give the same state, also when a reader
@@ -411,8 +411,8 @@ func TestFoldsArePure(t *testing.T) {
 	t.Parallel()
 	var l log
 	l.request("a")
-	l.guarded(projection.KindCheckpoint, "a", "", "yes", event.CheckpointApproved, `{"checkpoint_id":"a","approved_by":"b"}`)
-	l.guarded(projection.KindIntent, "i", projection.StateCreated, "e1", event.AgentSpawned, `{"id":"i"}`)
+	l.guarded(event.GuardCheckpoint, "a", "", "yes", event.CheckpointApproved, `{"checkpoint_id":"a","approved_by":"b"}`)
+	l.guarded(event.GuardIntent, "i", event.StateCreated, "e1", event.AgentSpawned, `{"id":"i"}`)
 	var c1, c2 projection.Checkpoints
 	var x1, x2 projection.Intents
 	l.fold(t, &c1, &x1)

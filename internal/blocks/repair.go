@@ -271,7 +271,7 @@ func (r *repair) bring(b *rewritten, seq event.Sequence, time int64) error {
 	if !ok {
 		rec, ok = r.known.Record(seq)
 		how = FromMirror
-		if kind, _, guard := wire.ParseGuardSubject(rec.Subject); guard && kind == wire.GuardVoid {
+		if kind, _, guard := wire.ParseGuardSubject(rec.Subject); guard && kind == event.GuardVoid {
 			how = Voided
 		}
 	}

@@ -21,7 +21,7 @@ func (k knowledge) record(seq event.Sequence) (blocks.Record, bool) {
 	m, ok := k.s.mirror.Messages[seq]
 	ok = ok && k.s.foreign == nil && (k.acceptLoss || !k.s.mirror.Unproven[seq])
 	if !ok && k.acceptLoss {
-		m, ok = wire.EncodeGuard(wire.GuardSubject(wire.GuardVoid, seq.String()), []byte("{}")), true
+		m, ok = wire.EncodeGuard(wire.GuardSubject(event.GuardVoid, seq.String()), []byte("{}")), true
 	}
 	if !ok {
 		return blocks.Record{}, false

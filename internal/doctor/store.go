@@ -251,7 +251,7 @@ func (d *Examination) storeFinding(s seen) Finding {
 	}
 	events, voids := 0, 0
 	for _, m := range s.mirror.Messages {
-		if kind, _, ok := wire.ParseGuardSubject(m.Subject); ok && kind == wire.GuardVoid {
+		if kind, _, ok := wire.ParseGuardSubject(m.Subject); ok && kind == event.GuardVoid {
 			voids++
 		} else {
 			events++

@@ -76,7 +76,7 @@ func TestControlDirectReads(t *testing.T) {
 	require.True(t, log.CachedInfo().Config.AllowDirect)
 	h := NewHistory()
 	const name = "read"
-	subject := wire.GuardSubject(wire.GuardUser, name)
+	subject := wire.GuardSubject(event.GuardUser, name)
 	last := event.Sequence(0)
 	for i := range 200 {
 		op := Op{Client: 1, Kind: Guarded, Key: name, IDs: []string{strconv.Itoa(i)}, Expected: last, Call: h.Now(), Outcome: Done}
@@ -108,7 +108,7 @@ func TestControlWildcardGuard(t *testing.T) {
 		key := fmt.Sprintf("w%d", i)
 		publish := func(id string, who int, guard string) <-chan struct{} {
 			op := Op{Client: who, Kind: Decide, Key: key, IDs: []string{id}, Call: h.Now()}
-			m := nats.NewMsg(wire.GuardSubject(wire.GuardUser, key) + "." + id)
+			m := nats.NewMsg(wire.GuardSubject(event.GuardUser, key) + "." + id)
 			if guard != "" {
 				m.Header.Set("Nats-Expected-Last-Subject-Sequence", "0")
 				m.Header.Set("Nats-Expected-Last-Subject-Sequence-Subject", guard)
@@ -130,7 +130,7 @@ func TestControlWildcardGuard(t *testing.T) {
 			return done
 		}
 		first := publish("a", 1, "")
-		second := publish("b", 2, wire.GuardSubject(wire.GuardUser, key)+".*")
+		second := publish("b", 2, wire.GuardSubject(event.GuardUser, key)+".*")
 		<-first
 		<-second
 	}

@@ -47,7 +47,7 @@ type barriers struct {
 }
 
 func newBarriers() *barriers {
-	return &barriers{sharing: newSharing[event.Sequence](), subject: wire.GuardSubject(wire.GuardBarrier, rand.Text())}
+	return &barriers{sharing: newSharing[event.Sequence](), subject: wire.GuardSubject(event.GuardBarrier, rand.Text())}
 }
 
 // StoreBarrier stores one guard. Of a try without an answer it does not matter
@@ -80,7 +80,7 @@ func (l *Log) CountBarriers(ctx context.Context) (uint64, error) {
 		if err != nil {
 			return err
 		}
-		info, err := s.Info(ctx, jetstream.WithSubjectFilter(wire.GuardFilter(wire.GuardBarrier)))
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(wire.GuardFilter(event.GuardBarrier)))
 		if err != nil {
 			return err
 		}

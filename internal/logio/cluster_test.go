@@ -157,7 +157,7 @@ func TestGuardWithALeaderThatIsCutOff(t *testing.T) {
 	defer cancel()
 	_, err = old.AppendGuarded(again, "g", at+1000, event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
 	require.ErrorAs(t, err, &conflict, "a position from the future")
-	last, err := others.Last(again, wire.GuardSubject(wire.GuardUser, "g"))
+	last, err := others.Last(again, wire.GuardSubject(event.GuardUser, "g"))
 	require.NoError(t, err)
 	_, err = old.AppendGuarded(again, "g", event.Sequence(last.Sequence), event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
 	require.NoError(t, err)

@@ -5,12 +5,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream/event"
 	"durablestream/internal/wire"
 )
 
 func TestDenseIsForFoldsThatEndAndFindMuch(t *testing.T) {
 	t.Parallel()
-	subjects := []string{wire.GuardKind(wire.GuardRequest), wire.GuardKind(wire.GuardCheckpoint)}
+	subjects := []string{wire.GuardFilter(event.GuardRequest), wire.GuardFilter(event.GuardCheckpoint)}
 	for name, c := range map[string]struct {
 		cfg     FeedConfig
 		pending uint64
@@ -27,7 +28,7 @@ func TestDenseIsForFoldsThatEndAndFindMuch(t *testing.T) {
 		f := &feed{cfg: c.cfg, at: c.cfg.After}
 		require.Equal(t, c.want, f.dense(c.pending), name)
 	}
-	require.True(t, wire.InSubjects(subjects, wire.GuardSubject(wire.GuardRequest, "a.b")))
-	require.False(t, wire.InSubjects(subjects, wire.GuardSubject(wire.GuardIntent, "a")))
+	require.True(t, wire.InSubjects(subjects, wire.GuardSubject(event.GuardRequest, "a.b")))
+	require.False(t, wire.InSubjects(subjects, wire.GuardSubject(event.GuardIntent, "a")))
 	require.False(t, wire.InSubjects(subjects, wire.EventSubject("a.b", "s")))
 }

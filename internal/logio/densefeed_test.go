@@ -31,7 +31,7 @@ func TestDenseFeedBringsTheSame(t *testing.T) {
 	require.NoError(t, err)
 	_, err = h.Client.Append(t.Context(), newEvent(`"after the end"`))
 	require.NoError(t, err)
-	cfg := logio.FeedConfig{Subjects: []string{"events." + event.AgentSpawned + ".*", wire.GuardKind(wire.GuardIntent)}, Until: until}
+	cfg := logio.FeedConfig{Subjects: []string{"events." + event.AgentSpawned + ".*", wire.GuardFilter(event.GuardIntent)}, Until: until}
 	read := func(cfg logio.FeedConfig) (out []string) {
 		for m, err := range l.Feed(t.Context(), cfg) {
 			require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestDenseFeedGoesOnByTheIndex(t *testing.T) {
 	}
 	until, err := h.Client.Position(t.Context())
 	require.NoError(t, err)
-	cfg := logio.FeedConfig{Subjects: []string{"events." + event.AgentSpawned + ".*", wire.GuardKind(wire.GuardIntent)}, Until: until, Scattered: true}.PlainAtFirst()
+	cfg := logio.FeedConfig{Subjects: []string{"events." + event.AgentSpawned + ".*", wire.GuardFilter(event.GuardIntent)}, Until: until, Scattered: true}.PlainAtFirst()
 	got := 0
 	for m, err := range l.Feed(t.Context(), cfg) {
 		require.NoError(t, err)

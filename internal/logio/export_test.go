@@ -31,7 +31,7 @@ func (l *Log) UnsureAfter(err error) bool {
 // MoveGuard is AppendGuarded of nothing, under a mark that is the caller's: the same one
 // again is the same append, tried again.
 func (l *Log) MoveGuard(ctx context.Context, name string, expected event.Sequence, mark string) (event.Sequence, error) {
-	b := Batch{OfGuard(wire.GuardSubject(wire.GuardUser, name), wire.GuardBody{Event: mark}.Encode(), expected)}
+	b := Batch{OfGuard(wire.GuardSubject(event.GuardUser, name), wire.GuardBody{Event: mark}.Encode(), expected)}
 	err := l.PublishBatch(ctx, b)
 	return b[0].Seq(), err
 }

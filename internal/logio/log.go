@@ -165,7 +165,7 @@ func (l *Log) Position(ctx context.Context) (event.Sequence, error) {
 func (l *Log) Fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	m := wire.EncodeGuard(wire.GuardSubject(wire.GuardBarrier, "fence"), nil)
+	m := wire.EncodeGuard(wire.GuardSubject(event.GuardBarrier, "fence"), nil)
 	m.Header.Set(wire.HeaderExpectedLast, "9223372036854775807")
 	_, err := l.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 	var refused *jetstream.APIError

@@ -98,7 +98,7 @@ func (j journal) AppendBatch(ctx context.Context, es []event.Event) ([]event.Rec
 
 // AppendGuarded moves a guard, with events behind it, and gives its new Sequence.
 func (j journal) AppendGuarded(ctx context.Context, name string, expected event.Sequence, es ...event.Event) (event.Sequence, error) {
-	subject := wire.GuardSubject(wire.GuardUser, name)
+	subject := wire.GuardSubject(event.GuardUser, name)
 	body := wire.GuardBody{Event: rand.Text()}
 	rs, b := make([]event.Recorded, len(es)), make(logio.Batch, 1, 1+len(es))
 	for i, e := range es {

@@ -28,8 +28,8 @@ var decisions = append(event.Decisions(), event.CheckpointGuardVoided)
 
 // guardKinds are the guards that each role may move. Void is a restore's alone.
 var guardKinds = map[Role][]string{
-	Agent:    {wire.GuardRequest, wire.GuardIntent, wire.GuardUser, wire.GuardBarrier},
-	Operator: {wire.GuardRequest, wire.GuardIntent, wire.GuardUser, wire.GuardBarrier, wire.GuardCheckpoint, wire.GuardImport},
+	Agent:    {event.GuardRequest, event.GuardIntent, event.GuardUser, event.GuardBarrier},
+	Operator: {event.GuardRequest, event.GuardIntent, event.GuardUser, event.GuardBarrier, event.GuardCheckpoint, event.GuardImport},
 }
 
 // requests are what may be asked of JetStream through an import: reading, and no
@@ -63,7 +63,7 @@ type service struct {
 func services(r Role, gate string) []service {
 	log := []string{wire.AllEvents}
 	for _, kind := range guardKinds[r] {
-		log = append(log, wire.GuardKind(kind))
+		log = append(log, wire.GuardFilter(kind))
 	}
 	var out []service
 	for _, subject := range log {
@@ -96,7 +96,7 @@ func Of(k Key) Permissions {
 		p.Publish = append(p.Publish, s.from)
 	}
 	p.Publish = append(p.Publish, UserInfo)
-	if !slices.Contains(guardKinds[k.Role], wire.GuardCheckpoint) {
+	if !slices.Contains(guardKinds[k.Role], event.GuardCheckpoint) {
 		for _, typ := range decisions {
 			p.Deny = append(p.Deny, wire.Events+"."+typ+".*")
 		}
@@ -115,9 +115,9 @@ func (p Permissions) Role() Role {
 	switch {
 	case p.mayAll():
 		return Admin
-	case p.MayPublish(wire.GuardSubject(wire.GuardCheckpoint, "x")):
+	case p.MayPublish(wire.GuardSubject(event.GuardCheckpoint, "x")):
 		return Operator
-	case p.MayPublish(wire.GuardSubject(wire.GuardRequest, "x")):
+	case p.MayPublish(wire.GuardSubject(event.GuardRequest, "x")):
 		return Agent
 	}
 	return ""

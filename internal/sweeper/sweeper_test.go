@@ -249,7 +249,7 @@ func TestOneThatCannotBeDecidedHoldsUpNoOther(t *testing.T) {
 	c := h.Client
 	stuck, fine := ask(t, c, 100*time.Millisecond), ask(t, c, 100*time.Millisecond)
 	// Junk on its guard: this one can never be decided.
-	_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(wire.GuardCheckpoint, stuck.ID), []byte("junk")))
+	_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(event.GuardCheckpoint, stuck.ID), []byte("junk")))
 	require.NoError(t, err)
 	log := &brokertest.Words{}
 	run(t, sweeper.Config{Client: h.NewClient(t, client.Config{}), Logger: slog.New(slog.NewTextHandler(log, nil))})

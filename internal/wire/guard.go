@@ -7,17 +7,6 @@ import (
 	"durablestream/event"
 )
 
-// The kinds of guards.
-const (
-	GuardRequest    = "request"    // a checkpoint was asked for
-	GuardCheckpoint = "checkpoint" // a checkpoint was decided
-	GuardIntent     = "intent"     // an intent's state; its last message counts
-	GuardImport     = "import"     // one importer at a time
-	GuardBarrier    = "barrier"    // a linearizable read
-	GuardUser       = "user"       // a caller's own
-	GuardVoid       = "void"       // fills a Sequence that held nothing to restore
-)
-
 // GuardSubject gives guards.<kind>.<id token>.
 func GuardSubject(kind, id string) string { return Guards + "." + kind + "." + Token(id) }
 
@@ -37,14 +26,6 @@ func ParseGuardSubject(subject string) (kind, id string, ok bool) {
 
 // IsGuard reports whether a subject is a guard's.
 func IsGuard(subject string) bool { return strings.HasPrefix(subject, Guards+".") }
-
-// The states of an intent's guard.
-const (
-	IntentCreated  = "created"
-	IntentClaimed  = "claimed"
-	IntentReleased = "released"
-	IntentEnded    = "ended"
-)
 
 // GuardBody is what a guard message holds.
 type GuardBody struct {
@@ -92,13 +73,13 @@ func Protected(e event.Event) (subject string, body GuardBody, ok bool) {
 func protects(typ string) (kind, key, state string) {
 	switch {
 	case typ == event.CheckpointRequested:
-		return GuardRequest, "id", ""
+		return event.GuardRequest, "id", ""
 	case event.IsDecision(typ), typ == event.CheckpointGuardVoided:
-		return GuardCheckpoint, "checkpoint_id", ""
+		return event.GuardCheckpoint, "checkpoint_id", ""
 	case typ == event.AgentSpawned:
-		return GuardIntent, "id", IntentCreated
+		return event.GuardIntent, "id", event.StateCreated
 	case event.EndsIntent(typ):
-		return GuardIntent, "intent_id", IntentEnded
+		return event.GuardIntent, "intent_id", event.StateEnded
 	}
 	return "", "", ""
 }
@@ -134,9 +115,9 @@ func payloadString(payload json.RawMessage, key string) string {
 // still happen.
 func DecisionGuards() []string {
 	return []string{
-		Guards + "." + GuardRequest + ".*",
-		Guards + "." + GuardCheckpoint + ".*",
-		Guards + "." + GuardIntent + ".*",
+		GuardFilter(event.GuardRequest),
+		GuardFilter(event.GuardCheckpoint),
+		GuardFilter(event.GuardIntent),
 	}
 }
 
@@ -144,12 +125,9 @@ func DecisionGuards() []string {
 // request and a decision are made once, an intent ends once.
 func GuardIsFinal(subject string, body []byte) bool {
 	kind, _, _ := ParseGuardSubject(subject)
-	if kind != GuardIntent {
+	if kind != event.GuardIntent {
 		return true
 	}
 	var b GuardBody
-	return json.Unmarshal(body, &b) == nil && b.State == IntentEnded
+	return json.Unmarshal(body, &b) == nil && b.State == event.StateEnded
 }
-
-// GuardKind is the subject of all guards of a kind.
-func GuardKind(kind string) string { return Guards + "." + kind + ".*" }

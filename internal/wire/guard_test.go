@@ -13,8 +13,8 @@ import (
 
 func TestGuardSubject(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		kind := rapid.SampledFrom([]string{wire.GuardRequest, wire.GuardCheckpoint, wire.GuardIntent, wire.GuardImport,
-			wire.GuardBarrier, wire.GuardUser, wire.GuardVoid}).Draw(t, "kind")
+		kind := rapid.SampledFrom([]string{event.GuardRequest, event.GuardCheckpoint, event.GuardIntent, event.GuardImport,
+			event.GuardBarrier, event.GuardUser, event.GuardVoid}).Draw(t, "kind")
 		id := genStream().Draw(t, "id")
 		subject := wire.GuardSubject(kind, id)
 		require.True(t, acceptable(subject), "%q", subject)
@@ -41,10 +41,10 @@ func TestProtected(t *testing.T) {
 		event.CheckpointExpired:     {"guards.checkpoint.cp%2E1", ""},
 		event.CheckpointCancelled:   {"guards.checkpoint.cp%2E1", ""},
 		event.CheckpointGuardVoided: {"guards.checkpoint.cp%2E1", ""},
-		event.AgentSpawned:          {"guards.intent.own", wire.IntentCreated},
-		event.AgentCompleted:        {"guards.intent.in_1", wire.IntentEnded},
-		event.AgentFailed:           {"guards.intent.in_1", wire.IntentEnded},
-		event.AgentAborted:          {"guards.intent.in_1", wire.IntentEnded},
+		event.AgentSpawned:          {"guards.intent.own", event.StateCreated},
+		event.AgentCompleted:        {"guards.intent.in_1", event.StateEnded},
+		event.AgentFailed:           {"guards.intent.in_1", event.StateEnded},
+		event.AgentAborted:          {"guards.intent.in_1", event.StateEnded},
 	}
 	payload := json.RawMessage(`{"id":"own","checkpoint_id":"cp.1","intent_id":"in_1","result":"x"}`)
 	types := []string{"my.own.type"}
@@ -76,7 +76,7 @@ func TestProtectedNeedsAName(t *testing.T) {
 
 func TestGuardBody(t *testing.T) {
 	require.Equal(t, `{}`, string(wire.GuardBody{}.Encode()))
-	b := wire.GuardBody{Event: "e<1>\u2028", Type: "agent.spawned", State: wire.IntentCreated}
+	b := wire.GuardBody{Event: "e<1>\u2028", Type: "agent.spawned", State: event.StateCreated}
 	var back wire.GuardBody
 	require.NoError(t, json.Unmarshal(b.Encode(), &back))
 	require.Equal(t, b, back)
