@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Filter says which events a reader wants. The zero value wants all of them; each
-// field that is set narrows the choice.
+// Filter selects events for a reader. The zero value selects all events; each field that
+// is set narrows the selection.
 type Filter struct {
 	// StreamID: events of this stream only.
 	StreamID string
@@ -21,17 +21,17 @@ type Filter struct {
 	Since, Until int64
 	// After: events after this Sequence.
 	After Sequence
-	// Limit: at most so many, from the front; 0 is no limit.
+	// Limit: at most this many, from the front; 0 is no limit.
 	Limit int
-	// Last: only the newest so many, still in order; 0 is all. Not with Limit.
+	// Last: only this many of the newest, still in order; 0 is all. Not with Limit.
 	Last int
-	// Linearizable: a query sees every event whose append had returned, to whomever,
-	// when it began, also on a cluster, where that costs one small stored message.
-	// Not for subscriptions. Match does not look at it.
+	// Linearizable: a query sees every event whose append had returned to any client when
+	// the query began. On a cluster this costs one small stored message. Not for
+	// subscriptions. Match ignores it.
 	Linearizable bool
 }
 
-// Validate returns an *InvalidError for the first field that breaks its rule.
+// Validate returns an *InvalidError for the first invalid field.
 func (f Filter) Validate() error {
 	if f.StreamID != "" {
 		if err := ValidateStreamID(f.StreamID); err != nil {
@@ -103,8 +103,8 @@ func cut(s string) (token string, more bool, rest string) {
 	return token, more, rest
 }
 
-// Match reports whether r is among the events wanted; Limit and Last are the
-// reader's to count.
+// Match reports whether the filter selects r. It ignores Limit and Last, which the reader
+// counts.
 func (f Filter) Match(r Recorded) bool {
 	switch {
 	case f.StreamID != "" && r.StreamID != f.StreamID,

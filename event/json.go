@@ -38,10 +38,9 @@ func (r *Recorded) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Decode reads one event that a caller wants to append. Unknown fields go to
-// Extra; a reserved field, a field given twice, or a known field of the wrong
-// kind is an *InvalidError, and so is a line that is nested deeper than MaxDepth. Rules
-// that need more than the JSON are Validate's.
+// Decode reads one event to append. Unknown fields go to Extra. Decode returns an
+// *InvalidError for a reserved field, a duplicate field, a known field of the wrong kind,
+// and a line that is nested deeper than MaxDepth. Validate checks all other rules.
 func Decode(line []byte) (Event, error) {
 	var r Recorded
 	err := decode(line, &r, MaxDepth, func(name string, v json.RawMessage) (bool, error) {
@@ -56,9 +55,8 @@ func Decode(line []byte) (Event, error) {
 	return r.Event, nil
 }
 
-// DecodeBody reads an event as the Log stores it (AppendBody) and checks its
-// fields. Seq stays 0. A body must be one line, since the mirror's lines are made
-// of it.
+// DecodeBody reads an event as the Log stores it (AppendBody) and checks its fields. Seq
+// stays 0. A body must be one line, since the mirror builds its lines from it.
 func DecodeBody(body []byte) (Recorded, error) {
 	s, err := ScanBody(body)
 	return s.Event(), err
@@ -84,9 +82,8 @@ func (r Recorded) checkStored() error {
 	return r.validateNames()
 }
 
-// DecodeRecorded reads an event with its seq, as query prints it and as the
-// mirror's lines hold it; a mirror line's chain is checked by package mirror and
-// passed over here.
+// DecodeRecorded reads an event with its seq, as query prints it and as the mirror's
+// lines hold it. It ignores a mirror line's chain, which package mirror checks.
 func DecodeRecorded(line []byte) (Recorded, error) {
 	var r Recorded
 	err := decode(line, &r, storedDepth, func(name string, v json.RawMessage) (bool, error) {
@@ -130,8 +127,8 @@ func (r *Recorded) takeMark(name string, v json.RawMessage) (bool, error) {
 	return false, nil
 }
 
-// decode splits line, of at most depth levels, into its top-level members. take is asked
-// first about each name; what it does not take is a field of the event.
+// decode splits line, of at most depth levels, into its top-level members. It offers each
+// member to take first; a member that take refuses is a field of the event.
 func decode(line []byte, r *Recorded, depth int, take func(string, json.RawMessage) (bool, error)) error {
 	switch {
 	case !utf8.Valid(line):
@@ -192,12 +189,12 @@ func (e *Event) take(name string, v json.RawMessage) error {
 	return err
 }
 
-// saysNone reports a value that says outright that there is no causation_id. It
-// is kept as an unknown field, so that it survives the round trip.
+// saysNone reports an explicit value for "no causation_id". decode keeps it as an unknown
+// field, so that it survives the round trip.
 func saysNone(v json.RawMessage) bool { return string(v) == "null" || string(v) == `""` }
 
-// decodeString decodes a JSON string and refuses half a surrogate pair, which Go
-// would replace without a word.
+// decodeString decodes a JSON string and refuses half a surrogate pair, which Go would
+// silently replace.
 func decodeString(field string, v json.RawMessage) (string, error) {
 	if len(v) < 2 || v[0] != '"' {
 		return "", &InvalidError{field, string(v), "must be a JSON string"}
@@ -216,8 +213,8 @@ func decodeString(field string, v json.RawMessage) (string, error) {
 	return s, nil
 }
 
-// halfSurrogate reports an escape such as \ud83d in the inside of a JSON string
-// that has no other half beside it.
+// halfSurrogate reports an escape such as \ud83d in a JSON string without its other half
+// beside it.
 func halfSurrogate(inner string) bool {
 	unit := func(i int) rune {
 		n, _ := strconv.ParseUint(inner[i:i+4], 16, 32)

@@ -2,10 +2,10 @@ package event
 
 import "encoding/json"
 
-// The payloads of the known types that the Log, its agents and its humans speak
-// with. Keys are those of the original module: snake_case for agents, checkpoints
-// and progress, camelCase for the ledger. Times are Unix milliseconds, durations
-// are milliseconds, and 0 is none. payload_opencode.go has OpenCode's own shapes.
+// The payloads of the known types. Keys are those of the original module: snake_case for
+// agents, checkpoints and progress, camelCase for the ledger. Times are Unix
+// milliseconds, durations are milliseconds, and 0 is none. payload_opencode.go has
+// OpenCode's own shapes.
 
 // None is an empty payload: {}.
 type None struct{}
@@ -35,8 +35,8 @@ type Intent struct {
 	Error           string `json:"error,omitempty"`
 }
 
-// IntentEnd ends an intent: with a Result when it is done, an Error when it
-// failed, a Reason when it was given up or somebody else ended it.
+// IntentEnd ends an intent: with a Result after success, an Error after a failure, a
+// Reason if it was aborted or another process ended it.
 type IntentEnd struct {
 	IntentID string `json:"intent_id"`
 	Result   string `json:"result,omitempty"`
@@ -45,7 +45,7 @@ type IntentEnd struct {
 	Duration int64  `json:"duration,omitempty"`
 }
 
-// Handoff is work that goes from one agent to another.
+// Handoff passes work from one agent to another.
 type Handoff struct {
 	FromAgent string `json:"from_agent"`
 	ToAgent   string `json:"to_agent"`
@@ -55,7 +55,7 @@ type Handoff struct {
 	Summary   string `json:"summary,omitempty"`
 }
 
-// Yield is an agent that waits. The original writes sessionId.
+// Yield reports that an agent waits. The original writes sessionId.
 type Yield struct {
 	Agent     string `json:"agent"`
 	SessionID string `json:"sessionId,omitempty"`
@@ -63,7 +63,7 @@ type Yield struct {
 	Reason    string `json:"reason,omitempty"`
 }
 
-// Resumed is an agent that goes on after a Yield.
+// Resumed reports that an agent continues after a Yield.
 type Resumed struct {
 	Agent      string          `json:"agent"`
 	SessionID  string          `json:"session_id,omitempty"`
@@ -89,13 +89,13 @@ type Checkpoint struct {
 
 	// Schema is the JSON Schema of a free answer.
 	Schema json.RawMessage `json:"schema,omitempty"`
-	// Action is exactly what is to be done when the answer is yes.
+	// Action is the exact action that an approval allows.
 	Action json.RawMessage `json:"action,omitempty"`
 	// ActionHash is the SHA-256 in hex over Action as canonical JSON.
 	ActionHash string `json:"action_hash,omitempty"`
 }
 
-// Approved is the decision yes.
+// Approved is the decision to approve.
 type Approved struct {
 	CheckpointID   string          `json:"checkpoint_id"`
 	ApprovedBy     string          `json:"approved_by"`
@@ -106,7 +106,7 @@ type Approved struct {
 	ActionHash     string          `json:"action_hash,omitempty"` // of the action that it is for
 }
 
-// Rejected is the decision no.
+// Rejected is the decision to reject.
 type Rejected struct {
 	CheckpointID string   `json:"checkpoint_id"`
 	RejectedBy   string   `json:"rejected_by"`
@@ -115,7 +115,7 @@ type Rejected struct {
 	ActionHash   string   `json:"action_hash,omitempty"`
 }
 
-// Expired is the decision that time made.
+// Expired is the decision after the deadline has passed.
 type Expired struct {
 	CheckpointID string   `json:"checkpoint_id"`
 	ExpiresAt    int64    `json:"expires_at,omitempty"` // when it was due
@@ -123,7 +123,7 @@ type Expired struct {
 	ActionHash   string   `json:"action_hash,omitempty"`
 }
 
-// Cancelled is the decision that the question no longer matters.
+// Cancelled is the decision that withdraws the question.
 type Cancelled struct {
 	CheckpointID string   `json:"checkpoint_id"`
 	CancelledBy  string   `json:"cancelled_by"`
@@ -132,8 +132,8 @@ type Cancelled struct {
 	ActionHash   string   `json:"action_hash,omitempty"`
 }
 
-// CancelRequested asks the sweeper for Cancelled, on behalf of somebody who may
-// not decide.
+// CancelRequested asks the sweeper for Cancelled, on behalf of an actor that may not
+// decide.
 type CancelRequested struct {
 	CheckpointID string `json:"checkpoint_id"`
 	RequestedBy  string `json:"requested_by"`
@@ -189,7 +189,7 @@ type Progress struct {
 	TaskID          string          `json:"task_id,omitempty"`
 }
 
-// ContextHandoff is what one agent knows and another is to know.
+// ContextHandoff passes the context of one agent to another.
 type ContextHandoff struct {
 	FromAgent   string          `json:"from_agent"`
 	FromSession string          `json:"from_session"`

@@ -26,8 +26,8 @@ func (s Sequence) String() string { return strconv.FormatUint(uint64(s), 10) }
 // IsZero reports whether s is the position before the first event.
 func (s Sequence) IsZero() bool { return s == 0 }
 
-// InvalidError says which field of an input breaks which rule. Nothing was
-// changed when it is returned.
+// InvalidError names an invalid field of an input and the rule that it breaks. The call
+// that returns it has changed nothing.
 type InvalidError struct {
 	Field string // as in the JSON: "type", "stream_id", …
 	Value string // what was given; long values are cut for the message only

@@ -6,15 +6,16 @@ import (
 	"unicode/utf8"
 )
 
-// Stored is the body of a stored event, checked but not made into an event yet: who
-// needs only to know that it is one saves the memory.
+// Stored is the body of a stored event, checked but not yet decoded into an Event: a
+// reader that needs no Event saves the memory.
 type Stored struct {
 	body  []byte
 	parts parts
 	event *Recorded // instead of body and parts, where scan could not take it
 }
 
-// ScanBody is DecodeBody up to there. The body must not change while s is used.
+// ScanBody checks a body like DecodeBody, without the decoding. The body must not change
+// while s is used.
 func ScanBody(body []byte) (s Stored, err error) {
 	if s.parts.scan(body) {
 		s.body = body
@@ -41,7 +42,7 @@ func (s *Stored) StreamID() []byte {
 	return s.parts.stream.of(s.body)
 }
 
-// Event makes the event, which shares no memory with the body.
+// Event decodes the event, which shares no memory with the body.
 func (s *Stored) Event() Recorded {
 	if s.event != nil {
 		return *s.event
@@ -49,13 +50,14 @@ func (s *Stored) Event() Recorded {
 	return s.parts.recorded(s.body)
 }
 
-// parts are those of a body as AppendBody nearly always writes it, taken apart in one
-// pass: members in their order, no escapes in the strings before the payload, no Extra,
-// no space between members. Each span begins and ends in the body.
+// parts are the members of a body in the form that AppendBody nearly always writes:
+// members in their order, no escapes in the strings before the payload, no Extra, no
+// space between members. scan finds them in one pass. Each span begins and ends in the
+// body.
 //
-// It is a shortcut and decides nothing: what scan takes is what decode would have
-// taken, with the same fields (FuzzDecodeBody holds the two together), and all else is
-// left to decode, which also finds the words for what is wrong.
+// scan is a shortcut and never changes the result: each body that scan accepts, decode
+// would accept with the same fields (FuzzDecodeBody compares the two). decode handles all
+// other bodies, and reports the errors.
 type parts struct {
 	id, typ, stream, causation, correlation, actor span
 	timestamp                                      int64

@@ -7,15 +7,14 @@ import (
 
 // valid reports whether b is one JSON value of at most depth levels of objects and
 // arrays. With 10,000 levels its answer is that of encoding/json's Valid (FuzzValid holds
-// the two together). Every event that is read is checked, and this is three times as fast.
+// the two together). Readers check every event, and this is three times as fast.
 func valid(b []byte, depth int) bool {
 	end, ok := value(b, skipSpace(b, 0), depth)
 	return ok && skipSpace(b, end) == len(b)
 }
 
-// storedDepth is MaxDepth for what is stored already. Versions before that limit
-// accepted what encoding/json accepts as a value, 10,000 levels, and put the event's
-// object around it.
+// storedDepth is MaxDepth for stored events. Versions before that limit accepted the
+// 10,000 levels of encoding/json in a value, and put the event's object around it.
 const storedDepth = 10_001
 
 // value checks the value that begins at b[i], and gives the index behind it. It may have

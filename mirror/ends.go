@@ -12,8 +12,8 @@ import (
 	"durablestream/event"
 )
 
-// ends is what resume looks at: the first line of the oldest file and the last
-// whole line of the newest one. The lines between are Verify's business.
+// ends is the part of the files that resume checks: the first line of the oldest file and
+// the last whole line of the newest file. Verify checks the lines between.
 type ends struct {
 	dir            string
 	oldest, newest *Line // nil where there are no lines
@@ -25,8 +25,8 @@ type ends struct {
 	mod    time.Time      // and last written then
 }
 
-// findEnds reads the ends of the files in dir and changes nothing. Of the active
-// file, what a crash can have left behind the last whole line does not count.
+// findEnds reads the ends of the files in dir and changes nothing. In the active file it
+// ignores the bytes that a crash can have left after the last whole line.
 func findEnds(dir string) (ends, error) {
 	e := ends{dir: dir}
 	files, err := list(dir)
@@ -106,8 +106,8 @@ func (e *ends) readActive(path string) error {
 	return err
 }
 
-// readRotatedEnd gives the last line of an older file. It was synced before it got
-// its name, so there is no crash that leaves it torn or empty.
+// readRotatedEnd returns the last line of an older file. The writer synced the file
+// before it renamed it, so no crash leaves it torn or empty.
 func readRotatedEnd(path string) (*Line, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -296,7 +296,7 @@ func checkLines(f io.ReaderAt, path string, at int64, lines []byte) (last *Line,
 	return nil, &DamageError{File: path, Line: before + number, Seq: prev.seq, Why: err.Error()}
 }
 
-// whyChain is what a changed, removed or exchanged line shows.
+// whyChain is the reason for a changed, removed or exchanged line.
 const whyChain = "its chain does not follow from the line before and its own bytes"
 
 // countLines counts the line ends before an offset.

@@ -8,8 +8,8 @@ import (
 	"durablestream/event"
 )
 
-// DamageError is a line that is not as it was written, in a place that no crash can
-// have damaged. Nothing was changed.
+// DamageError reports a line that was changed after it was written, in a place that no
+// crash can have damaged. The call changed nothing.
 type DamageError struct {
 	File     string
 	Line     int            // in its file, from 1
@@ -31,7 +31,7 @@ func (e *DamageError) Error() string {
 	return s + " is damaged: " + e.Why + "; put back an undamaged copy, or, while the Log is whole, move the mirror's files away to have them written anew"
 }
 
-// TornError is a last line without its end: its writer stopped inside it, or is
+// TornError reports a last line without its end: its writer stopped inside it, or is
 // about to finish it.
 type TornError struct {
 	File string
@@ -42,8 +42,8 @@ func (e *TornError) Error() string {
 	return fmt.Sprintf("%s, line %d is cut off: a crash stopped its writer; the next run of the mirror cuts it and writes it again from the Log", e.File, e.Line)
 }
 
-// AheadError is a mirror that holds more than its Log: the Log's store was lost or
-// put back to an earlier state. Nothing was changed.
+// AheadError reports a mirror with more events than its Log: the Log's store was lost or
+// set back to an earlier state. The call changed nothing.
 type AheadError struct {
 	File            string
 	FileSeq, LogSeq event.Sequence
@@ -58,7 +58,7 @@ func (e *AheadError) Advice() string {
 	return "; 'dstream doctor' says what is left; where that is nothing, dstream restore makes the log again from the mirror"
 }
 
-// BehindError is a mirror that ends before its Log does.
+// BehindError reports a mirror that ends before its Log.
 type BehindError struct {
 	File          string
 	After, LogSeq event.Sequence
@@ -70,7 +70,7 @@ func (e *BehindError) Error() string {
 		"the next host ('dstream serve') writes the missing lines when they are only at the end", e.File, e.After, e.Events, e.LogSeq)
 }
 
-// ForeignError is a mirror of another Log. Nothing was changed.
+// ForeignError reports a mirror of another Log. The call changed nothing.
 type ForeignError struct {
 	File string
 	Seq  event.Sequence // where they differ
@@ -81,8 +81,8 @@ func (e *ForeignError) Error() string {
 		"connect to the Log that the file belongs to, or move the mirror's files away to begin a new one", e.File, e.Seq)
 }
 
-// OriginalError is a file of the original TypeScript module where the mirror would
-// go. It was not touched.
+// OriginalError reports a file of the original TypeScript module in the place of the
+// mirror. The call did not change it.
 type OriginalError struct{ File string }
 
 func (e *OriginalError) Error() string {
@@ -97,7 +97,7 @@ func (e *BusyError) Error() string {
 	return "another process writes this mirror (it holds " + e.Path + "); stop it first, or wait until it ends"
 }
 
-// GapError is a Log that has lost messages: it never deletes any, so that every
+// GapError reports a Log that has lost messages: a Log never deletes messages, so each
 // Sequence must follow the one before.
 type GapError struct {
 	After event.Sequence // the last position that was there
@@ -131,7 +131,7 @@ func gapOf(err error) error {
 
 // The refusals of Restore. Nothing was changed.
 var (
-	// ErrNotEmpty is a Log that holds messages already.
+	// ErrNotEmpty means that the Log already holds messages.
 	ErrNotEmpty = errors.New("the Log is not empty, and only an empty one is restored")
 	// ErrNoLines means that there is nothing to restore from.
 	ErrNoLines = errors.New("there are no lines to restore from")
@@ -139,16 +139,16 @@ var (
 	// older files are missing, or its first line was changed.
 	ErrIncomplete = errors.New("the first line's chain does not begin a Log: older files are missing, or the line was changed; " +
 		"put them back (a Go program can restore what is left with RestoreConfig.Partial)")
-	// ErrInterfered means that somebody else wrote to the Log during a restore.
+	// ErrInterfered means that another client wrote to the Log during a restore.
 	ErrInterfered = errors.New("somebody else writes to the Log that is being restored")
 )
 
-// permanent marks an error of the file system that trying again does not mend.
+// permanent marks an error of the file system that a retry does not cure.
 type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
-// hopeless reports an error that stops the mirror; all others are tried again.
+// hopeless reports an error that stops the mirror; Run retries after all others.
 func hopeless(err error) bool {
 	var p permanent
 	var d *DamageError

@@ -14,16 +14,16 @@ import (
 const (
 	// batchBytes ends a batch: it holds less than this before its last line.
 	batchBytes = 1 << 20
-	// batchTime is the longest that a line waits for others while more are coming.
+	// batchTime is the longest time that a line waits for further lines.
 	batchTime = 20 * time.Millisecond
-	// batchPause is the least time between two batches while the mirror keeps up:
-	// a lone event is written at once, and 2,000 events/s share 100 fsyncs/s.
+	// batchPause is the shortest time between two batches while the mirror keeps up: Run
+	// writes a single event at once, and 2,000 events/s share 100 fsyncs/s.
 	batchPause = 10 * time.Millisecond
 	// keepBuffer is the largest buffer that is used again for the next batch.
 	keepBuffer = 4 << 20
 )
 
-// batch is what is written and synced together.
+// batch is a group of lines that are written and synced together.
 type batch struct {
 	data  []byte
 	lines uint64
@@ -39,9 +39,9 @@ type batch struct {
 	same chan error // of a full batch: whether the Log is still the one that it was read from
 }
 
-// gather turns the Log into lines while the writer syncs the batch before: one
-// goroutine fills, another takes. So a batch is at least what came during the last
-// fsync, and no more than two batches are ever held.
+// gather turns the Log into lines while the writer syncs the batch before: one goroutine
+// fills, another takes. So a batch holds at least the events of the last fsync's
+// duration, and at most two batches are in memory.
 type gather struct {
 	cfg   Config
 	sum   *chainer
@@ -67,7 +67,7 @@ func newGather(cfg Config, at event.Sequence, c chain) *gather {
 	}
 }
 
-// run fills until ctx ends, the Log cannot be read, or a gap in it was met.
+// run fills until ctx ends, the Log cannot be read, or the Log has a gap.
 func (g *gather) run(ctx context.Context) {
 	defer g.asked.Wait()
 	err := g.fill(ctx)

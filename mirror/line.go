@@ -20,8 +20,8 @@ const (
 	chainLen = 2 * sha256.Size
 	tailLen  = len(chainKey) + chainLen + len(lineEnd)
 
-	// maxLine is beyond any line that can be written: a server takes messages of at
-	// most 64 MiB. It bounds what a reader holds of a file that has no line ends.
+	// maxLine is longer than any line that can be written: a server accepts messages of
+	// at most 64 MiB. It bounds the memory of a reader of a file without line ends.
 	maxLine = 65 << 20
 )
 
@@ -81,7 +81,7 @@ type Line struct {
 	first bool // the first line of all files
 }
 
-// parts is a line taken apart.
+// parts is a split line.
 type parts struct {
 	seq   event.Sequence
 	comma int // the index of the comma after seq, and
@@ -92,7 +92,8 @@ type parts struct {
 // core is what the chain is computed over.
 func (p parts) core(line []byte) []byte { return line[:p.end] }
 
-// body makes line, which it overwrites, into the body that it was spliced from.
+// body turns line, which it overwrites, back into the body from which the line was
+// spliced.
 func (p parts) body(line []byte) []byte {
 	line[p.comma], line[p.end] = '{', '}'
 	return line[p.comma : p.end+1]
@@ -103,8 +104,8 @@ var (
 	errNoChain = errors.New(`it does not end with ,"chain":"…"} and 64 lower-case hexadecimal characters`)
 )
 
-// split takes a line, without its end, apart at the places where it was spliced.
-// It does not look at what lies between, nor at the chain's value.
+// split splits a line, without its end, at the places where it was spliced. It checks
+// neither the bytes between nor the chain's value.
 func split(line []byte) (parts, error) {
 	var p parts
 	if !bytes.HasPrefix(line, []byte(lineHead)) {

@@ -14,13 +14,13 @@ import (
 	"durablestream/event"
 )
 
-// Lines brings all lines of all files in dir, oldest first, and checks each: its
-// form, that its event is valid, that seq grows, and the chain. The first bad line
-// ends it with a *DamageError, a torn last one with a *TornError, a file of the
-// original module with an *OriginalError.
+// Lines yields all lines of all files in dir, oldest first, and checks the form of each,
+// its event, its seq and its chain. It ends with a *DamageError at the first bad line,
+// with a *TornError at a torn last line, and with an *OriginalError at a file of the
+// original module.
 //
-// Where the oldest files are gone, the first line's predecessor is unknown: if its
-// seq is not 1, its chain is taken on trust. Verify asks the Log as well.
+// If the oldest files are gone, the first line's predecessor is unknown: Lines trusts the
+// chain of a first line whose seq is not 1. Verify also compares it with the Log.
 func Lines(dir string) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		r := openDir(dir)
@@ -37,12 +37,12 @@ func Lines(dir string) iter.Seq2[Line, error] {
 	}
 }
 
-// reader reads the lines of a mirror, also of one that is being written: at the
-// end of the newest file next may be called again.
+// reader reads the lines of a mirror, also of one that is being written: at the end of
+// the newest file next may be called again.
 //
-// While the reader is inside the active file, that file may get its older name.
-// The open file is the same, and so the reader first finds out that there is a
-// newer one, then reads the rest, and only then goes on.
+// While the reader is inside the active file, the writer may rename that file. The open
+// file stays the same. So the reader first finds out that there is a newer file, then
+// reads the rest of its own, and only then opens the newer one.
 type reader struct {
 	dir   string // read as it grows; or
 	queue []file // these files, of which only the last may be torn
@@ -142,7 +142,7 @@ func (r *reader) step(where string) {
 	}
 }
 
-// endOfActive tells what stands at the present end.
+// endOfActive examines the present end.
 func (r *reader) endOfActive() error {
 	if len(r.partial) == 0 {
 		return io.EOF
@@ -174,7 +174,7 @@ func (r *reader) readLine() error {
 	}
 }
 
-// check makes the line in partial into a Line.
+// check turns the line in partial into a Line.
 func (r *reader) check() (Line, error) {
 	raw := r.partial[:len(r.partial)-1]
 	r.partial = nil

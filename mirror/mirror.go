@@ -1,33 +1,34 @@
-// Package mirror keeps the canonical JSONL file equal to the Log, checks that it
-// is, and rebuilds a Log from it.
+// Package mirror keeps the canonical JSONL file equal to the Log, verifies that they are
+// equal, and rebuilds a Log from the file.
 //
 // # The files
 //
-// In the project's directory (.opencode) the active file, durable_stream.jsonl, is
-// always the newest; older ones are durable_stream.seq-<first>.jsonl, where <first>
-// is the Sequence of their first line. Together, in this order, they hold one line
-// for each event of the Log. Guards make no line: they show as gaps in seq.
+// In the project's directory (.opencode) the active file, durable_stream.jsonl, is always
+// the newest; older ones are durable_stream.seq-<first>.jsonl, where <first> is the
+// Sequence of their first line. Together, in this order, they hold one line for each
+// event of the Log. Guards have no line: they show as gaps in seq.
 //
 // # The line
 //
 //	{"seq":N,<the stored body without its braces>,"chain":"<64 lower hex>"}
 //
 // A line is spliced from the bytes of the stored message, never decoded and encoded
-// again, so the body can be had back as it is. chain is SHA-256 over the previous
-// line's chain (its 64 hexadecimal characters; 64 zeros before the first line of a
-// Log) and this line's bytes before `,"chain":`. It runs on from file to file.
+// again, so that the exact body can be recovered. chain is SHA-256 over the previous
+// line's chain (its 64 hexadecimal characters; 64 zeros before the first line of a Log)
+// and this line's bytes before `,"chain":`. It continues from file to file.
 //
-// So the content of the files is a function of the Log alone: whatever a crash
-// takes away from their end is written again with the same bytes, and a reader
-// that saw half a line may go on where it stopped.
+// So the content of the files is a function of the Log alone: after a crash, Run writes
+// the missing end again with the same bytes, and a reader that saw half a line may
+// continue where it stopped.
 //
 // # What a crash leaves behind
 //
-// One batch is written at a time, and synced before the next begins. After a crash
-// all but the last batch is whole; of the last batch there may be nothing, all, or
-// a part: cut off inside a line, or with pages that were never written and read as
-// zeros. Resume cuts that part (a JSON line holds no zero byte, and no line without
-// its end counts) and writes it again from the Log. writer.go argues rotation.
+// Run writes one batch at a time, and syncs it before the next one. After a crash all
+// batches but the last are whole; the last batch may be missing, whole, or partial: cut
+// off inside a line, or with pages that were never written and read as zeros. The next
+// Run cuts a partial batch off (a JSON line holds no zero byte, and a line without its
+// end does not count) and writes it again from the Log. writer.go argues the safety of
+// rotation.
 package mirror
 
 import (
@@ -48,7 +49,7 @@ import (
 	"durablestream/internal/paths"
 )
 
-// Config says which Log is mirrored where. Client is required; the zero value of
+// Config names the Log and the place of its mirror. Client is required; the zero value of
 // every other field works.
 type Config struct {
 	// Client reads the Log.
@@ -60,14 +61,14 @@ type Config struct {
 	MaxBytes int64
 	// NoDaily turns off the new file for a new day (UTC). Default: on.
 	NoDaily bool
-	// Drain is how long Run goes on after its context has ended, to write what the
-	// Log held at that moment. Default 2 s; negative: not at all.
+	// Drain bounds how long Run continues after its context has ended, to write the
+	// events that the Log held at that moment. Default 2 s; negative: not at all.
 	Drain time.Duration
-	// VerifyWait is how long Verify waits for a file that has stopped to grow and
-	// lacks lines, since a live writer may be behind. Default 2 s; negative: not at
-	// all.
+	// VerifyWait is how long Verify waits for a file that lacks lines and no longer
+	// grows, since a live writer may be behind. Default 2 s; negative: not at all.
 	VerifyWait time.Duration
-	// Logger hears of what is set aside and of failed writes. Default: discarded.
+	// Logger receives messages that were set aside, and failed writes. Default:
+	// discarded.
 	Logger *slog.Logger
 	// Progress, if not nil, is called after each batch, after each failed write,
 	// and when the Log's position moved without an event. It must not block.
@@ -78,7 +79,7 @@ type Config struct {
 	batchBytes int                   // the tests' size of a batch
 }
 
-// Progress is how far the mirror is.
+// Progress is the state of a running mirror.
 type Progress struct {
 	// Seq is the position in the Log up to which the files hold every event,
 	// synced. The last line's own seq may be lower: guards make no line.
@@ -87,17 +88,17 @@ type Progress struct {
 	Lines uint64
 	// File is the active file.
 	File string
-	// Lag is how long the last batch's first event took from being stored in the
-	// Log until it was synced in the file. While Err is set: how long it has waited.
+	// Lag is the time from the moment the Log stored the last batch's first event until
+	// the file was synced with it. While Err is set: the time that it has waited so far.
 	Lag time.Duration
 	// Pending is how many messages the Log held beyond Seq when they were counted.
 	Pending uint64
-	// SetAside counts the messages on the events' subjects that are no events.
+	// SetAside counts messages on the events' subjects that are not events.
 	SetAside uint64
-	// Err is why nothing can be written at the moment, such as a full disk; it is
-	// tried again. Nil: all is well.
+	// Err is the reason that Run cannot write at the moment, such as a full disk; Run
+	// retries. Nil: Run can write.
 	Err error
-	// Since is when Err became what it is: failing since, or well since.
+	// Since is the time at which Err last became nil or not nil.
 	Since time.Time
 }
 
@@ -140,18 +141,18 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run keeps the files equal to the Log until ctx ends; it then writes what the Log
-// held at that moment, for at most Config.Drain, and returns nil.
+// Run keeps the files equal to the Log until ctx ends; it then writes the events that the
+// Log held at that moment, for at most Config.Drain, and returns nil.
 //
-// It stops with an error, and leaves the files as they are, when it is not safe to
-// go on: *BusyError, *DamageError, *AheadError, *ForeignError, *OriginalError for
-// the files; *GapError for a Log that has lost messages; client.ErrClosed and
-// client.ErrNoLog where there is nothing left to read. Disk errors do not stop it:
-// it reports them through Config.Progress and tries again until they are gone. If
-// they last beyond ctx and Drain, Run returns the last one.
+// It stops with an error, and does not change the files, when it is not safe to continue:
+// *BusyError, *DamageError, *AheadError, *ForeignError, *OriginalError for the files;
+// *GapError for a Log that has lost messages; client.ErrClosed and client.ErrNoLog if
+// there is no Log left to read. Disk errors do not stop it: it reports them through
+// Config.Progress and retries until they are gone. If they last beyond ctx and Drain, Run
+// returns the last one.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
-	// Also when ctx has ended already: what the Log holds by then is written.
+	// Also if ctx has ended already: Run then writes the events that the Log holds.
 	lock, err := takeLock(context.WithoutCancel(ctx), cfg.Dir)
 	if err == nil {
 		// The deferred call keeps the lock's *os.File reachable until Run returns:
@@ -168,10 +169,10 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// Check makes the checks with which Run begins, and changes nothing: whether the
-// files are whole where resume looks at them, and belong to this Log. A host calls
-// it before it opens for business. Its errors are those of Run; *BusyError means
-// that another process writes the mirror, which has checked it then.
+// Check performs the checks with which Run begins, and changes nothing: that the ends of
+// the files are whole, and that they belong to this Log. A host calls it before it
+// accepts connections. Its errors are those of Run; *BusyError means that another process
+// writes the mirror, and so has checked it.
 func Check(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	err := busy(cfg.Dir)
@@ -192,8 +193,8 @@ const hostDir = "durable_stream"
 
 func lockPath(dir string) string { return filepath.Join(dir, hostDir, "mirror.lock") }
 
-// lockPatience is long enough for a Check to let go of the lock, and too short to
-// wait for another writer.
+// lockPatience is long enough for a Check to release the lock, and too short to wait for
+// another writer.
 const lockPatience = 100 * time.Millisecond
 
 func takeLock(ctx context.Context, dir string) (*flock.Flock, error) {
@@ -220,7 +221,7 @@ func takeLock(ctx context.Context, dir string) (*flock.Flock, error) {
 	return nil, &BusyError{path}
 }
 
-// busy reports a *BusyError where a writer holds the lock. It makes no file.
+// busy returns a *BusyError if a writer holds the lock. It creates no file.
 func busy(dir string) error {
 	path := lockPath(dir)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {

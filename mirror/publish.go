@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// restoreBatch and restoreBytes bound a batch: what any server takes by
-	// default, and what it need not hold much memory for.
+	// restoreBatch and restoreBytes bound a batch: any server accepts this by default,
+	// and needs little memory for it.
 	restoreBatch = 1000
 	restoreBytes = 8 << 20
 
@@ -30,13 +30,13 @@ const (
 
 // publisher writes messages to given Sequences, in atomic batches.
 //
-// Safety: the first message of a batch states the Sequence that must be the last
-// one, so a batch is stored at its place or not at all, however often it is sent.
-// After a try whose answer is an error or was lost, the Log's last Sequence tells
-// which: that before the batch, or that of its end, and there the batch's own last
-// message. A batch that is being stored shows a Sequence in between for a moment
-// (the engine counts message by message, and finishes what a crash interrupted).
-// Anything else is somebody else's.
+// Safety: the first message of a batch states the Sequence that must be the last one, so
+// a batch is stored at its place or not at all, however often it is sent. After an
+// attempt whose answer is an error or was lost, the Log's last Sequence shows the
+// outcome: the Sequence before the batch, or the Sequence of its end with the batch's own
+// last message. While the engine stores a batch, the Log shows a Sequence in between for
+// a moment (the engine counts message by message, and finishes a commit that a crash
+// interrupted). Any other state comes from another client.
 type publisher struct {
 	c  *client.Client
 	nc *nats.Conn
@@ -70,7 +70,7 @@ func (p *publisher) add(ctx context.Context, m *nats.Msg) error {
 	return p.flush(ctx)
 }
 
-// flush stores what was added.
+// flush stores the added messages.
 func (p *publisher) flush(ctx context.Context) error {
 	if p.empty() {
 		return nil
@@ -162,8 +162,8 @@ func (p *publisher) begin(ctx context.Context, m *nats.Msg) error {
 	return refusal.Error
 }
 
-// settle finds out what became of a batch whose try ended with why: it is stored,
-// it can be tried again (nil), or there is no use in that (an error).
+// settle finds out the outcome of a batch whose attempt ended with why: it is stored, a
+// retry is possible (nil), or a retry is useless (an error).
 func (p *publisher) settle(ctx context.Context, why error) (stored bool, err error) {
 	for begun := time.Now(); ; {
 		st, err := p.c.State(ctx)
@@ -184,7 +184,7 @@ func (p *publisher) settle(ctx context.Context, why error) (stored bool, err err
 	}
 }
 
-// isOurs looks whether the Log ends with the batch's own last message.
+// isOurs reports whether the Log ends with the batch's own last message.
 func (p *publisher) isOurs(ctx context.Context, why error) (bool, error) {
 	ours := p.msgs[len(p.msgs)-1]
 	for m, err := range p.c.Feed(ctx, client.FeedConfig{After: p.end() - 1, Until: p.end()}) {
@@ -198,7 +198,7 @@ func (p *publisher) isOurs(ctx context.Context, why error) (bool, error) {
 	return false, fmt.Errorf("%w: another message is at seq %d (%w)", ErrInterfered, p.end(), why)
 }
 
-// refused says what a refusal means that another try would not change.
+// refused explains a refusal that a retry would not change.
 func (p *publisher) refused(why error) error {
 	var api *jetstream.APIError
 	if errors.Is(why, ErrInterfered) {

@@ -13,26 +13,26 @@ import (
 	"durablestream/event"
 )
 
-// Remain is a line of a mirror that may be damaged in other places.
+// Remain is a line of a mirror whose other lines may be damaged.
 type Remain struct {
 	Line
-	// First tells the first line of all files.
+	// First marks the first line of all files.
 	First bool
-	// Proven: its chain follows from the line before it, so that it is as it was written.
+	// Proven: its chain follows from the line before it, so the line is unchanged.
 	Proven bool
-	// Broken: what stands before it is damaged, so that nobody knows what the Sequences
-	// between it and the line that came before it are.
+	// Broken: the line before it is damaged, so the events at the Sequences between this
+	// line and the previous Remain are unknown.
 	Broken bool
 }
 
-// Remains brings the lines of a mirror as Lines does, and goes on behind a damaged one.
-// Each error is about what stands at that place: a *DamageError, *TornError or
-// *OriginalError. Any other ends it.
+// Remains yields the lines of a mirror as Lines does, and continues after a damaged line.
+// It yields a *DamageError, *TornError or *OriginalError for the line at that place. Any
+// other error ends it.
 //
-// The chain of a line is computed from that of the line before, and written out in both:
-// so a line is as it was written if its chain follows from the chain that is written in the
-// line before, whatever happened to that one otherwise, or from the chain that the line
-// before should have by its content, which is then proven too.
+// Each line contains its chain, which is computed from the chain of the line before. So a
+// line is unchanged in two cases: its chain follows from the chain that the line before
+// contains, even if that line is damaged otherwise; or its chain follows from the chain
+// that the content of the line before gives, and then that line is proven, too.
 func Remains(dir string) iter.Seq2[Remain, error] {
 	return func(yield func(Remain, error) bool) {
 		in := openDir(dir)
@@ -71,7 +71,7 @@ func readable(err error) bool {
 	return errors.As(err, &damage) || errors.As(err, &torn)
 }
 
-// remains reads what is left behind the first damage.
+// remains reads the lines after the first damage.
 type remains struct {
 	yield func(Remain, error) bool
 	sum   *chainer
@@ -210,7 +210,7 @@ func (r *remains) line(path string, raw []byte) {
 	r.held = &held{Remain: m, changed: !isWritten || known && p.seq == r.last+1}
 }
 
-// release brings the line that is held, or drops it.
+// release yields the held line, or drops it.
 func (r *remains) release() {
 	h := r.held
 	r.held = nil

@@ -19,7 +19,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// RestoreConfig says from what a Log is rebuilt.
+// RestoreConfig names the source and the target of a restore.
 type RestoreConfig struct {
 	// Client reads the Log, and Conn, which must lead to the same server, writes
 	// it: a restore changes the Log's configuration, which needs its owner's rights.
@@ -29,19 +29,19 @@ type RestoreConfig struct {
 	// From names directories that hold a mirror, or files of one, in any order.
 	// Default: the directory .opencode.
 	From []string
-	// Partial restores files that do not begin where their Log began. Default: that
-	// is refused with ErrIncomplete, since a changed first line looks the same.
+	// Partial restores files that do not begin where their Log began. By default Restore
+	// refuses them with ErrIncomplete, since a changed first line looks the same.
 	Partial bool
-	// Recreate makes the empty Log again so that its first Sequence is first. It is
-	// called where the files begin late, or the empty Log stands beyond their
-	// beginning. Default: what is missing in front is filled with voids.
+	// Recreate creates the empty Log again with the given first Sequence. Restore calls
+	// it if the files begin late, or if the empty Log's position is beyond their
+	// beginning. By default Restore fills the missing positions in front with voids.
 	Recreate func(ctx context.Context, first uint64) error
-	// Progress, if not nil, is called with the number of lines that are in the Log,
-	// and of all.
+	// Progress, if not nil, is called with the number of restored lines and the number of
+	// all lines.
 	Progress func(done, total uint64)
 }
 
-// RestoreReport says what a restore wrote.
+// RestoreReport is the result of a restore.
 type RestoreReport struct {
 	Files     int            `json:"files"`
 	Lines     uint64         `json:"lines"` // events in the Log now
@@ -55,22 +55,23 @@ type RestoreReport struct {
 	Torn      bool           `json:"torn"`      // the last line was cut off, and left out
 }
 
-// manyVoids is the gap in front from which on the Log is rather made again.
+// manyVoids is the gap in front from which on Restore creates the Log again instead of
+// filling it.
 const manyVoids = 1000
 
 // Restore rebuilds an empty Log from a mirror's files: the same ids, bodies and
-// Sequences. The guards of decisions and intents are written back to where they
-// were, right before their events, so that what was decided stays decided; every
-// other gap holds a void, a guard without meaning. So leases are void.
+// Sequences. It writes the guards of decisions and intents back to their Sequences, right
+// before their events, so that decided checkpoints stay decided; it fills every other gap
+// with a void, a guard without meaning. So leases are void.
 //
-// All lines are checked before anything is written. While it runs, the Log is
-// marked: a host refuses it. A restore that was interrupted is taken up where it
-// stopped by calling Restore again with the same files. The Log may not change
-// under it: each batch states the Sequence that it expects to be the last one.
+// Restore checks all lines before it writes. While it runs, the Log is marked, and a host
+// refuses it. To continue an interrupted restore, call Restore again with the same files.
+// No other client may write to the Log meanwhile: each batch states the Sequence that it
+// expects to be the last one.
 //
 // Its errors: ErrNotEmpty, ErrNoLines, ErrIncomplete, *DamageError, *OriginalError,
-// *ForeignError (an interrupted restore was from other files) before anything is
-// changed; ErrInterfered and the engine's own words afterwards.
+// *ForeignError (an interrupted restore was from other files) before it changes anything;
+// ErrInterfered and the engine's own errors afterwards.
 func Restore(ctx context.Context, cfg RestoreConfig) (RestoreReport, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(uint64, uint64) {}
@@ -86,8 +87,8 @@ func Restore(ctx context.Context, cfg RestoreConfig) (RestoreReport, error) {
 	return r.report, err
 }
 
-// CheckSources reads all lines that Restore would read from the same files, so that files which
-// cannot be restored are known before there is a Log to restore into. Its errors are those of
+// CheckSources reads all lines that Restore would read from the same files. A caller so
+// finds files that cannot be restored before it creates a Log. Its errors are those of
 // Restore about files.
 func CheckSources(cfg RestoreConfig) (err error) {
 	r := &restorer{cfg: cfg}
@@ -157,9 +158,9 @@ func (r *restorer) run(ctx context.Context) (err error) {
 	return r.mark(ctx, false)
 }
 
-// survey reads and checks all lines, none of which may need a message above limit bytes. It
-// returns the last one that a restore which was interrupted at st has written; nil if there is
-// none.
+// survey reads and checks all lines, none of which may need a message above limit bytes.
+// It returns the last line that a restore wrote before it was interrupted at st; nil if
+// there is none.
 func (r *restorer) survey(st client.State, limit int) (last *Line, err error) {
 	in := openFiles(slices.Clone(r.files))
 	defer in.close()
@@ -197,9 +198,8 @@ func (r *restorer) survey(st client.State, limit int) (last *Line, err error) {
 	return last, nil
 }
 
-// makeRoom brings an empty Log to where the first message can follow, by making
-// it again, if it does not stand there. A crash after it leaves an empty Log that
-// begins where these files do.
+// makeRoom creates an empty Log again if the first message cannot follow its position. A
+// crash afterwards leaves an empty Log that begins where these files begin.
 func (r *restorer) makeRoom(ctx context.Context, st client.State) (client.State, error) {
 	stands := r.start - 1
 	switch {
@@ -219,7 +219,7 @@ func (r *restorer) makeRoom(ctx context.Context, st client.State) (client.State,
 	return st, err
 }
 
-// mark marks the Log as being restored, or takes the mark off.
+// mark marks the Log as being restored, or removes the mark.
 func (r *restorer) mark(ctx context.Context, on bool) error {
 	done, err := wire.AskToRestore(ctx, r.cfg.Conn, wire.RestoreRequest{Mark: &on})
 	if !done && err == nil {
@@ -234,7 +234,7 @@ func (r *restorer) mark(ctx context.Context, on bool) error {
 	return nil
 }
 
-// write reads the files again and writes what the Log does not have yet.
+// write reads the files again and writes the lines that the Log does not have yet.
 func (r *restorer) write(ctx context.Context) error {
 	in := openFiles(slices.Clone(r.files))
 	defer in.close()
@@ -302,7 +302,7 @@ func guardOf(l Line) (wire.GuardBody, bool) {
 	return wire.GuardBody{Event: l.Recorded.ID, Type: l.Recorded.Type}, true
 }
 
-// sources gives the files that from names, in the order of their first lines.
+// sources returns the files that from names, in the order of their first lines.
 func sources(from []string) ([]file, error) {
 	var files []file
 	for _, path := range from {

@@ -17,18 +17,18 @@ const (
 	firstRetry, lastRetry = 5 * time.Millisecond, time.Second
 )
 
-// errReplaced is a Log that may be another one than before.
+// errReplaced means that the Log may not be the same as before.
 var errReplaced = errors.New("the Log was replaced or rolled back")
 
-// runner writes what is gathered, until its context ends.
+// runner writes the gathered batches until its context ends.
 //
-// A feed goes on through restarts of the broker, and cannot tell one Log from
-// another: were the store lost and a new Log begun, it would wait until that one
-// has passed its position, and go on there. So before each batch is written, and
-// now and then while there is none, the Log is asked when it was made and how far
-// it is. The question comes after the batch was read: if it is still the same Log
-// then, the batch was read from it. If there is any doubt, the batch is dropped and
-// the run begins anew, with all the checks of a resume, from the end of the files.
+// A feed continues through restarts of the broker, and cannot distinguish one Log from
+// another: if the store were lost and a new Log begun, the feed would wait until the new
+// Log has passed its position, and continue there. So before the runner writes a batch,
+// and now and then while there is none, it asks for the Log's creation time and position.
+// It asks after it has read the batch: if the Log is still the same, the batch came from
+// this Log. In doubt the runner drops the batch and starts again from the end of the
+// files, with all the checks of a resume.
 type runner struct {
 	cfg      Config
 	w        *writer
@@ -64,7 +64,7 @@ func (r *runner) run(ctx context.Context) error {
 	}
 }
 
-// resume goes on from where the files end.
+// resume continues from the end of the files.
 func (r *runner) resume(ctx, hard context.Context) error {
 	e, err := findEnds(r.cfg.Dir)
 	if err != nil {
@@ -165,8 +165,8 @@ func (r *runner) until(b batch) time.Duration {
 	return time.Until(due)
 }
 
-// flush writes the batch, trying again until it is done, ctx ends or there is no
-// hope.
+// flush writes the batch. It retries until it succeeds, ctx ends or the error is
+// hopeless.
 func (r *runner) flush(ctx context.Context) error {
 	b := r.g.take()
 	if b.lines > 0 {
@@ -203,7 +203,7 @@ func (r *runner) flush(ctx context.Context) error {
 	return nil
 }
 
-// failed reports a write that is tried again.
+// failed reports a failed write, which flush will retry.
 func (r *runner) failed(b *batch, err error) {
 	if r.progress.Err == nil {
 		r.progress.Since = r.cfg.now()

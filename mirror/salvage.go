@@ -10,25 +10,25 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Salvaged is what a mirror says of Sequences that its Log has lost.
+// Salvaged holds a mirror's messages for Sequences that its Log has lost.
 type Salvaged struct {
-	// Messages are what stood there: events, and the guards of decisions and intents. Where
-	// there was no event and nobody knows what there was, it is a void.
+	// Messages are the lost messages: events, and the guards of decisions and intents.
+	// For a Sequence without an event whose message is unknown, it is a void.
 	Messages map[event.Sequence]*nats.Msg
-	// Unproven are those of Messages whose line no chain proves, since the line before it
-	// is gone.
+	// Unproven are the Messages whose line no chain proves, since the line before it is
+	// missing.
 	Unproven map[event.Sequence]bool
-	// Last is the Sequence of the last line that could be read. Nothing is known of what
-	// follows it.
+	// Last is the Sequence of the last readable line. The files show nothing about later
+	// Sequences.
 	Last event.Sequence
-	// Problem is why not all of it could be read: *DamageError, *TornError,
-	// *OriginalError; nil: it was.
+	// Problem is the reason that some lines could not be read: *DamageError, *TornError,
+	// *OriginalError; nil if all were read.
 	Problem error
 }
 
 // Salvage reads the files in dir for Sequences that a Log has lost. Its error means that
-// they cannot be read at all. Lines behind a damaged one count too: Salvaged.Problem names
-// the first that is damaged.
+// the files cannot be read at all. Lines after a damaged line count, too:
+// Salvaged.Problem names the first damaged line.
 func Salvage(dir string, lost []wire.Range) (Salvaged, error) {
 	s := Salvaged{Messages: map[event.Sequence]*nats.Msg{}, Unproven: map[event.Sequence]bool{}}
 	last := event.Sequence(0)

@@ -16,40 +16,37 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Report is what Verify found.
+// Report is the result of Verify.
 type Report struct {
 	Files   int            `json:"files"`
 	Lines   uint64         `json:"lines"` // that were compared and are right
 	First   event.Sequence `json:"first"` // of those lines
 	Last    event.Sequence `json:"last"`
 	LogLast event.Sequence `json:"log_last"` // the Log's last position when Verify began
-	// Anchored: the oldest files are gone, so that the chain of the first line was
-	// taken on trust, as the name of its file is; Before counts the Log's events
-	// before it.
+	// Anchored: the oldest files are gone, so Verify trusted the chain of the first line
+	// and the name of its file; Before counts the Log's events before that line.
 	Anchored bool   `json:"anchored"`
 	Before   uint64 `json:"before"`
 	// Behind counts the events up to LogLast that the files lack at their end.
 	Behind   uint64 `json:"behind"`
 	SetAside uint64 `json:"set_aside"` // messages on the events' subjects that are no events
-	// Problem is the first thing that is wrong: *DamageError, *TornError,
-	// *BehindError, *AheadError, *GapError or *OriginalError. Nil: the files are
-	// equal to the Log.
+	// Problem is the first problem: *DamageError, *TornError, *BehindError, *AheadError,
+	// *GapError or *OriginalError. Nil: the files are equal to the Log.
 	Problem error `json:"-"`
 }
 
-// verifyPoll is how often a file that lacks a line is looked at again.
+// verifyPoll is the interval at which Verify checks a file that lacks a line.
 const verifyPoll = 5 * time.Millisecond
 
-// Verify compares the Log, as it is when Verify begins, with the files and their
-// chain, line by line. What it finds is in the report; its error means that it
-// could not go on. It holds one line at a time, takes no lock, and may run beside
-// the mirror's writer: lines that are not there yet are waited for.
+// Verify compares the Log, in its state when Verify begins, with the files and their
+// chain, line by line. The report holds its findings; its error means that it could not
+// continue. It holds one line at a time, takes no lock, and may run beside the mirror's
+// writer: it waits for lines that are not written yet.
 //
-// After any byte of a file is changed, a line removed or two exchanged, Problem
-// names the first line that is not what it was. When the oldest files were put
-// away, the name of the oldest that is left (durable_stream.seq-<first>.jsonl)
-// vouches for its first line; the active file's name vouches for nothing, so keep
-// at least one beside it.
+// If any byte of a file was changed, a line removed or two lines exchanged, Problem names
+// the first wrong line. If the oldest files were archived, the name of the oldest
+// remaining file (durable_stream.seq-<first>.jsonl) vouches for its first line; the
+// active file's name does not, so keep at least one older file beside it.
 func Verify(ctx context.Context, cfg Config) (Report, error) {
 	cfg = cfg.withDefaults()
 	st, err := cfg.Client.State(ctx)
@@ -101,7 +98,7 @@ func (v *verifier) run(ctx context.Context) error {
 	return v.rest(ctx)
 }
 
-// walk goes through the Log and takes a line for each event.
+// walk reads the Log and compares a line with each event.
 func (v *verifier) walk(ctx context.Context) error {
 	at := begin(v.st) - 1
 	for m, err := range v.cfg.Client.Feed(ctx, client.FeedConfig{After: at, Until: v.st.Last, NoHeaders: true}) {
@@ -138,8 +135,7 @@ func (v *verifier) message(ctx context.Context, m client.Message) error {
 	if l == nil && v.report.Behind == 0 {
 		l, err = v.next()
 	}
-	// Most lines are equal, and then what reading them has shown need not be done
-	// for the message again.
+	// Most lines are equal, and then the message needs no checks of its own.
 	if l != nil && l.Recorded.Seq == m.Seq && bytes.Equal(l.Body, m.Data) &&
 		wire.EventSubject(l.Recorded.Type, l.Recorded.StreamID) == m.Subject {
 		return v.equal(*l)
@@ -189,7 +185,7 @@ func waitable(err error) bool {
 	return errors.Is(err, io.EOF) || errors.As(err, &torn)
 }
 
-// equal takes a line that is what the Log says.
+// equal accepts a line that equals the Log's event.
 func (v *verifier) equal(l Line) error {
 	if l.first && v.in.anchored {
 		if v.report.Before == 0 {
@@ -269,8 +265,8 @@ func (v *verifier) rest(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// problem turns what the reader found into the end of a verification, and adds
-// what was due. Errors that are not about the files' content stay errors.
+// problem turns the reader's error into the end of a verification, and adds the Sequence
+// that was due. Errors that are not about the files' content stay errors.
 func problem(err error, due event.Sequence) error {
 	var d *DamageError
 	var o *OriginalError

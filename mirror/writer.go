@@ -13,9 +13,9 @@ import (
 
 // writer owns the active file. Only the holder of the lock has one.
 //
-// Every write goes to offset synced, the end of what is known to be on disk, and
-// counts only once it was synced: whatever fails on the way, the file is cut back
-// to synced, and the same bytes are written again.
+// Every write goes to offset synced, the end of the bytes that are known to be on disk,
+// and counts only after a sync: after any failure, the writer cuts the file back to
+// synced, and writes the same bytes again.
 //
 // Rotation, and what a crash leaves behind at each of its steps:
 //
@@ -27,8 +27,8 @@ import (
 //	create   an empty active file: the position is still the older one's.
 //	dirsync  from here on the new file's name stays; only then lines go into it.
 //
-// At no step does a line exist under two names or none, and the chain goes on from
-// the older file's last line, so a crash neither loses nor repeats one.
+// At no step does a line exist under two names or none, and the chain goes on from the
+// older file's last line, so a crash neither loses nor repeats one.
 type writer struct {
 	cfg    Config
 	path   string // of the active file
@@ -43,7 +43,7 @@ type writer struct {
 	dirty   bool // it may hold more than synced, or not hold what it seems to
 }
 
-// openWriter cuts a torn tail off and opens the active file, or makes it.
+// openWriter cuts a torn tail off and opens the active file, or creates it.
 //
 // A crash after the cut leaves the file shorter than before, and whole.
 func openWriter(cfg Config, e ends) (*writer, error) {
@@ -61,8 +61,8 @@ func openWriter(cfg Config, e ends) (*writer, error) {
 	if e.keep < e.size {
 		cfg.Logger.Info("mirror: cutting a torn tail", "file", w.path, "bytes", e.size-e.keep)
 	}
-	// What is kept may have been written by a process that was killed before it
-	// could sync the file or its name.
+	// A process that was killed before it could sync the file or its name may have
+	// written the kept bytes.
 	w.newName = true
 	err := w.reopen(e.size)
 	if err == nil {
@@ -81,8 +81,8 @@ func (w *writer) close() {
 	}
 }
 
-// write puts a batch behind what is synced, and syncs it. After an error nothing
-// of it counts, and write may be called again with the same batch, unless the
+// write appends a batch after the synced bytes, and syncs it. After an error no line of
+// the batch counts, and the caller may call write again with the same batch, unless the
 // error is hopeless.
 func (w *writer) write(b *batch) error {
 	if err := w.ready(); err != nil {
@@ -93,8 +93,8 @@ func (w *writer) write(b *batch) error {
 			return err
 		}
 	}
-	// A crash from here on leaves a part of the batch: resume cuts it to whole
-	// lines and goes on behind them.
+	// A crash from here on leaves a part of the batch: resume cuts it to whole lines and
+	// continues after them.
 	w.dirty = true
 	err := w.cfg.step("write")
 	if err == nil {
@@ -126,8 +126,8 @@ func (w *writer) write(b *batch) error {
 	return nil
 }
 
-// ready brings the writer to where a batch can be written: the active file exists,
-// under a durable name, and ends at synced.
+// ready prepares the writer for a batch: afterwards the active file exists, under a
+// durable name, and ends at synced.
 func (w *writer) ready() error {
 	if !w.made || w.newName {
 		if err := w.create(); err != nil {
@@ -144,8 +144,8 @@ func (w *writer) ready() error {
 	return err
 }
 
-// size is the length of the active file. Lines that go to a file that was moved
-// away, or behind what somebody else did to it, would be lost: that is damage.
+// size is the length of the active file. It returns damage if another program moved the
+// file away or changed it, since lines written to it would be lost.
 func (w *writer) size() (int64, error) {
 	info, err := os.Stat(w.path)
 	switch {
@@ -166,7 +166,7 @@ func gone(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// damage is what was done to the file behind the mirror's back.
+// damage reports a change to the file that the mirror did not make.
 func (w *writer) damage(why string, args ...any) error {
 	line := 1
 	if w.file != nil {
@@ -176,9 +176,9 @@ func (w *writer) damage(why string, args ...any) error {
 	return &DamageError{File: w.path, Line: line, Why: fmt.Sprintf(why, args...)}
 }
 
-// repair cuts the file back to what is synced. After a failed fsync the kernel may
-// call pages clean that never reached the disk, so the file is opened again, and
-// all that is not known to be on disk is written anew.
+// repair cuts the file back to what is synced. After a failed fsync the kernel may call
+// pages clean that never reached the disk. So repair opens the file again, and the writer
+// writes all bytes again that are not known to be on disk.
 func (w *writer) repair() error {
 	size, err := w.size()
 	if err == nil {
@@ -216,8 +216,8 @@ func (w *writer) rotationDue() bool {
 // day is the UTC day of t.
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// rotate gives the active file its older name and makes a new one. It may be
-// called again after an error: once the rename is done, ready goes on with create.
+// rotate renames the active file to its older name and creates a new one. It may be
+// called again after an error: once the rename is done, ready continues with create.
 func (w *writer) rotate() error {
 	if err := w.cfg.step("fsync"); err != nil {
 		return err
@@ -226,8 +226,8 @@ func (w *writer) rotate() error {
 		w.dirty = true
 		return err
 	}
-	// Only the holder of the lock makes these names, so nothing comes between this
-	// look and the rename, which would replace an existing file without a word.
+	// Only the holder of the lock creates these names, so no file appears between this
+	// check and the rename, which would silently replace an existing file.
 	target := filepath.Join(w.cfg.Dir, rotatedName(w.first))
 	if _, err := os.Lstat(target); err == nil {
 		return permanent{fmt.Errorf("cannot rotate the mirror: %s exists already: move it away", target)}
@@ -246,7 +246,7 @@ func (w *writer) rotate() error {
 	return w.create()
 }
 
-// create makes the active file, which must not exist, and its name durable.
+// create creates the active file, which must not exist, and makes its name durable.
 func (w *writer) create() error {
 	if !w.made {
 		if err := w.syncDir(); err != nil { // of the rename before
