@@ -51,19 +51,20 @@ var imports = map[string]struct {
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
-	"internal/status":   {ours: append([]string{"internal/console", "internal/monitor", "internal/place"}, facade...), server: true, nats: true},
-	"internal/doctor":   {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
-	"internal/otherlog": {ours: append([]string{"internal/place"}, facade...), server: true, nats: true},
-	"internal/place":    {ours: facade, server: true, nats: true},
-	"internal/console":  {},
-	"internal/sickdisk": {},
-	"internal/longtest": {},
-	"internal/readcopy": {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
+	"internal/status":    {ours: append([]string{"internal/console", "internal/monitor", "internal/place"}, facade...), server: true, nats: true},
+	"internal/doctor":    {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
+	"internal/otherlog":  {ours: append([]string{"internal/place"}, facade...), server: true, nats: true},
+	"internal/mirrorrun": {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
+	"internal/place":     {ours: facade, server: true, nats: true},
+	"internal/console":   {},
+	"internal/sickdisk":  {},
+	"internal/longtest":  {},
+	"internal/readcopy":  {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
 
 	"internal/agents":                 {ours: []string{"event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/agents/source":          {ours: []string{"event", "projection"}},
 	"internal/agents/opencode":        {ours: []string{"event", "projection", "internal/agents/source", "internal/console"}},
-	"internal/agents/opencode/plugin": {},
+	"internal/agents/opencode/plugin": {ours: []string{"internal/console", "internal/paths"}},
 }
 
 // module is the path of this module, which 'make module-path' changes.

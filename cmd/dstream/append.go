@@ -77,7 +77,7 @@ func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err e
 	e.Type = typ
 	e.Payload = []byte(f.payload)
 	if f.payload == "-" {
-		if e.Payload, err = io.ReadAll(interruptible{cmd.Context(), cmd.InOrStdin()}); err != nil {
+		if e.Payload, err = io.ReadAll(console.Interruptible(cmd.Context(), cmd.InOrStdin())); err != nil {
 			return fmt.Errorf("read the payload: %w", err)
 		}
 	}
@@ -176,7 +176,7 @@ func appendChunk(ctx context.Context, d *durablestream.DurableStream, events []e
 
 // readEvents reads and checks every line; lines[i] is the number of event i's.
 func readEvents(cmd *cobra.Command, f appendFlags) (events []event.Event, lines []int, err error) {
-	var in io.Reader = interruptible{cmd.Context(), cmd.InOrStdin()}
+	var in io.Reader = console.Interruptible(cmd.Context(), cmd.InOrStdin())
 	name := "standard input"
 	if f.jsonl != "-" {
 		file, err := os.Open(f.jsonl)

@@ -82,7 +82,7 @@ Exit status: 0 nothing is wrong, or all of it was repaired; 1 something is wrong
 
 // askBefore asks the person before a repair, or, with yes, nobody.
 func askBefore(cmd *cobra.Command, yes bool) func(*doctor.Finding) (bool, error) {
-	in := bufio.NewReader(interruptible{cmd.Context(), cmd.InOrStdin()})
+	in := bufio.NewReader(console.Interruptible(cmd.Context(), cmd.InOrStdin()))
 	return func(f *doctor.Finding) (bool, error) {
 		if yes {
 			return true, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -96,14 +95,15 @@ func importFiles(cmd *cobra.Command, o *options, list []string, adopt bool) erro
 			list = []string{a.Kept}
 		}
 	}
-	events, where, err := a.read(list)
+	lines, err := legacy.ReadAll(list)
+	a.Files, a.Read, a.Mended, a.Damaged = lines.Files, len(lines.Events), lines.Mended, lines.Damaged
 	if adopt && errors.Is(err, legacy.ErrMirrorLine) {
 		return fmt.Errorf("%s is the mirror of this log: if a file of the original lay there, it was adopted already", list[0])
 	}
 	if err != nil {
 		return err
 	}
-	if err := a.store(cmd, o, events, where, adopt); err != nil {
+	if err := a.store(cmd, o, lines, adopt); err != nil {
 		return err
 	}
 	if adopt {
@@ -124,62 +124,18 @@ func importFiles(cmd *cobra.Command, o *options, list []string, adopt bool) erro
 	return a.tell(cmd, o)
 }
 
-// read reads all lines of all files; where[i] says where event i stood.
-func (a *importAnswer) read(list []string) (events []event.Event, where []string, err error) {
-	for _, path := range list {
-		files, err := legacy.Files(path)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, name := range files {
-			a.Files = append(a.Files, name)
-			if err := a.readFile(name, func(e event.Event, at string) {
-				events, where = append(events, e), append(where, at)
-			}); err != nil {
-				return nil, nil, err
-			}
-		}
-	}
-	return events, where, nil
-}
-
-func (a *importAnswer) readFile(name string, add func(event.Event, string)) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for line, err := range legacy.Read(f, name) {
-		switch {
-		case err != nil:
-			return err
-		case errors.Is(line.Err, legacy.ErrMirrorLine):
-			return fmt.Errorf("%s line %d: %w", name, line.Number, legacy.ErrMirrorLine)
-		case line.Err != nil:
-			a.Damaged = append(a.Damaged, line.Err.Error())
-			continue
-		}
-		if len(line.Fixed) > 0 {
-			a.Mended++
-		}
-		a.Read++
-		add(line.Event, fmt.Sprintf("%s line %d", name, line.Number))
-	}
-	return nil
-}
-
-func (a *importAnswer) store(cmd *cobra.Command, o *options, events []event.Event, where []string, adopt bool) (err error) {
+func (a *importAnswer) store(cmd *cobra.Command, o *options, lines legacy.Lines, adopt bool) (err error) {
 	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = adopt, adopt, adopt })
 	if err != nil {
 		return err
 	}
 	defer closing(d, &err)
 	bar := console.NewBar(cmd.ErrOrStderr(), "importing")
-	report, err := d.Import(cmd.Context(), "original", events, func(done int) { bar.Set(uint64(done), uint64(len(events))) })
+	report, err := d.Import(cmd.Context(), "original", lines.Events, func(done int) { bar.Set(uint64(done), uint64(len(lines.Events))) })
 	bar.Finish()
 	a.Stored, a.Present = report.Stored, report.Present
 	for _, r := range report.Refused {
-		a.Damaged = append(a.Damaged, where[r.Index]+": "+r.Err.Error())
+		a.Damaged = append(a.Damaged, lines.Where[r.Index]+": "+r.Err.Error())
 	}
 	return err
 }

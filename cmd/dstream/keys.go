@@ -81,7 +81,7 @@ directory: never into the project, where agents read.`,
 			}
 			seed := out
 			if seed == "" {
-				if seed, err = seedFile(list(), name, r); err != nil {
+				if seed, err = place.Seed(list(), name, r); err != nil {
 					return err
 				}
 			}
@@ -120,21 +120,6 @@ func readList(path string) ([]roles.Key, error) {
 		return nil, nil
 	}
 	return keys, err
-}
-
-// seedFile is where a seed goes by default.
-func seedFile(list, name string, r roles.Role) (string, error) {
-	if r == roles.Agent {
-		return filepath.Join(filepath.Dir(list), "keys", name+".nk"), nil
-	}
-	if paths.Became() {
-		return "", fmt.Errorf("where does the seed go? This command was started by root, and runs as the owner of the list %s: run it as that user, or give --out a file that the user may write", list)
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", fmt.Errorf("where does the seed go? %w: give --out", err)
-	}
-	return filepath.Join(dir, "durable_stream", name+".nk"), nil
 }
 
 func keysListCommand(o *options, list func() string) *cobra.Command {

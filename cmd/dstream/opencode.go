@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"durablestream"
-	"durablestream/event"
 	"durablestream/internal/agents"
 	"durablestream/internal/agents/opencode"
 	"durablestream/internal/console"
@@ -102,9 +99,9 @@ func printRecovered(w io.Writer, r opencode.Recovered) error {
 	if len(r.Sessions) == 0 {
 		return nil
 	}
-	fmt.Fprintf(w, "\nGo on with one:    %s opencode recover --continue SESSION --url http://127.0.0.1:PORT\n", self())
+	fmt.Fprintf(w, "\nGo on with one:    %s opencode recover --continue SESSION --url http://127.0.0.1:PORT\n", console.Self())
 	printAnswers(w, r.Sessions)
-	fmt.Fprintf(w, "Let one rest:      %s opencode recover --dismiss SESSION --by YOU\n", self())
+	fmt.Fprintf(w, "Let one rest:      %s opencode recover --dismiss SESSION --by YOU\n", console.Self())
 	return nil
 }
 
@@ -118,62 +115,12 @@ func printAnswers(w io.Writer, sessions []opencode.RecoveredSession) {
 	label := "Answer a question:"
 	for i, q := range open {
 		if i == most {
-			fmt.Fprintf(w, "%18s %s checkpoint list shows %d more\n", "", self(), len(open)-most)
+			fmt.Fprintf(w, "%18s %s checkpoint list shows %d more\n", "", console.Self(), len(open)-most)
 			return
 		}
-		fmt.Fprintf(w, "%18s %s checkpoint approve %s --by YOU%s\n", label, self(), console.OneLine(shellWord(q.ID), 400), console.OneLine(choice(q.Checkpoint), 2000))
+		fmt.Fprintf(w, "%18s %s checkpoint approve %s --by YOU%s\n", label, console.Self(), console.OneLine(opencode.ShellWord(q.ID), 400), console.OneLine(opencode.Choice(q.Checkpoint), 2000))
 		label = ""
 	}
-}
-
-// choice is what an approval of that question needs besides who decides: an option of
-// its own, or an answer in the form of OpenCode; nothing where there is nothing to choose.
-func choice(q event.Checkpoint) string {
-	if len(q.Options) > 0 {
-		var others []string
-		for _, o := range q.Options[1:] {
-			others = append(others, shellWord(o.ID))
-		}
-		also := ""
-		if len(others) > 0 {
-			also = "   # or " + strings.Join(others, ", ")
-		}
-		return " --option " + shellWord(q.Options[0].ID) + also
-	}
-	if len(q.Schema) == 0 {
-		return ""
-	}
-	var asked struct {
-		Questions []struct {
-			Options []event.Option `json:"options"`
-		} `json:"questions"`
-	}
-	if json.Unmarshal(q.Action, &asked) != nil || len(asked.Questions) == 0 {
-		return " --answer JSON"
-	}
-	answers := make([][]string, len(asked.Questions))
-	for i, a := range asked.Questions {
-		answers[i] = []string{"your own words"}
-		if len(a.Options) > 0 {
-			answers[i][0] = a.Options[0].Label
-		}
-	}
-	b, err := json.Marshal(answers)
-	if err != nil {
-		return " --answer JSON"
-	}
-	return " --answer " + shellWord(string(b)) + "   # or other labels, or your own words"
-}
-
-// shellWord is a word of a command line as a shell takes it.
-func shellWord(s string) string {
-	plain := s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("_-./:,@%+=", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	}) < 0
-	if plain {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // recoverOpenCode reads the log for what OpenCode left behind.

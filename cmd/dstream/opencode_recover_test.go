@@ -60,7 +60,7 @@ func TestChoice(t *testing.T) {
 	} {
 		var q event.Checkpoint
 		require.NoError(t, json.Unmarshal([]byte(c.question), &q))
-		require.Equal(t, c.want, choice(q))
+		require.Equal(t, c.want, opencode.Choice(q))
 	}
 }
 

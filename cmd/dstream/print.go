@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,25 +27,6 @@ func printJSON(w io.Writer, v any) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-// self is how a person calls this program from the current directory.
-func self() string {
-	exe, err := os.Executable()
-	if err != nil {
-		return "dstream"
-	}
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		if dir == filepath.Dir(exe) {
-			return filepath.Base(exe)
-		}
-	}
-	if wd, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "..") {
-			return "./" + rel
-		}
-	}
-	return exe
 }
 
 // show prints an answer: JSON, or words.
@@ -107,31 +85,6 @@ func listIntents(out io.Writer, list []projection.Intent) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), console.OneLine(holder(i), 40), console.Ago(now, i.CreatedAt), console.OneLine(i.Description, 60))
 	}
 	return w.Flush()
-}
-
-// interruptible gives up a read that waits for a person when ctx ends.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r interruptible) Read(p []byte) (int, error) {
-	type result struct {
-		n   int
-		err error
-	}
-	done := make(chan result, 1)
-	buf := make([]byte, len(p)) // its own: the read may end after we have gone
-	go func() {
-		n, err := r.r.Read(buf)
-		done <- result{n, err}
-	}()
-	select {
-	case <-r.ctx.Done():
-		return 0, r.ctx.Err()
-	case got := <-done:
-		return copy(p, buf[:got.n]), got.err
-	}
 }
 
 func holder(i projection.Intent) string {

@@ -130,7 +130,7 @@ Append from another terminal:
   %s append task.created --stream ses_1 --actor agent/planner --payload '{"title":"Refactor Auth"}'
 See events live:
   %s tail
-`, self()+dirFlag(o), self()+dirFlag(o))
+`, console.Self()+dirFlag(o), console.Self()+dirFlag(o))
 	}
 	fmt.Fprint(words, "Ctrl-C stops it.\n\n")
 	if console.IsTerminal(words) {
@@ -211,7 +211,7 @@ func liveLine(ctx context.Context, w io.Writer, d *durablestream.DurableStream) 
 	defer tick.Stop()
 	last := uint64(0)
 	for first := true; ; first = false {
-		if line, lines, err := liveText(ctx, d); err == nil {
+		if line, lines, err := status.Live(ctx, d); err == nil {
 			rate := float64(lines-last) / every.Seconds()
 			if first {
 				rate = 0
@@ -228,39 +228,6 @@ func liveLine(ctx context.Context, w io.Writer, d *durablestream.DurableStream) 
 		case <-tick.C:
 		}
 	}
-}
-
-func liveText(ctx context.Context, d *durablestream.DurableStream) (string, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 400*time.Millisecond)
-	defer cancel()
-	pos, err := d.Position(ctx)
-	if err != nil {
-		return "", 0, err
-	}
-	s, err := d.HostStatus(ctx)
-	if err != nil {
-		return "", 0, err
-	}
-	text := fmt.Sprintf("%s · position %d · mirror ", console.Count(s.MirrorLines, "event"), pos)
-	switch {
-	case s.MirrorOff:
-		text += "off"
-	case s.MirrorError != "":
-		text += "STOPPED, see 'dstream status'"
-	case s.MirrorSeq >= pos:
-		text += "up to date"
-	default:
-		text += fmt.Sprintf("%d behind", pos-s.MirrorSeq)
-	}
-	switch {
-	case s.Torn != "":
-		text += " · A BATCH IS STORED IN PART, appends refused"
-	case s.DiskReadOnly:
-		text += " · DISK READ-ONLY, appends refused"
-	case s.DiskFull:
-		text += " · DISK FULL, appends refused"
-	}
-	return text, s.MirrorLines, nil
 }
 
 // clusterFlags are the flags of serve for a node of a cluster.
