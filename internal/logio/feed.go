@@ -64,85 +64,25 @@ const (
 	dropTimeout = time.Second
 )
 
-// Feed brings stored messages in the order of the Log, each once, without gaps.
-// It goes on through reconnects and restarts: it always knows its position, and
-// makes its consumer anew from there. Where the server admits no more readers it waits. The context or a break ends it; its last
-// error is the context's. A *event.DamageError ends it where the Log has lost something that
-// it would bring, or that it may have brought; on a cluster only if no replica that it
-// tries is whole.
+// Feed brings stored messages in the order of the Log, each once, without gaps. It goes on
+// through reconnects and restarts: it always knows its position, and makes its consumer anew
+// from there. Where the server admits no more readers it waits. The context or a break ends
+// it; its last error is the context's. A *event.DamageError ends it where the Log has lost
+// something that it would bring, or that it may have brought; on a cluster only if no replica
+// that it tries is whole.
 func (l *Log) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		f := &feed{log: l, cfg: cfg, at: cfg.After, plain: cfg.plain, counting: counting{patience: stallTime}}
-		var wait backoff
-		var told telling
-		var missing time.Time // since when the Log was not there
-		var last error        // of the last consumer
-		tries := 0            // of replicas that are damaged
 		for {
 			before := f.at
-			done, err := false, ctx.Err()
-			if err == nil {
-				done, err = f.run(ctx, yield)
-			}
-			if done && err == nil && cfg.Until != 0 && !f.stopped {
-				err = l.Verify(ctx, f.read, cfg.After, cfg.Until)
-			}
+			done, err := f.attempt(ctx, yield)
 			if done && err == nil {
 				return
 			}
-			damage, damaged := asDamage(err)
-			if f.at > before {
-				tries = 0
-			}
-			switch {
-			case damaged && !done && l.clustered && damage.From > f.at && tries < otherReplicas:
-				tries++ // this replica has not got it, another one may
-			case damaged:
-				if !l.clustered { // the host should know at once
-					brief, cancel := context.WithTimeout(ctx, dropTimeout)
-					_, _ = l.checked(brief, "") // it is damaged, whatever the answer
-					cancel()
-				}
-				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
-				return
-			case ctx.Err() != nil:
-				ended := ctx.Err()
-				if errors.Is(last, event.ErrTooManyReaders) {
-					ended = l.inVain(ended, last)
-				}
-				yield(Message{}, fmt.Errorf("client: read the Log: %w", ended))
-				return
-			case l.nc.IsClosed():
-				yield(Message{}, fmt.Errorf("client: read the Log: %w", l.closed()))
-				return
-			case errors.Is(err, event.ErrOtherLog), errors.Is(err, event.ErrNoLog):
-				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
-				return
-			case errors.Is(err, jetstream.ErrStreamNotFound):
-				if missing.IsZero() {
-					missing = time.Now()
-				} else if time.Since(missing) > logPatience {
-					yield(Message{}, fmt.Errorf("client: read the Log: %w", event.ErrNoLog))
-					return
-				}
-			case final(err):
+			if err := f.again(ctx, err, done, f.at > before); err != nil {
 				yield(Message{}, fmt.Errorf("client: read the Log: %w", err))
 				return
 			}
-			if why := l.beyondHope(); why != nil {
-				yield(Message{}, fmt.Errorf("client: read the Log: %w", why))
-				return
-			}
-			if !errors.Is(err, jetstream.ErrStreamNotFound) {
-				missing = time.Time{}
-			}
-			if f.at > before {
-				wait, told = backoff{}, telling{}
-			}
-			last = err
-			told.wait(l, "a reader", err)
-			l.cfg.Logger.Debug("feed: making the consumer anew", "seq", f.at, "err", err)
-			l.pause(ctx, &wait)
 		}
 	}
 }
@@ -158,11 +98,108 @@ type feed struct {
 	plain   bool           // the host's index is of no use to this feed
 
 	counting
+	failures
 }
 
-// run reads with one consumer until it fails or the feed is done.
+// failures are what a feed knows of the consumers that have failed.
+type failures struct {
+	wait    backoff
+	told    telling
+	missing time.Time // since when the Log was not there
+	last    error     // of the last consumer
+	tries   int       // of replicas that are damaged
+}
+
+// attempt reads with one consumer, and checks at the end of a bounded feed that what was read
+// is whole.
+func (f *feed) attempt(ctx context.Context, yield func(Message, error) bool) (done bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	done, err = f.run(ctx, yield)
+	if done && err == nil && f.bounded() && !f.stopped {
+		err = f.log.Verify(ctx, f.read, f.cfg.After, f.cfg.Until)
+	}
+	return done, err
+}
+
+// again takes in the failure of a consumer, and waits until there may be another one. It
+// returns the error that ends the feed, or nil. moved means that the consumer has brought the
+// feed on.
+func (f *feed) again(ctx context.Context, err error, done, moved bool) error {
+	if moved {
+		f.tries = 0
+	}
+	if damage, damaged := asDamage(err); damaged {
+		if done || !f.log.clustered || damage.From <= f.at || f.tries >= otherReplicas {
+			f.tellHost(ctx)
+			return err
+		}
+		f.tries++ // this replica has not got it, another one may
+	} else if err := f.hopeless(ctx, err); err != nil {
+		return err
+	}
+	if why := f.log.beyondHope(); why != nil {
+		return why
+	}
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		f.missing = time.Time{}
+	}
+	if moved {
+		f.wait, f.told = backoff{}, telling{}
+	}
+	f.last = err
+	f.told.wait(f.log, "a reader", err)
+	f.log.cfg.Logger.Debug("feed: making the consumer anew", "seq", f.at, "err", err)
+	f.log.pause(ctx, &f.wait)
+	return nil
+}
+
+// tellHost lets a lone host look for the damage that was met, so that it knows at once.
+func (f *feed) tellHost(ctx context.Context) {
+	if f.log.clustered {
+		return
+	}
+	brief, cancel := context.WithTimeout(ctx, dropTimeout)
+	defer cancel()
+	_, _ = f.log.checked(brief, "") // the Log is damaged, whatever the answer
+}
+
+// hopeless returns the error that ends the feed where a consumer's failure leaves no hope for
+// another one; else nil.
+func (f *feed) hopeless(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		if errors.Is(f.last, event.ErrTooManyReaders) {
+			return f.log.inVain(ctx.Err(), f.last)
+		}
+		return ctx.Err()
+	case f.log.nc.IsClosed():
+		return f.log.closed()
+	case errors.Is(err, event.ErrOtherLog), errors.Is(err, event.ErrNoLog):
+		return err
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		if f.missing.IsZero() {
+			f.missing = time.Now()
+		} else if time.Since(f.missing) > logPatience {
+			return event.ErrNoLog
+		}
+	case final(err):
+		return err
+	}
+	return nil
+}
+
+// bounded reports that the feed has an end.
+func (f *feed) bounded() bool { return f.cfg.Until != 0 }
+
+// ended reports that a bounded feed has read up to its end.
+func (f *feed) ended() bool { return f.bounded() && f.at >= f.cfg.Until }
+
+// run asks the host's index, and then reads with one consumer until that fails or the feed is
+// done.
 func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done bool, err error) {
-	if f.cfg.Until != 0 && f.at >= f.cfg.Until {
+	if f.ended() {
 		return true, nil
 	}
 	if f.cfg.first {
@@ -176,27 +213,17 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 		if err := f.find(ctx, yield); err != nil || f.stopped {
 			return f.stopped, err
 		}
-		if f.cfg.Until != 0 && f.at >= f.cfg.Until {
+		if f.ended() {
 			return true, nil
 		}
 	}
-	cons, pending, err := f.consumer(ctx)
+	cons, pending, err := f.begin(ctx)
 	if err != nil {
 		return false, err
 	}
-	if f.dense(pending) {
-		f.drop(ctx, cons)
-		f.only, f.cfg.Subjects = f.cfg.Subjects, nil
-		if cons, pending, err = f.consumer(ctx); err != nil {
-			return false, err
-		}
-	}
 	defer f.drop(ctx, cons)
 	f.serves(cons, pending)
-	// On a single host the one server holds all that there is.
-	sure := !f.log.clustered
-	ends := f.cfg.Until != 0
-	if ends && pending == 0 && sure {
+	if f.bounded() && pending == 0 && !f.log.clustered {
 		return true, f.whole(f.cfg.Until)
 	}
 	// alive ends with ctx, and with the connection: a server that comes back has
@@ -205,96 +232,20 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	defer end()
 	defer context.AfterFunc(ctx, end)()
 	defer context.AfterFunc(life, end)()
-	limit := max(feedBytes, 2*int(f.log.nc.MaxPayload()))
-	var look *progress
-	defer func() {
-		if look != nil {
-			look.end()
-		}
-	}()
-	stall := time.NewTimer(f.patience)
-	defer stall.Stop()
-	ask := time.NewTicker(damageLook)
-	defer ask.Stop()
-	for delivered := uint64(0); ; {
-		// Not cons.Messages: it has room for what it asks for and none for the
-		// heartbeats that come in between, so that it loses messages of a reader that
-		// takes its time, and says nothing if they were the last.
-		// Between two requests the server waits for the reader: the fewer, the better.
-		msgs, err := cons.Fetch(int(min(max(pending, feedMessages), feedCatchUp)), jetstream.FetchMaxBytes(limit),
-			jetstream.FetchHeartbeat(feedHeartbeat), jetstream.FetchContext(alive))
-		if err != nil {
-			return false, err
-		}
-		for open := true; open; {
-			if ends && pending == 0 && look == nil { // only where this is not sure to be the end
-				if look, err = f.log.watchProgress(cons); err != nil {
-					return false, err
-				}
-			}
-			var m jetstream.Msg
-			select {
-			case m, open = <-msgs.Messages():
-				if !open {
-					continue
-				}
-				delivered++
-				pending, err = f.take(ctx, m, delivered, yield)
-				if err != nil {
-					return false, err
-				}
-				stall.Reset(f.patience)
-				if f.stopped {
-					return true, nil
-				}
-				if f.off(delivered, pending, m) {
-					return false, f.suspect(ctx)
-				}
-				reached := f.past || f.at >= f.cfg.Until || pending == 0 && sure
-				if ends && reached && !f.owed(delivered) {
-					return true, f.whole(f.cfg.Until)
-				}
-			case <-stall.C:
-				if pending == 0 || len(msgs.Messages()) > 0 {
-					continue
-				}
-				if sure && len(f.cfg.Subjects) > 0 {
-					return false, f.suspect(ctx)
-				}
-				if sure { // it may know of fewer than when it was asked
-					if err := f.log.Verify(ctx, []string{""}, f.at, f.cfg.Until); err != nil {
-						return false, err
-					}
-					stall.Reset(f.patience)
-				}
-				if look == nil {
-					if look, err = f.log.watchProgress(cons); err != nil {
-						return false, err
-					}
-				}
-			case <-ask.C:
-				if err := f.passed(alive); err != nil {
-					return false, err
-				}
-			case m := <-look.answers():
-				at, sent, err := look.take(m)
-				switch {
-				case err != nil:
-					return false, err
-				case sent != delivered || at < f.at:
-				case pending > 0: // it had more, and has nothing more
-					if d := f.leftOut(ctx, at); d != nil {
-						return false, d
-					}
-				case ends && at >= f.cfg.Until:
-					return true, f.whole(f.cfg.Until)
-				}
-			}
-		}
-		if err := msgs.Error(); err != nil {
-			return false, err
-		}
+	r := newReading(f, cons, pending, yield)
+	defer r.end()
+	return r.run(ctx, alive)
+}
+
+// begin makes a consumer: one of everything where that is faster (see dense).
+func (f *feed) begin(ctx context.Context) (cons jetstream.Consumer, pending uint64, err error) {
+	cons, pending, err = f.consumer(ctx)
+	if err != nil || !f.dense(pending) {
+		return cons, pending, err
 	}
+	f.drop(ctx, cons)
+	f.only, f.cfg.Subjects = f.cfg.Subjects, nil
+	return f.consumer(ctx)
 }
 
 const (
