@@ -15,7 +15,7 @@ import (
 // facade is what the root package reaches, and so what a package that uses it does.
 var facade = []string{
 	"event", "projection", "client", "broker", "mirror",
-	"internal/address", "internal/blocks", "internal/fence", "internal/grace", "internal/hosting", "internal/index", "internal/meta",
+	"internal/address", "internal/blocks", "internal/fence", "internal/finder", "internal/gate", "internal/grace", "internal/hosting", "internal/index", "internal/meta",
 	"internal/paths", "internal/readcopy", "internal/roles", "internal/scrub", "internal/sweeper", "internal/wire",
 }
 
@@ -37,9 +37,11 @@ var imports = map[string]struct {
 	"internal/index":   {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/fence":   {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/grace":   {},
+	"internal/finder":  {ours: []string{"event", "internal/wire", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
+	"internal/gate":    {ours: []string{"event", "internal/wire", "internal/engine", "internal/roles"}, server: true, nats: true},
 	"internal/scrub":   {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/roles":   {ours: []string{"event", "internal/wire"}, nats: true},
-	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/grace", "internal/index", "internal/meta", "internal/paths", "internal/scrub"}, server: true, nats: true},
+	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/finder", "internal/gate", "internal/grace", "internal/index", "internal/meta", "internal/paths", "internal/scrub"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},
 	"internal/dial":    {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
 	"internal/logio":   {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial"}, nats: true},

@@ -28,6 +28,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/internal/address"
+	"durablestream/internal/finder"
+	"durablestream/internal/gate"
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/scrub"
@@ -75,8 +77,8 @@ type Broker struct {
 	disk      *diskWatch
 	scrub     *scrub.Scrub
 	copy      *copyWatch // nil on a lone host
-	finder    *finder
-	gate      *gate       // nil where keys do not publish by way of it
+	finder    *finder.Finder
+	gate      *gate.Gate  // nil where keys do not publish by way of it
 	known     scrub.Known // by checkStore
 	ads       advertiser
 	place     placed
@@ -220,7 +222,7 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if err = b.startScrub(ctx); err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
-	if b.finder, err = startFinder(b); err != nil {
+	if err = b.startFinder(); err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	return b, nil
@@ -354,6 +356,17 @@ func (b *Broker) startServer(ctx context.Context, opts *server.Options) error {
 	return b.startGate()
 }
 
+// startGate begins to take in what keys publish on a node.
+func (b *Broker) startGate() (err error) {
+	if !b.cfg.gated() {
+		return nil
+	}
+	if b.gate, err = gate.Start(b.cfg.gate, b.cfg.gateMost, b.Connect, b.cfg.Logger); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return nil
+}
+
 func (b *Broker) checkLog(ctx context.Context) error {
 	want := wire.LogWant{Window: b.cfg.DuplicateWindow, Restoring: b.cfg.Restoring}
 	if c := b.cfg.Cluster; c != nil {
@@ -412,7 +425,7 @@ func (b *Broker) Stop(context.Context) error {
 			b.prover.Stop()
 		}
 		if b.finder != nil {
-			b.finder.stop()
+			b.finder.Stop()
 		}
 		if b.scrub != nil {
 			b.scrub.Stop()
@@ -423,7 +436,9 @@ func (b *Broker) Stop(context.Context) error {
 		if b.disk != nil {
 			b.disk.stop()
 		}
-		b.stopGate()
+		if b.gate != nil {
+			b.gate.Stop()
+		}
 		if b.admin != nil {
 			b.admin.Close()
 		}

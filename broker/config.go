@@ -179,6 +179,9 @@ func (c Config) options(token string) (*server.Options, error) {
 	return opts, errors.Join(err, c.applyKeys(opts, token), c.applyTLS(opts))
 }
 
+// gated tells whether keys publish by way of the gate.
+func (c Config) gated() bool { return c.Cluster != nil && len(c.Keys) > 0 && !c.AnyHeaders }
+
 // listenAddress reads a host:port of the flag that it names.
 func (c Config) listenAddress(what, address string) (host string, port int, err error) {
 	host, portText, err := net.SplitHostPort(address)

@@ -27,7 +27,7 @@ func TestClusterFinds(t *testing.T) {
 		var found wire.Found
 		require.Eventually(t, func() bool { // a replica writes later, and looks once a second for files
 			var err error
-			found, err = wire.DecodeFound(b.finder.answer(q))
+			found, err = wire.DecodeFound(b.finder.Answer(q))
 			require.NoError(t, err)
 			return found.Through == n
 		}, 10*time.Second, 10*time.Millisecond)
@@ -35,13 +35,13 @@ func TestClusterFinds(t *testing.T) {
 		require.Len(t, found.Messages, n-5)
 		far := q
 		far.Until = 1000
-		found, err := wire.DecodeFound(b.finder.answer(far))
+		found, err := wire.DecodeFound(b.finder.Answer(far))
 		require.NoError(t, err)
 		require.Equal(t, event.Sequence(n), found.Through)
 		require.False(t, found.More)
 		other := q
 		other.Log++
-		found, err = wire.DecodeFound(b.finder.answer(other))
+		found, err = wire.DecodeFound(b.finder.Answer(other))
 		require.NoError(t, err)
 		require.Equal(t, q.After, found.Through)
 		require.Empty(t, found.Messages)

@@ -65,7 +65,7 @@ func TestGateAndForeignClients(t *testing.T) {
 		m.Header[name] = []string{"1"}
 		require.Contains(t, refusedWith(t, js, m), name)
 	}
-	id, err := nodes[0].gate.nc.GetClientID()
+	id, err := nodes[0].gate.Conn().GetClientID()
 	require.NoError(t, err)
 	long := nats.NewMsg(wire.EventSubject("a.b", strings.Repeat("s", 3960)))
 	require.Contains(t, refusedWith(t, js, long), "too long")
@@ -77,7 +77,7 @@ func TestGateAndForeignClients(t *testing.T) {
 	require.Contains(t, raw(t, nodes[0], key, "NATS/1.0\r\nno header\r\n\r\n", 0), "cannot be read")
 	require.Contains(t, raw(t, nodes[0], key, "NATS/1.0\r\nA: b\nNats-Expected-Last-Msg-Id: z\r\n\r\n", 0), "Nats-Expected-Last-Msg-Id")
 	require.Contains(t, raw(t, nodes[0], key, "NATS/1.0\r\nA B: 1\r\n\r\n", 0), "A B")
-	now, err := nodes[0].gate.nc.GetClientID()
+	now, err := nodes[0].gate.Conn().GetClientID()
 	require.NoError(t, err)
 	require.Equal(t, id, now, "the gate's connection was not ended")
 	for _, c := range clients {
@@ -191,7 +191,7 @@ func TestGateLosesItsConnection(t *testing.T) {
 			case <-time.After(150 * time.Millisecond):
 			}
 			for _, b := range nodes {
-				if id, err := b.gate.nc.GetClientID(); err == nil && b.server.DisconnectClientByID(id) == nil {
+				if id, err := b.gate.Conn().GetClientID(); err == nil && b.server.DisconnectClientByID(id) == nil {
 					lost++
 				}
 			}

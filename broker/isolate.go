@@ -127,7 +127,7 @@ func (b *Broker) cutOff(ctx context.Context, keep ...*nats.Conn) error {
 	}
 	own := map[uint64]bool{}
 	if b.gate != nil {
-		keep = append(keep, b.gate.nc)
+		keep = append(keep, b.gate.Conn())
 	}
 	for _, nc := range append(keep, b.admin) {
 		if id, err := nc.GetClientID(); err == nil {

@@ -1,10 +1,12 @@
-package broker
+// Package finder answers what matches a question, out of a host's block files and an index
+// of each.
+package finder
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,11 +24,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// IndexDir is inside StoreDir and holds what package index makes of the blocks. It may be
-// removed at any time.
-const IndexDir = "index"
-
-// finder keeps an index of each block of the Log, in files for those that the engine has
+// Finder keeps an index of each block of the Log, in files for those that the engine has
 // filled, in memory for the newest, and answers on wire.FindSubject what matches a
 // question, out of the block files themselves. The engine knows which subjects a block
 // holds, but not where in it, so that it reads 8 MB for one message.
@@ -35,10 +33,8 @@ const IndexDir = "index"
 // as they were when they were indexed, count; each record that is handed out has had its
 // checksum checked. Where any of that fails, the answer ends before, and the reader goes
 // on with the engine, which with the scrub finds what is wrong.
-type finder struct {
-	b      *Broker
-	blocks string // their directory
-	dir    string // of the indexes
+type Finder struct {
+	Config
 	full   atomic.Pointer[chain]
 	seen   blocks.File          // the newest one, at the last round
 	looked time.Time            // when the last round was
@@ -52,6 +48,17 @@ type finder struct {
 	ctx    context.Context //nolint:containedctx // of all that this does in the background
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+}
+
+// Config says where the Log is, and what the finder needs of the broker beside which it reads.
+type Config struct {
+	Blocks string // their directory
+	Dir    string // of the indexes
+	Node   string // of a cluster; "": a lone host's
+	Logger *slog.Logger
+	Admin  *nats.Conn
+	Last   func() (event.Sequence, error) // that the engine has stored
+	Full   func() bool                    // the disk takes no index
 }
 
 // chain is what of a Log is in index files: blocks that follow each other from its
@@ -70,25 +77,27 @@ func (c *chain) end() event.Sequence {
 }
 
 const (
-	indexTick = time.Second
-	// indexLook is how often all is looked at while nothing is written.
-	indexLook  = 10 * time.Second
-	indexRetry = time.Minute // after a block that could not be indexed
+	roundEvery = time.Second
+	// lookEvery is how often all is looked at while nothing is written.
+	lookEvery  = 10 * time.Second
+	retryEvery = time.Minute // after a block that could not be indexed
 )
 
-// startFinder goes on with the indexes that are there. With an engine that is not known it
-// returns nil, and readers search with the engine.
-func startFinder(b *Broker) (*finder, error) {
-	if !engineKnown() {
-		return nil, nil
-	}
-	f := &finder{b: b, blocks: b.blocksDir(), dir: filepath.Join(pathOf(b.store), IndexDir), failed: map[uint32]time.Time{},
-		asking: make(chan *nats.Msg, findWaiting)}
+// waiting is how many questions wait for an answer. One on top is answered at once: busy, ask
+// again after askAgain.
+const (
+	waiting  = 1024
+	askAgain = 100 * time.Millisecond
+)
+
+// Start goes on with the indexes that are there.
+func Start(cfg Config) (*Finder, error) {
+	f := &Finder{Config: cfg, failed: map[uint32]time.Time{}, asking: make(chan *nats.Msg, waiting)}
 	f.full.Store(&chain{})
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.round(false)
-	if _, err := b.admin.QueueSubscribe(wire.FindSubject, wire.FindGroup, wire.Intake(f.asking, findRetry)); err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
+	if _, err := f.Admin.QueueSubscribe(wire.FindSubject, wire.FindGroup, wire.Intake(f.asking, askAgain)); err != nil {
+		return nil, err
 	}
 	f.done.Go(f.run)
 	for range max(2, runtime.GOMAXPROCS(0)) {
@@ -97,22 +106,17 @@ func startFinder(b *Broker) (*finder, error) {
 	return f, nil
 }
 
-func (f *finder) stop() {
+// Stop ends it.
+func (f *Finder) Stop() {
 	f.cancel()
 	f.done.Wait()
 }
 
-// Indexed is the Sequence up to which this host finds messages by its index files; 0 where
-// there are none.
-func (b *Broker) Indexed() event.Sequence {
-	if b.finder == nil {
-		return 0
-	}
-	return b.finder.full.Load().end()
-}
+// Indexed is the Sequence up to which the index files go; 0 where there are none.
+func (f *Finder) Indexed() event.Sequence { return f.full.Load().end() }
 
-func (f *finder) run() {
-	for tick := time.NewTicker(indexTick); ; {
+func (f *Finder) run() {
+	for tick := time.NewTicker(roundEvery); ; {
 		f.round(true)
 		select {
 		case <-f.ctx.Done():
@@ -125,12 +129,12 @@ func (f *finder) run() {
 
 // round takes the index files that are there, makes those that are not, and looks at what
 // the newest block has got since.
-func (f *finder) round(build bool) {
-	files, err := blocks.List(f.blocks)
+func (f *Finder) round(build bool) {
+	files, err := blocks.List(f.Blocks)
 	if err != nil || len(files) == 0 {
 		return
 	}
-	if newest := files[len(files)-1]; newest != f.seen || f.again.Swap(false) || time.Since(f.looked) > indexLook {
+	if newest := files[len(files)-1]; newest != f.seen || f.again.Swap(false) || time.Since(f.looked) > lookEvery {
 		f.seen, f.looked = newest, time.Now()
 		if whole := f.take(files, build); !whole || !build {
 			f.again.Store(true)
@@ -139,10 +143,10 @@ func (f *finder) round(build bool) {
 }
 
 // take reports whether all that is full is indexed.
-func (f *finder) take(files []blocks.File, build bool) bool {
-	was, now := f.full.Load(), &chain{begins: blocks.Begins(f.blocks)}
+func (f *Finder) take(files []blocks.File, build bool) bool {
+	was, now := f.full.Load(), &chain{begins: blocks.Begins(f.Blocks)}
 	var err error
-	if now.made, err = made(f.blocks); err != nil {
+	if now.made, err = made(f.Blocks); err != nil {
 		return false // the engine is making the Log
 	}
 	known := map[uint32]*index.Index{}
@@ -180,7 +184,7 @@ func made(dir string) (int64, error) {
 }
 
 // indexOf gives the index of a block that is full.
-func (f *finder) indexOf(file blocks.File, log int64, known *index.Index, build bool) (*index.Index, error) {
+func (f *Finder) indexOf(file blocks.File, log int64, known *index.Index, build bool) (*index.Index, error) {
 	info, err := os.Stat(file.Path)
 	if err != nil {
 		return nil, err
@@ -189,7 +193,7 @@ func (f *finder) indexOf(file blocks.File, log int64, known *index.Index, build 
 	if known != nil && known.Of() == of && known.There() {
 		return known, nil
 	}
-	x, err := index.Open(f.dir, file.Index, of)
+	x, err := index.Open(f.Dir, file.Index, of)
 	if err != nil && build {
 		x, err = f.build(file, of)
 	}
@@ -198,11 +202,11 @@ func (f *finder) indexOf(file blocks.File, log int64, known *index.Index, build 
 
 // build makes an index file, and rests for thrice as long as that took, since agents wait
 // for what they append.
-func (f *finder) build(file blocks.File, of index.Source) (*index.Index, error) {
-	if at, ok := f.failed[file.Index]; ok && time.Since(at) < indexRetry {
+func (f *Finder) build(file blocks.File, of index.Source) (*index.Index, error) {
+	if at, ok := f.failed[file.Index]; ok && time.Since(at) < retryEvery {
 		return nil, index.ErrNotWhole
 	}
-	if f.b.Disk().Full {
+	if f.Full() {
 		return nil, errors.New("the disk is full")
 	}
 	begun := time.Now()
@@ -214,19 +218,19 @@ func (f *finder) build(file blocks.File, of index.Source) (*index.Index, error) 
 		f.newest = nil
 	}
 	f.mu.Unlock()
-	err := os.MkdirAll(f.dir, 0o700)
+	err := os.MkdirAll(f.Dir, 0o700)
 	if err == nil {
 		err = g.Extend()
 	}
 	var x *index.Index
 	if err == nil {
-		x, err = g.Write(f.dir, of)
+		x, err = g.Write(f.Dir, of)
 	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) { // else somebody has removed the directory meanwhile, as anybody may
 			f.failed[file.Index] = time.Now()
 		}
-		f.b.cfg.Logger.Debug("a block has no index: it is left to the engine to search", "block", file.Path, "err", err)
+		f.Logger.Debug("a block has no index: it is left to the engine to search", "block", file.Path, "err", err)
 		return nil, err
 	}
 	delete(f.failed, file.Index)
@@ -240,7 +244,7 @@ func (f *finder) build(file blocks.File, of index.Source) (*index.Index, error) 
 }
 
 // grow sees to the newest block's index.
-func (f *finder) grow(newest blocks.File, log int64, extend bool) {
+func (f *Finder) grow(newest blocks.File, log int64, extend bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -256,26 +260,26 @@ func (f *finder) grow(newest blocks.File, log int64, extend bool) {
 }
 
 // extend needs mu.
-func (f *finder) extend() {
+func (f *Finder) extend() {
 	if err := f.newest.Extend(); err != nil {
-		f.b.cfg.Logger.Debug("the newest block is left to the engine to search", "err", err)
+		f.Logger.Debug("the newest block is left to the engine to search", "err", err)
 		f.newest = nil // until the next round
 		f.again.Store(true)
 	}
 }
 
 // tidy removes the indexes of blocks that are there no more.
-func (f *finder) tidy(files []blocks.File) {
+func (f *Finder) tidy(files []blocks.File) {
 	here := map[string]bool{}
 	for _, file := range files {
-		here[index.Path(f.dir, file.Index)] = true
+		here[index.Path(f.Dir, file.Index)] = true
 	}
-	entries, err := os.ReadDir(f.dir)
+	entries, err := os.ReadDir(f.Dir)
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		path := filepath.Join(f.dir, e.Name())
+		path := filepath.Join(f.Dir, e.Name())
 		if !here[path] && !strings.HasSuffix(path, ".tmp") {
 			_ = os.Remove(path) // or at the next round
 		}

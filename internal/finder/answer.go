@@ -1,4 +1,4 @@
-package broker
+package finder
 
 import (
 	"errors"
@@ -24,7 +24,7 @@ const (
 )
 
 // answers answers questions, beside others that do.
-func (f *finder) answers() {
+func (f *Finder) answers() {
 	for {
 		select {
 		case <-f.ctx.Done():
@@ -34,7 +34,7 @@ func (f *finder) answers() {
 			if err != nil {
 				continue // of another version, which reads the Log itself when nobody answers
 			}
-			_ = m.RespondMsg(f.answer(q)) // whoever asked has gone, or reads the Log itself
+			_ = m.RespondMsg(f.Answer(q)) // whoever asked has gone, or reads the Log itself
 		}
 	}
 }
@@ -56,17 +56,15 @@ func (a *answering) enough() bool {
 		(len(a.body) >= findBytes || a.q.Limit > 0 && a.n >= a.q.Limit || time.Since(a.began) > findTime)
 }
 
-func (f *finder) answer(q wire.Find) *nats.Msg {
+// Answer gives what of the Log matches q, as far as that is certain.
+func (f *Finder) Answer(q wire.Find) *nats.Msg {
 	a := &answering{
-		Found: wire.Found{Through: q.After}, q: q, until: q.Until, most: int(f.b.admin.MaxPayload()) - 1024, began: time.Now(),
+		Found: wire.Found{Through: q.After, Node: f.Node}, q: q, until: q.Until, most: int(f.Admin.MaxPayload()) - 1024, began: time.Now(),
 		want: index.Query{Subjects: q.Subjects, Actor: q.Actor, CorrelationID: q.Correlation, Since: q.Since, Until: q.Before},
-	}
-	if f.b.cfg.Cluster != nil {
-		a.Node = f.b.cfg.Name
 	}
 	if full := f.full.Load(); q.Log == full.made {
 		if err := f.search(a, full); err != nil {
-			f.b.cfg.Logger.Debug("the engine is left to search what the index cannot", "seq", a.Through, "err", err)
+			f.Logger.Debug("the engine is left to search what the index cannot", "seq", a.Through, "err", err)
 			a.More = false
 		}
 	}
@@ -75,7 +73,7 @@ func (f *finder) answer(q wire.Find) *nats.Msg {
 
 // search looks in the blocks that are full, and for a question that has an end also in the
 // newest one: only who knows an end knows that all up to there was acknowledged.
-func (f *finder) search(a *answering, full *chain) error {
+func (f *Finder) search(a *answering, full *chain) error {
 	bounded := a.until != 0
 	if !bounded {
 		a.until = full.end()
@@ -90,7 +88,7 @@ func (f *finder) search(a *answering, full *chain) error {
 		if a.More = a.enough(); a.More {
 			return nil
 		}
-		file := blocks.File{Index: x.Block(), Path: filepath.Join(f.blocks, fmt.Sprintf("%d.blk", x.Block())), Size: x.Of().Size}
+		file := blocks.File{Index: x.Block(), Path: filepath.Join(f.Blocks, fmt.Sprintf("%d.blk", x.Block())), Size: x.Of().Size}
 		info, err := os.Stat(file.Path)
 		if err != nil {
 			return err
@@ -101,7 +99,7 @@ func (f *finder) search(a *answering, full *chain) error {
 		places, err := x.Find(a.want, a.q.After, a.until)
 		if err != nil {
 			if errors.Is(err, index.ErrDamaged) {
-				_ = os.Remove(index.Path(f.dir, x.Block())) // so that it is made again
+				_ = os.Remove(index.Path(f.Dir, x.Block())) // so that it is made again
 			}
 			f.again.Store(true)
 			return err
@@ -125,12 +123,12 @@ func (f *finder) search(a *answering, full *chain) error {
 
 // searchNewest gives the places in the newest block, which goes up to end; no file where
 // nothing is known of it.
-func (f *finder) searchNewest(a *answering, full *chain) (file blocks.File, places []index.Place, end event.Sequence, err error) {
-	engine, err := f.b.bounds()
+func (f *Finder) searchNewest(a *answering, full *chain) (file blocks.File, places []index.Place, end event.Sequence, err error) {
+	last, err := f.Last()
 	if err != nil {
 		return blocks.File{}, nil, 0, err
 	}
-	a.until = min(a.until, engine.Last) // what is behind it in the file may yet be taken back
+	a.until = min(a.until, last) // what is behind it in the file may yet be taken back
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.newest != nil && f.newest.Last() < a.until {

@@ -1,9 +1,11 @@
-package broker
+// Package gate takes in what keys publish on a node of a cluster.
+package gate
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// gate takes in what agents and operators publish on a node with keys: their accounts'
+// Gate takes in what agents and operators publish on a node with keys: their accounts'
 // imports lead to it, and not to the Log's own subjects. It refuses messages with headers of
 // the engine's that no client of this project sends, and publishes the rest in the account of
 // the Log.
@@ -35,7 +37,7 @@ import (
 // the gate, whose inbox has that reply as its end. The gate keeps no state: an answer that is
 // lost with a node, or with the gate's connection, is an outcome that the publisher does not
 // know, as it was before.
-type gate struct {
+type Gate struct {
 	nc    *nats.Conn
 	sub   *nats.Subscription
 	name  string
@@ -43,24 +45,20 @@ type gate struct {
 	inbox string // where the engine answers, before the reply of who published: it refuses such a reply itself
 }
 
-// gated tells whether keys publish by way of the gate.
-func (c Config) gated() bool { return c.Cluster != nil && len(c.Keys) > 0 && !c.AnyHeaders }
+// Connect makes the gate's connection, within the broker's process.
+type Connect func(opts ...nats.Option) (*nats.Conn, error)
 
-// startGate begins to take in.
-func (b *Broker) startGate() error {
-	if !b.cfg.gated() {
-		return nil
-	}
-	log := b.cfg.Logger
-	nc, err := b.Connect(nats.Name("dstream gate"), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
+// Start begins to take in what is published to the gate of that name. most is how many messages
+// wait there; 0: engine.MostWaiting.
+func Start(name string, most int, connect Connect, log *slog.Logger) (*Gate, error) {
+	nc, err := connect(nats.Name("dstream gate"), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { // such as headers that cannot be read
 			log.Debug("the gate of this node", "err", err)
 		}))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	g := &gate{nc: nc, name: b.cfg.gate, most: cmp.Or(b.cfg.gateMost, engine.MostWaiting), inbox: nc.NewInbox() + "."}
-	b.gate = g
+	g := &Gate{nc: nc, name: name, most: cmp.Or(most, engine.MostWaiting), inbox: nc.NewInbox() + "."}
 	if _, err = nc.Subscribe(g.inbox+">", g.answer); err == nil {
 		// The first message waits for the gate to be whole.
 		whole := make(chan struct{})
@@ -74,10 +72,17 @@ func (b *Broker) startGate() error {
 		err = nc.Flush()
 	}
 	if err != nil {
-		return fmt.Errorf("broker: cannot take in what keys publish: %w", err)
+		nc.Close()
+		return nil, fmt.Errorf("cannot take in what keys publish: %w", err)
 	}
-	return nil
+	return g, nil
 }
+
+// Conn is the gate's connection.
+func (g *Gate) Conn() *nats.Conn { return g.nc }
+
+// Stop ends it.
+func (g *Gate) Stop() { g.nc.Close() }
 
 // imported is how the reply of a message begins that came through an import. No other one is
 // answered: in the account of the Log an answer can do anything.
@@ -87,7 +92,7 @@ const imported = "_R_."
 // connection.
 const longestLine = server.MAX_CONTROL_LINE_SIZE - 64
 
-func (g *gate) take(m *nats.Msg) {
+func (g *Gate) take(m *nats.Msg) {
 	asked := strings.HasPrefix(m.Reply, imported)
 	if m.Reply != "" && !asked {
 		return // a message that a consumer delivers
@@ -129,19 +134,13 @@ func (g *gate) take(m *nats.Msg) {
 
 // refuse answers a message that is not passed on. Of a batch, the commit is refused, since a member
 // is missing.
-func (g *gate) refuse(m *nats.Msg, answer []byte) {
+func (g *Gate) refuse(m *nats.Msg, answer []byte) {
 	if strings.HasPrefix(m.Reply, imported) {
 		_ = g.nc.Publish(m.Reply, answer) // an error is a lost connection: the publisher asks again
 	}
 }
 
 // answer passes on what the engine answers.
-func (g *gate) answer(m *nats.Msg) {
+func (g *Gate) answer(m *nats.Msg) {
 	_ = g.nc.PublishMsg(&nats.Msg{Subject: strings.TrimPrefix(m.Subject, g.inbox), Header: m.Header, Data: m.Data})
-}
-
-func (b *Broker) stopGate() {
-	if b.gate != nil {
-		b.gate.nc.Close()
-	}
 }
