@@ -14,7 +14,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Address says where the host's broker is and who runs it.
+// Address names the host's broker and the process that runs it.
 type Address struct {
 	URL      string `json:"url"`
 	Token    string `json:"token"` // a new one at each start, so that nobody joins another project's broker on a reused port
@@ -26,10 +26,11 @@ type Address struct {
 	Prove    string `json:"prove,omitempty"` // host:port where it shows that it hosts this directory; "": an earlier version
 }
 
-// ErrNone is returned by Read where no host has left its address.
+// ErrNone means that there is no address file.
 var ErrNone = errors.New("no host has left its address")
 
-// Read reads the address file. A file that is no address is an error that names it.
+// Read reads the address file. For a file without a valid address it returns an error
+// that names the file.
 func Read(path string) (Address, error) {
 	b, err := paths.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -48,8 +49,8 @@ func Read(path string) (Address, error) {
 	return a, nil
 }
 
-// Write replaces the address file in one step: a reader sees the old one or the
-// new one, and so does whoever looks after a crash.
+// Write replaces the address file in one step: every reader sees the old or the new file,
+// also after a crash.
 func Write(path string, a Address) error {
 	b, err := json.Marshal(a)
 	if err != nil {
@@ -70,8 +71,8 @@ func Write(path string, a Address) error {
 	return nil
 }
 
-// Remove takes the address away if it is still mine. A process id alone says nothing of
-// that: in another container another process has the same one.
+// Remove removes the address file if this process still owns it. A process id alone does
+// not prove that: another process in another container may have the same id.
 func Remove(path string, mine Address) error {
 	if a, err := Read(path); err != nil || a != mine {
 		return nil //nolint:nilerr // somebody else's, or none: not ours to take away

@@ -18,18 +18,19 @@ import (
 const storeDir = "store"
 
 var (
-	// ErrNoHost means that there is an address and nobody holds the directory's lock: the
-	// host has gone.
+	// ErrNoHost means that there is an address, but no process holds the directory's
+	// lock: the host has ended.
 	ErrNoHost = errors.New("the host that left its address has gone")
 
-	// ErrUnproven means that whoever answers at an address has not shown that it hosts
-	// this directory: the address was copied from another one, or the host is just
+	// ErrUnproven means that the process at an address has not proven that it hosts this
+	// directory: the address was copied from another directory, or the host is just
 	// starting or ending.
 	ErrUnproven = errors.New("what answers there does not show that it hosts this directory")
 )
 
-// DistrustError is an address file that no host of this directory and this user has left
-// as it is: it came with a copy, a clone or an archive, or somebody has changed it.
+// DistrustError reports an address file that a host of this directory and this user
+// cannot have left in this state: it came with a copy, a clone or an archive, or another
+// program has changed it.
 type DistrustError struct{ Path, Why string }
 
 func (e *DistrustError) Error() string {
@@ -39,24 +40,24 @@ func (e *DistrustError) Error() string {
 // Host is a host that this process may join.
 type Host struct {
 	Address
-	// Log is the identity of the log that it hosts; "" where it has not said so.
+	// Log is the identity of the log that it hosts; "" if it has not reported one.
 	Log string
-	// Proven: it has shown that it sees this directory. A host of an earlier version
-	// cannot, and none can where the disk takes no new file at all.
+	// Proven: the host has shown that it sees this directory. A host of an earlier
+	// version cannot show it, and no host can on a disk that accepts no new file.
 	Proven bool
-	// Old: it is of a version that cannot prove anything.
+	// Old: the host's version has no proof.
 	Old bool
 }
 
-// Find reads the address at path, and finds out whether what is there is the host of the
-// directory that holds it. Nothing but a proof is asked of it, and nothing is told.
+// Find reads the address at path, and finds out whether the process at that address hosts
+// the directory of path. It asks that process only for a proof, and sends it no data.
 //
-// Safety: who joins sends what it logs, and believes the answers to its questions. So the
-// directory and the file must be this user's alone, the address must be on this machine,
-// somebody must hold this directory's lock, and the host must show that it sees a file
-// that was made here a moment ago. A clone, a copy or an archive has a free lock; a copy
-// that begins to host has a lock, and for a moment an address from elsewhere, whose host
-// does not see the file.
+// Safety: a process that joins sends its events to the host, and trusts the host's
+// answers. So only this user may have access to the directory and the file, the address
+// must be on this machine, a process must hold this directory's lock, and the host must
+// show that it sees a file that Find has just created here. A clone, a copy or an archive
+// has a free lock. A copy that begins to host has a lock, and for a moment the original's
+// address, but the original's host does not see the file.
 func Find(path string) (Host, error) {
 	dir := filepath.Dir(path)
 	owner, err := ownDir(dir)
@@ -93,8 +94,8 @@ func Find(path string) (Host, error) {
 	return prove(dir, a)
 }
 
-// ReadOwn is Read for the host that has written the file: it takes no file that those who
-// join would not take.
+// ReadOwn is Read for the host that has written the file: it accepts only a file that
+// joining processes would accept.
 func ReadOwn(path string) (Address, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -106,8 +107,8 @@ func ReadOwn(path string) (Address, error) {
 	return Read(path)
 }
 
-// ownDir demands that dir is a directory, no link, of a user that this process trusts,
-// and closes it to others where the umask or an earlier version has left it open.
+// ownDir requires that dir is a directory, not a link, of a user that this process
+// trusts. It removes the access of others that the umask or an earlier version has left.
 func ownDir(dir string) (owner int, err error) {
 	info, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -129,8 +130,8 @@ func ownDir(dir string) (owner int, err error) {
 	return owner, Tighten(dir)
 }
 
-// Tighten takes a directory's permissions from everybody but its owner, if it is this
-// user's. It fails only where others could then write there.
+// Tighten leaves only the owner's permissions on a directory of this user. It fails only
+// if others could still write there.
 func Tighten(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -151,7 +152,8 @@ func Tighten(dir string) error {
 	return nil
 }
 
-// distrust says why an address file is none that a host has left; "" if it may be one.
+// distrust returns the reason why no host can have left an address file; "" if a host may
+// have left it.
 func distrust(info fs.FileInfo, owner int) string {
 	uid, known := Owner(info)
 	st, _ := info.Sys().(*syscall.Stat_t)
@@ -168,8 +170,8 @@ func distrust(info fs.FileInfo, owner int) string {
 	return ""
 }
 
-// Held reports whether somebody has the lock of a host's directory. A lock that is free
-// means that nobody hosts there, whatever an address or a process id says.
+// Held reports whether a process holds the lock of a host's directory. If the lock is
+// free, no process hosts there, whatever an address or a process id says.
 func Held(dir string) (bool, error) {
 	store := filepath.Join(dir, storeDir)
 	if info, err := os.Lstat(store); err != nil || !info.IsDir() {
@@ -186,7 +188,7 @@ func Held(dir string) (bool, error) {
 	return true, nil
 }
 
-// here demands that a URL leads to this machine.
+// here requires that a URL leads to this machine.
 func here(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" {

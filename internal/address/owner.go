@@ -17,8 +17,8 @@ import (
 // directories this process uses as if they were its own.
 const TrustVariable = "DSTREAM_TRUST_OWNER"
 
-// OwnerError is a file or directory of another user: it may lead events, questions and
-// their answers to a process of that user.
+// OwnerError reports a file or directory of another user: it may lead events, questions
+// and their answers to a process of that user.
 type OwnerError struct {
 	Path  string
 	Owner int // the user that it belongs to
@@ -46,20 +46,20 @@ func Owner(info fs.FileInfo) (uid int, known bool) {
 	return int(st.Uid), true
 }
 
-// Trusted reports whether this process uses what belongs to uid: its own user's, that of
-// the users that TrustVariable names, and everything if it is root. Root is who works in a
-// container on a project that is mounted there, and needs no host's word to be given
-// something else to read.
+// Trusted reports whether this process uses the files of uid: its own user, the users
+// that TrustVariable names, and every user if the process is root. Root works in
+// containers on mounted projects, and anybody who can mislead root there needs no host
+// for it.
 func Trusted(uid int) bool { return trusts(os.Geteuid(), uid, os.Getenv(TrustVariable)) }
 
 func trusts(me, uid int, named string) bool {
 	return me == 0 || uid == me || slices.Contains(strings.Split(named, ","), strconv.Itoa(uid))
 }
 
-// CheckOwner returns an *OwnerError where a host's directory belongs to a user that this
-// process does not trust, or where somebody has put it, or the log's directory around it,
-// before root (see CheckPlaced). A path that is not there belongs to nobody. A link is
-// judged by itself.
+// CheckOwner returns an *OwnerError if a host's directory belongs to a user that this
+// process does not trust, or if another user has put this directory, or the log's
+// directory around it, in root's way (see CheckPlaced). It accepts a missing path. For a
+// link it checks the link itself.
 func CheckOwner(path string) error {
 	uid, known, err := ownerAt(path, os.Lstat)
 	if err != nil {
@@ -74,13 +74,13 @@ func CheckOwner(path string) error {
 	return CheckPlaced(path)
 }
 
-// CheckPlaced returns an *OwnerError where this process is root, and path belongs to
-// another user while the directory around it does not.
+// CheckPlaced returns an *OwnerError if this process is root, and path belongs to another
+// user while the directory around it does not.
 //
-// Safety: root uses what another user has in a directory of that user. In a directory where
-// everybody may make something, as in /tmp, a path says only who was there first, and root
-// would believe a stranger's answers. Root may name the owner in TrustVariable, and sudo
-// names the user who has called it.
+// Safety: root uses a user's files in a directory of that user. In a directory where
+// every user may create files, such as /tmp, a path shows only which user came first, and
+// root would trust a stranger's answers. Root may name the owner in TrustVariable, and
+// sudo names the user that called it.
 func CheckPlaced(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -100,13 +100,13 @@ func CheckPlaced(path string) error {
 	return &OwnerError{path, uid, 0}
 }
 
-// called reports that uid was named to root, by root itself or by sudo.
+// called reports whether root itself or sudo has named uid.
 func called(uid int) bool {
 	n := strconv.Itoa(uid)
 	return os.Getenv("SUDO_UID") == n || slices.Contains(strings.Split(os.Getenv(TrustVariable), ","), n)
 }
 
-// ownerAt is the owner of what is at path; it is not known where nothing is there.
+// ownerAt is the owner of the file at path; unknown if there is none.
 func ownerAt(path string, stat func(string) (fs.FileInfo, error)) (uid int, known bool, err error) {
 	info, err := stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -5,8 +5,8 @@ import "os"
 // Place is a directory, wherever it is moved.
 type Place struct{ dir *os.File }
 
-// Keep remembers the directory that is at path now. What cannot be opened is not found
-// again.
+// Keep remembers the directory that is at path now. It cannot find a directory again that
+// it could not open.
 func Keep(path string) Place {
 	dir, _ := os.Open(path) // nil then
 	return Place{dir}
@@ -15,9 +15,9 @@ func Keep(path string) Place {
 // PlaceOf is the place of a directory that is open. Its owner closes it.
 func PlaceOf(dir *os.File) Place { return Place{dir} }
 
-// Now is where the directory is; "" where it was removed, or nobody can tell. A system
-// may go on to name the path of a directory that was removed, or whose mount has gone, so
-// what is at that path counts only where it is the same directory.
+// Now is the directory's present path; "" if it was removed, or if the system does not
+// know. A system may still name the path of a directory that was removed, or whose mount
+// is gone. So Now returns the path only if the same directory is there.
 func (p Place) Now() string {
 	if p.dir == nil {
 		return ""

@@ -18,14 +18,14 @@ import (
 	"time"
 )
 
-// The proof. Who asks makes an empty file in the directory, with a name that is new: the
-// first part of it says what is asked, the second is told to the host, and the third is
-// known only to those who can list the directory. The host lists the directory that it
-// holds, wherever that is by now, finds the file by its second part, and answers with its
-// own address, signed with the third. So whoever stands between the two, at an address
-// that was copied or forged, has nothing that it could pass on: the signed address is not
-// its own. The content is in the name, since a disk that is full takes an empty file
-// longer than one with a byte in it.
+// The proof. The asking process creates an empty file in the directory, with a new name
+// of three parts. The first part is the question; the asking process sends the second
+// part to the host; only processes that can list the directory know the third. The host
+// lists the directory that it holds, wherever that is now, finds the file by its second
+// part, and answers with its own address, signed with the third part. So a process
+// between the two, at a copied or forged address, cannot pass the answer on: the signed
+// address is not its own. The name carries the content, since a full disk accepts an
+// empty file longer than a file with one byte.
 const (
 	askJoin = "join" // show that you host this directory
 	askEnd  = "end"  // and end: who can write in the directory may ask for it
@@ -39,7 +39,7 @@ type question struct {
 	ID  string `json:"id"`
 }
 
-// Answer is what a host says of itself in a proof.
+// Answer is a host's description of itself in a proof.
 type Answer struct {
 	URL      string `json:"url"`
 	ServerID string `json:"server_id"`
@@ -52,7 +52,7 @@ type signed struct {
 	MAC string `json:"mac"`
 }
 
-// sign binds an answer to a file's secret part, and to what was asked.
+// sign binds an answer to a file's secret part, and to the question.
 func (a Answer) sign(ask, secret string) string {
 	b, _ := json.Marshal(a) // strings and a number
 	mac := hmac.New(sha256.New, []byte(secret))
@@ -89,7 +89,7 @@ func End(dir string) error {
 	return err
 }
 
-// ask makes the file, asks what is at to, and checks the answer.
+// ask creates the file, asks the process at to, and checks the answer.
 func ask(dir, to, what string) (Answer, error) {
 	host, _, err := net.SplitHostPort(to)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {

@@ -38,9 +38,10 @@ const (
 	acceptAgain = 10 * time.Millisecond
 )
 
-// Prove begins to answer those who ask whether this process hosts dir, which is a path
-// that leads to the directory wherever it was moved. about says what this host is, and
-// whether it still hosts. end is called when somebody who can write in dir asks for it.
+// Prove starts to answer processes that ask whether this process hosts dir, a path that
+// leads to the directory wherever it was moved. about describes this host, and reports
+// whether it still hosts. Prove calls end when a process that can write in dir asks for
+// it.
 func Prove(dir string, about func() (Answer, bool), end func()) (*Prover, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,8 +56,7 @@ func Prove(dir string, about func() (Answer, bool), end func()) (*Prover, error)
 // Addr is where it listens.
 func (p *Prover) Addr() string { return p.listener.Addr().String() }
 
-// Stop ends it; it may be called more than once. It
-// returns when nothing of it runs any more.
+// Stop ends it and waits for its goroutines; it may be called more than once.
 func (p *Prover) Stop() {
 	p.stop()
 	_ = p.listener.Close() // it was open
@@ -81,7 +81,7 @@ func (p *Prover) accept() {
 	}
 }
 
-// answer answers one question. Whoever asks wrongly gets none.
+// answer answers one question. It does not answer a malformed one.
 func (p *Prover) answer(conn net.Conn) {
 	defer conn.Close() //nolint:errcheck // who asked has the answer, or asks again
 	defer context.AfterFunc(p.stopping, func() { _ = conn.Close() })()
@@ -101,13 +101,14 @@ func (p *Prover) answer(conn net.Conn) {
 	}
 }
 
-// listing is one look at the directory, which all share who asked before it began.
+// listing is one listing of the directory, shared by all questions that came before it
+// began.
 type listing struct {
 	names []string
 	done  chan struct{}
 }
 
-// find looks for the file of a question.
+// find searches for the file of a question.
 func (p *Prover) find(q question) (secret string) {
 	prefix := q.Ask + "." + q.ID + "."
 	for _, name := range p.list() {
@@ -118,8 +119,8 @@ func (p *Prover) find(q question) (secret string) {
 	return ""
 }
 
-// list gives the names in the directory, as of a moment after the call. Many who ask at
-// once, as after a take-over, share one look.
+// list returns the names in the directory at a moment after the call. Many questions at
+// once, as after a take-over, share one listing.
 func (p *Prover) list() []string {
 	p.mu.Lock()
 	l := p.next
@@ -152,7 +153,7 @@ func (p *Prover) list() []string {
 	return l.names
 }
 
-// clean takes away what somebody left behind who was killed while asking.
+// clean removes the files of processes that were killed while they asked.
 func (p *Prover) clean(names []string) {
 	for _, name := range names {
 		if ask, _, _ := strings.Cut(name, "."); ask != askJoin && ask != askEnd || strings.Count(name, ".") != 2 {

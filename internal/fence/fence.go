@@ -1,10 +1,11 @@
-// Package fence keeps the Log of a lone host where the engine cannot delete it.
+// Package fence keeps the Log of a single host in a place where the engine cannot delete
+// it.
 //
 // # The layout
 //
-// The engine expects the Log in <store>/jetstream/<account>/streams/EVENTS. Behind the
-// fence that name is a relative symbolic link, and the data lies beside the engine's
-// own directories:
+// The engine expects the Log in <store>/jetstream/<account>/streams/EVENTS. With the
+// fence, that name is a relative symbolic link, and the data is beside the engine's own
+// directories:
 //
 //	store/jetstream/$G/streams/EVENTS -> ../../../log
 //	store/log/          meta.inf, meta.sum, msgs, obs, batches
@@ -12,16 +13,16 @@
 //
 // # Safety
 //
-// Whatever the engine does to a whole stream ends in a rename or in os.RemoveAll of that
-// name: both take the link, and not what lies behind it. The engine can still remove
-// meta.inf, which it does before it deletes a stream by request, and it applies the
-// limits of the configuration. So the host keeps a copy of the configuration, and takes
-// limits off before the engine reads it (limits.go).
+// Every operation of the engine on a whole stream ends in a rename or in os.RemoveAll of
+// that name: both affect the link, and not the data behind it. The engine can still
+// remove meta.inf, which it does before it deletes a stream by request, and it applies
+// the limits of the configuration. So the host keeps a copy of the configuration, and
+// removes limits before the engine reads it (limits.go).
 //
-// Settle runs under the host's lock before each start of the engine. Its invariant:
-// while store/log or the engine's directory holds a message, Settle leaves the Log in
-// its place or returns an error, and Holds reports true. The host creates a Log only
-// where Holds reports false.
+// Settle runs under the host's lock before each start of the engine. Its invariant: while
+// store/log or the engine's directory holds a message, Settle leaves the Log in its place
+// or returns an error, and Holds reports true. The host creates a Log only where Holds
+// reports false.
 //
 // # Liveness
 //
@@ -34,9 +35,9 @@
 //   - a configuration is written as copy, meta.inf, meta.sum. After a crash either
 //     meta.inf still has its old checksum, or the copy has the new one.
 //
-// A store on a file system without links keeps its real directory, as does the node of
-// a cluster: there the engine replaces the link by a real directory when it copies the
-// Log from another node, and the other nodes' copies are the protection.
+// A store on a file system without links keeps its real directory, as does the node of a
+// cluster: there the engine replaces the link by a real directory when it copies the Log
+// from another node, and the other nodes' copies are the protection.
 package fence
 
 import (
@@ -62,7 +63,7 @@ const (
 // target is what the link says: from streams/ up to the store.
 var target = filepath.Join("..", "..", "..", DataDir)
 
-// Store is the store of a lone host, whose lock the caller holds.
+// Store is the store of a single host, whose lock the caller holds.
 type Store struct {
 	Dir     string // the store
 	Name    string // the store for words; default Dir
@@ -71,12 +72,12 @@ type Store struct {
 	Logger  *slog.Logger
 	Blind   bool // the engine is of an unknown version: its configuration is left alone
 
-	// step is called before each change, by name. A test returns an error there, which
-	// leaves the directory as a crash at that moment would.
+	// step is called before each change, with its name. A test returns an error there,
+	// which leaves the directory in the same state as a crash at that moment.
 	step func(string) error
 }
 
-// LostError is a store whose Log is not where it belongs, and cannot be put back.
+// LostError reports a store whose Log is not in its place, and cannot be put back.
 type LostError struct {
 	Store string
 	What  string // was found
@@ -87,7 +88,8 @@ func (e *LostError) Error() string {
 		"put the missing files back, or move the whole store away and run 'dstream restore', which rebuilds the Log from the mirror", e.Store, e.What)
 }
 
-// TwoLogsError is a store with a Log behind the fence and another one before it.
+// TwoLogsError reports a store with one Log behind the fence and another Log in the
+// engine's directory.
 type TwoLogsError struct{ Engine, Data string }
 
 func (e *TwoLogsError) Error() string {
@@ -118,7 +120,7 @@ func (s Store) shown(path string) string {
 	return path
 }
 
-// place is what stands at a path.
+// place is the state of a path.
 type place int
 
 const (
@@ -148,9 +150,9 @@ func placeOf(path string) (place, error) {
 	return otherLink, err
 }
 
-// Settle puts the Log back where the engine expects it, behind the fence, and takes the
-// limits off its configuration. It returns a *LostError or a *TwoLogsError for a store
-// that it cannot settle, which must not be started.
+// Settle puts the Log back where the engine expects it, behind the fence, and removes the
+// limits from its configuration. It returns a *LostError or a *TwoLogsError for a store
+// that it cannot settle; the engine must not start on such a store.
 func (s Store) Settle() error {
 	if err := s.settle(); err != nil {
 		var lost *LostError
@@ -163,8 +165,8 @@ func (s Store) Settle() error {
 	return nil
 }
 
-// reclaim removes the link that a crash just before the exchange has left in the place of
-// the data, where it leads nowhere.
+// reclaim removes a dangling link in the place of the data, which a crash just before the
+// exchange has left.
 func (s Store) reclaim() error {
 	if p, err := placeOf(s.data()); err != nil || p != ourLink {
 		return err
@@ -175,11 +177,11 @@ func (s Store) reclaim() error {
 	return os.Remove(s.data())
 }
 
-// errDue ends a look at what Settle would do.
+// errDue ends a dry run of Settle.
 var errDue = errors.New("there is something to do")
 
-// Due says in words what of a store's state Settle would put right; "": nothing that is
-// wrong. Its errors are those of Settle. It changes nothing.
+// Due describes what Settle would repair in a store; "" if there is nothing to repair.
+// Its errors are those of Settle. It changes nothing.
 func (s Store) Due() (words string, err error) {
 	s.Logger = nil
 	s.step = func(step string) error {
@@ -232,7 +234,7 @@ func (s Store) settle() error {
 	return s.lost("%s is no directory", s.shown(s.engine()))
 }
 
-// settleMissing is about a store in which the engine would find no Log.
+// settleMissing settles a store in which the engine would find no Log.
 func (s Store) settleMissing(data place) error {
 	_, kept := s.readKept()
 	if data == nothing {
@@ -257,8 +259,8 @@ func (s Store) settleMissing(data place) error {
 	return s.settleMeta(s.data())
 }
 
-// convert puts a Log behind the fence that is in the engine's own directory. A stream
-// that is no Log of ours stays: the host refuses it.
+// convert moves a Log from the engine's own directory behind the fence. It leaves a
+// stream that is not a Log of ours in its place: the host refuses it.
 func (s Store) convert() error {
 	cfg, _, err := blocks.Stream(filepath.Join(s.engine(), engine.MessagesDir))
 	if err != nil || !ours(cfg) {
@@ -288,7 +290,8 @@ func (s Store) link() error {
 		return err
 	}
 	if err := os.Symlink(target, s.engine()); err != nil {
-		// A file system without links: the data itself is as good, but for the fence.
+		// On a file system without links the data itself works as well, only without the
+		// fence.
 		s.debug("the Log goes to the engine's own directory", err)
 		if err := os.Rename(s.data(), s.engine()); err != nil {
 			return err

@@ -15,8 +15,8 @@ import (
 )
 
 // limit is a setting by which the engine deletes stored messages when it recovers a
-// stream, before any code of ours runs. Only an update by somebody else, or a crash
-// within one of our own, leaves one in a Log's configuration.
+// stream, before any code of ours runs. Only an update by another client, or a crash
+// during an update of our own, leaves such a limit in a Log's configuration.
 type limit struct {
 	name string
 	set  func(jetstream.StreamConfig) bool
@@ -35,9 +35,9 @@ var limits = []limit{
 	{"allow_msg_schedules", func(c jetstream.StreamConfig) bool { return c.AllowMsgSchedules }, ""},
 }
 
-// withoutLimits gives the configuration of the stream in dir without them, every other
-// setting as it is, and says in words what it took off; "": there was none, or it is no
-// Log of ours.
+// withoutLimits returns the configuration of the stream in dir without limits and with
+// all other settings unchanged, and describes the removed limits; "" if there was none,
+// or if the stream is not a Log of ours.
 func withoutLimits(dir string, meta []byte) (mended []byte, words string, err error) {
 	var cfg jetstream.StreamConfig
 	if err := json.Unmarshal(meta, &cfg); err != nil {
@@ -56,8 +56,8 @@ func withoutLimits(dir string, meta []byte) (mended []byte, words string, err er
 	}
 	var off []string
 	if first > 0 && first < cfg.FirstSeq {
-		// The engine takes a first Sequence in any update, and purges up to it at its next
-		// start, whatever deny_purge says.
+		// The engine accepts a first Sequence in any update, and purges up to it at its
+		// next start, whatever deny_purge says.
 		off = append(off, fmt.Sprintf("first_seq %d, where the first event or guard is %d", cfg.FirstSeq, first))
 		all["first_seq"] = json.RawMessage(fmt.Sprint(first))
 	}
@@ -94,6 +94,6 @@ func firstIn(dir string, limit uint64) (uint64, error) {
 	return 0, err
 }
 
-// ours reports a stream that Durable Stream has made, of a format that this program
-// knows. A newer program may mean its limits.
+// ours reports whether Durable Stream has created the stream, in a format that this
+// program knows. The limits of a newer program may be intended.
 func ours(cfg jetstream.StreamConfig) bool { return cfg.Name == wire.LogName && wire.KnownFormat(cfg) }

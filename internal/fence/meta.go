@@ -15,8 +15,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// settleMeta sees to it that the engine finds in dir a configuration that it believes, and
-// without limits.
+// settleMeta ensures that the engine finds a valid configuration without limits in dir.
 func (s Store) settleMeta(dir string) error {
 	if s.Blind {
 		return nil
@@ -58,9 +57,9 @@ func (s Store) settleMeta(dir string) error {
 	return nil
 }
 
-// soundMeta finds the configuration where the engine would not believe what is there: the
-// kept copy, or the file itself after a crash between it and its checksum. It gives
-// nothing, and no reason either, where there is no Log yet.
+// soundMeta finds the configuration if the engine would reject the present one: the kept
+// copy, or the file itself after a crash between the file and its checksum. It returns
+// nothing, and no reason, if there is no Log yet.
 func (s Store) soundMeta(dir string, meta []byte) (sound []byte, why string) {
 	if kept, ok := s.readKept(); ok {
 		s.warn("the Log's configuration had gone or was damaged, and was put back from its copy")
@@ -107,7 +106,7 @@ func (s Store) writeMeta(dir string, meta []byte) error {
 	return err
 }
 
-// Keep copies the configuration as the engine has written it, where it has changed.
+// Keep copies the configuration that the engine has written, if it has changed.
 func (s Store) Keep() error {
 	if s.Blind {
 		return nil
@@ -134,7 +133,7 @@ func (s Store) keep(meta []byte) error {
 	return writeSynced(filepath.Join(s.Dir, KeptFile), append([]byte(engine.SumOf(wire.LogName, meta)+"\n"), meta...))
 }
 
-// readKept gives the copy, if there is one that is whole.
+// readKept returns the copy, if there is one and it is whole.
 func (s Store) readKept() (meta []byte, ok bool) {
 	b, err := paths.ReadFile(filepath.Join(s.Dir, KeptFile))
 	if err != nil {
@@ -144,7 +143,7 @@ func (s Store) readKept() (meta []byte, ok bool) {
 	return meta, string(sum) == engine.SumOf(wire.LogName, meta) && len(meta) > 0
 }
 
-// writeSynced writes a file in one step, which lasts.
+// writeSynced writes a file durably and in one step.
 func writeSynced(path string, b []byte) error {
 	tmp := path + ".tmp" // as the engine does: a crash leaves no more than one
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

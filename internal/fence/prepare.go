@@ -11,8 +11,8 @@ import (
 	"durablestream/internal/engine"
 )
 
-// Prepare makes the place for a Log that is about to be created. The caller has seen that
-// the store holds none.
+// Prepare creates the place for a new Log. The caller has checked that the store holds
+// none.
 func (s Store) Prepare() error {
 	if p, err := placeOf(s.engine()); err != nil || p != nothing {
 		return err
@@ -30,8 +30,8 @@ func (s Store) Prepare() error {
 	return nil
 }
 
-// Renew makes the place for a Log that is created again, after the engine has deleted the
-// empty one. After a crash Settle brings the empty one back.
+// Renew creates the place for a Log that is created again, after the engine has deleted
+// the empty Log. After a crash Settle restores the empty Log.
 func (s Store) Renew() error {
 	p, err := placeOf(s.data())
 	if err != nil || p == nothing {
@@ -55,14 +55,14 @@ func (s Store) Renew() error {
 	return s.Prepare()
 }
 
-// Holds reports whether the store holds a message or a configuration of a Log, wherever it
-// lies: then no other is to be created.
+// Holds reports whether the store holds a message or a configuration of a Log in any
+// place: then no other Log may be created.
 func (s Store) Holds() bool {
 	_, kept := s.readKept()
 	return kept || holds(s.data()) || holds(s.engine())
 }
 
-// holds also reports true where it cannot look.
+// holds also reports true if it cannot read the directory.
 func holds(dir string) bool {
 	if bytesIn(dir) > 0 {
 		return true

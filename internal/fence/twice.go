@@ -58,7 +58,7 @@ func (s Store) compare() (before, behind side, err error) {
 	return before, behind, nil
 }
 
-// moveAside keeps what is replaced.
+// moveAside keeps the replaced directory.
 func (s Store) moveAside(path, name string) error {
 	if err := s.at("aside"); err != nil {
 		return err

@@ -19,12 +19,12 @@ type Repository struct {
 }
 
 // FindRepository finds the repository whose work tree dir is in, by the rules of git: a
-// directory .git with HEAD, objects and refs, or a file .git that leads to one. What is
-// only called .git is passed by, as git does: sandboxes leave empty directories of that
-// name in home and in /tmp, and all projects below would share one log.
+// directory .git with HEAD, objects and refs, or a file .git that leads to one. Like git,
+// it ignores any other file of that name: sandboxes leave empty .git directories in home
+// and in /tmp, and all projects below would share one log.
 //
-// git also leaves alone what belongs to somebody else. A repository must be this user's,
-// or of the owner of dir itself.
+// git also ignores repositories of other users. A repository must belong to this user, or
+// to the owner of dir itself.
 func FindRepository(dir string) (Repository, bool) {
 	for at := dir; ; at = filepath.Dir(at) {
 		if r, ok := openRepository(at); ok && ours(at, dir) {
@@ -46,7 +46,7 @@ func ours(dir, other string) bool {
 	return ok && as.UID == owner.UID
 }
 
-// openRepository looks whether root is the root of a work tree.
+// openRepository checks whether root is the root of a work tree.
 func openRepository(root string) (Repository, bool) {
 	r := Repository{Root: root, gitDir: filepath.Join(root, ".git")}
 	info, err := os.Stat(r.gitDir)
@@ -121,13 +121,13 @@ func validHead(gitDir string) bool {
 	return len(hex) >= sha1
 }
 
-// Main is the root of the repository's main work tree, where this one is linked to it
-// (git worktree add): "" where it is the main one itself, or a submodule, or where the
-// main one does not know it, is bare, or is somebody else's.
+// Main is the root of the repository's main work tree, if this work tree is linked to it
+// (git worktree add). It is "" for the main work tree itself, for a submodule, and if the
+// main repository does not know this work tree, is bare, or belongs to another user.
 //
-// The file .git of a linked work tree is not to be believed: one that came in an archive
-// names whatever repository it likes. That repository itself must name this work tree,
-// in the directory that the file leads to, and both must have one owner.
+// The file .git of a linked work tree proves nothing: a file from an archive may name any
+// repository. That repository itself must name this work tree, in the directory that the
+// file leads to, and both must have one owner.
 func (r Repository) Main() string {
 	root := filepath.Dir(r.common)
 	switch back, ok := pointer(filepath.Join(r.gitDir, "gitdir"), ""); {
@@ -147,8 +147,9 @@ func (r Repository) Main() string {
 	return root
 }
 
-// Worktree is git's name of a linked work tree: that of its directory in .git/worktrees,
-// which stays when the work tree is moved. It is "" where Main is.
+// Worktree is git's name of a linked work tree: the name of its directory in
+// .git/worktrees, which stays the same when the work tree is moved. It is "" if Main is
+// "".
 func (r Repository) Worktree() string {
 	if r.Main() == "" {
 		return ""

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// LinkError is a symbolic link where a log has a directory or a file of its own. It is
-// not followed: a repository, an archive or a copy can bring a link that leads to any
+// LinkError reports a symbolic link in the place of a log's own directory or file. The
+// program does not follow it: a repository, an archive or a copy can bring a link to any
 // place that this user may write to, or into another project's log.
 type LinkError struct {
 	Path, To string
@@ -25,8 +25,8 @@ func (e *LinkError) Error() string {
 	return fmt.Sprintf(why+"put the file or directory itself there, or remove the link", e.Path, e.To)
 }
 
-// NoLink returns a *LinkError where path is a symbolic link, and a *SpecialError where it is
-// neither a regular file nor a directory. A path that does not exist is none of it.
+// NoLink returns a *LinkError if path is a symbolic link, and a *SpecialError if it is
+// neither a regular file nor a directory. It accepts a path that does not exist.
 func NoLink(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

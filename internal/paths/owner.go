@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// User is to whom a file belongs.
+// User is the owner of a file.
 type User struct{ UID, GID int }
 
 func (u User) String() string {
@@ -23,8 +23,8 @@ func (u User) String() string {
 	return "user " + strconv.Itoa(u.UID)
 }
 
-// OwnerOf tells to whom the log's directory belongs, or the one in which it is made. It
-// is false where neither exists, and where the system knows no owners.
+// OwnerOf returns the owner of the log's directory, or of the directory in which it will
+// be created. It returns false if neither exists, and on a system without owners.
 func OwnerOf(dir string) (User, bool) {
 	if u, ok := ownerOf(dir); ok {
 		return u, true
@@ -44,10 +44,10 @@ func ownerOf(path string) (User, bool) {
 	return User{int(s.Uid), int(s.Gid)}, true
 }
 
-// Become makes root this user, for good: what the process makes from now on, the engine
-// included, belongs to the user, however the process ends. Nothing less covers the
-// files of the engine, which makes a new one whenever one is full. It does so for what it
-// makes in dir.
+// Become turns a root process into this user, permanently: all files that the process,
+// with its engine, creates from now on belong to the user, however the process ends. A
+// weaker way would not cover the files of the engine, which creates a new file whenever
+// one is full. dir is the directory for which it does so.
 func Become(u User, dir string) error {
 	groups := []int{u.GID}
 	if named, err := user.LookupId(strconv.Itoa(u.UID)); err == nil {
@@ -68,11 +68,11 @@ func Become(u User, dir string) error {
 // became is the directory for which this process has become its owner; "" if it has not.
 var became string
 
-// Became tells whether this process, which root has started, has become another user.
+// Became reports whether this process, which root has started, has become another user.
 func Became() bool { return became != "" }
 
-// RootError is a directory of another user in which root would make files that this
-// user cannot use.
+// RootError reports a directory of another user, in which root would create files that
+// this user cannot use.
 type RootError struct {
 	Dir   string
 	Owner User
@@ -86,8 +86,8 @@ func (e *RootError) Error() string {
 // trustVariable names the users whose directories this process uses as its own.
 const trustVariable = "DSTREAM_TRUST_OWNER"
 
-// NotAsRoot returns a *RootError where this process is root, and a log's directory is
-// another user's whom it is not told to trust.
+// NotAsRoot returns a *RootError if this process is root, and a log's directory belongs
+// to another user that it is not told to trust.
 func NotAsRoot(dir string) error {
 	owner, ok := OwnerOf(dir)
 	if !ok || owner.UID == 0 || os.Geteuid() != 0 || slices.Contains(strings.Split(os.Getenv(trustVariable), ","), strconv.Itoa(owner.UID)) {
@@ -96,9 +96,8 @@ func NotAsRoot(dir string) error {
 	return &RootError{dir, owner}
 }
 
-// Denied explains an error that is a lack of permission: which file or directory it is
-// about, whose it is, and how a log that root has made is given back. It returns any
-// other error as it is.
+// Denied explains a permission error: the file or directory, its owner, and how to give a
+// log that root has created back to its user. It returns any other error unchanged.
 func Denied(err error) error {
 	var at *fs.PathError
 	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &at) {

@@ -1,5 +1,5 @@
-// Package paths makes the directories and files of a log, and refuses the places where
-// it must not: what it makes lies where the user sees it.
+// Package paths creates the directories and files of a log, and refuses unsafe places:
+// all that it creates is where the user sees it.
 package paths
 
 import (
@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// ParentError is a directory that was not made, since the one above it is missing: the
-// path is most likely misspelt.
+// ParentError reports a directory that was not created, since the directory above it is
+// missing: the path is most likely misspelt.
 type ParentError struct {
 	Dir     string // that was to be made
 	Missing string // the first directory on the way there that does not exist
@@ -22,9 +22,8 @@ func (e *ParentError) Error() string {
 	return fmt.Sprintf("there is no directory %s, and so none for the log at %s: correct the path, or make that directory first; only the last element of a log's path is made", e.Missing, e.Dir)
 }
 
-// MakeDir makes a directory with mode 0700 where there is none. It returns a
-// *ParentError where the directory above it does not exist, and a *LinkError where a link
-// is in its place.
+// MakeDir creates a directory with mode 0700 if there is none. It returns a *ParentError
+// if the directory above it does not exist, and a *LinkError if a link is in its place.
 func MakeDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
@@ -42,7 +41,7 @@ func MakeDir(dir string) error {
 	return err
 }
 
-// missing gives the highest directory above dir, or dir itself, that does not exist.
+// missing returns the highest directory above dir, or dir itself, that does not exist.
 func missing(dir string) string {
 	for up := filepath.Dir(dir); up != dir; up = filepath.Dir(dir) {
 		if _, err := os.Stat(up); err == nil {

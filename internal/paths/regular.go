@@ -9,16 +9,16 @@ import (
 	"syscall"
 )
 
-// SpecialError is a pipe, a socket, a device or a directory where a log has a file of its
-// own. It is not opened: a pipe would be waited for without end.
+// SpecialError reports a pipe, a socket, a device or a directory in the place of a log's
+// own file. The program does not open it: the read of a pipe might never end.
 type SpecialError struct{ Path string }
 
 func (e *SpecialError) Error() string {
 	return fmt.Sprintf("%s is no regular file, and nothing is read from it or written to it: move it away", e.Path)
 }
 
-// Open opens a file of a log's own to read it: a *LinkError where a link is there, and a
-// *SpecialError where it is no regular file. It does not wait for anybody.
+// Open opens a log's own file to read it. It returns a *LinkError for a link, and a
+// *SpecialError if it is not a regular file. It never blocks.
 func Open(path string) (*os.File, error) {
 	f, err := open(path, syscall.O_NOFOLLOW)
 	if errors.Is(err, syscall.ELOOP) {

@@ -23,9 +23,9 @@ func Shared(path string) (bool, error) {
 	return ok && info.Mode().IsRegular() && st.Nlink > 1, nil
 }
 
-// Own gives a file that is shared a copy of its own under the same name. The other names
-// keep what was there. After a crash the file is the one or the other, and perhaps a
-// temporary copy is left, which the next call replaces.
+// Own replaces a shared file with a copy of its own under the same name. The other names
+// keep the old file. After a crash the name leads to the old or the new file, and a
+// temporary copy may be left, which the next call replaces.
 func Own(path string) (changed bool, err error) {
 	shared, err := Shared(path)
 	if err != nil || !shared {

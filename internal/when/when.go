@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Edge chooses an instant where the words name more than one: a day, or a time of day
-// that the end of summer time brings twice.
+// Edge chooses an instant if the text names more than one: a day, or a time of day that
+// occurs twice at the end of summer time.
 type Edge bool
 
 // The edges.
@@ -27,11 +27,11 @@ const Forms = "a date (2026-11-29), a date and a time (2026-11-29 13:50, with Z,
 // Parse reads s in the zone of now. Days and weeks ago are calendar days: 1d ago is the
 // same time of day yesterday, even where summer time began or ended between.
 //
-// A bare day is its start or its end, as edge says. Parse returns an error, in words, for
-// what it does not understand, for a time of day that the day does not have, for a lower
-// bound that is a time of day still to come (it was meant to be yesterday's, and would
-// bring nothing), and for a number that cannot be meant as Unix milliseconds: seconds,
-// above all.
+// edge decides whether a bare day means its start or its end. Parse returns an error for
+// a text that it does not understand; for a time of day that the day does not have; for a
+// lower bound that is a time of day still to come (the user meant yesterday's, and would
+// get no events); and for a number that is implausible as Unix milliseconds, above all
+// seconds.
 func Parse(s string, now time.Time, edge Edge) (time.Time, error) {
 	s = strings.Join(strings.Fields(s), " ")
 	t, err := parse(s, now, edge)
@@ -80,8 +80,9 @@ func parse(s string, now time.Time, edge Edge) (time.Time, error) {
 	return ago(s, now)
 }
 
-// millis reads a number. What is too small or too large to be Unix milliseconds that
-// anybody means is told, since a query with it would bring all or nothing in silence.
+// millis reads a number. It returns an error for a number too small or too large to be
+// plausible Unix milliseconds, since a query with it would silently return all events or
+// none.
 func millis(n int64, loc *time.Location) (time.Time, error) {
 	const (
 		second = 1e8  // 1973 in Unix seconds, the second day of 1970 in milliseconds

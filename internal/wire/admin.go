@@ -11,10 +11,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrRestoring is a Log whose restore was begun and did not end.
+// ErrRestoring means that a restore of the Log was begun and did not end.
 var ErrRestoring = errors.New("the log is half restored: run dstream restore again to finish it")
 
-// LogWant is what a Log must be for whoever opens it.
+// LogWant is a client's requirements on a Log.
 type LogWant struct {
 	Replicas  int           // at least; 0: any number
 	Window    time.Duration // of duplicates, at least; 0: the default
@@ -39,8 +39,8 @@ func FindLog(ctx context.Context, js jetstream.JetStream, want LogWant) (jetstre
 	return cfg, err
 }
 
-// CreateLog makes the Log where there is none. It is no error that another has made
-// it meanwhile, as it likes: FindLog checks that.
+// CreateLog creates the Log if there is none. It returns no error if another client has
+// created it meanwhile, with any settings: FindLog checks them.
 func CreateLog(ctx context.Context, js jetstream.JetStream, replicas int, window time.Duration) error {
 	_, err := js.CreateStream(ctx, LogConfig(replicas, window))
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -49,23 +49,25 @@ func CreateLog(ctx context.Context, js jetstream.JetStream, replicas int, window
 	return nil
 }
 
-// RestoreSubject is where a host does for a restore what nobody else may do with the
-// Log's stream. It takes a RestoreRequest and answers with a RestoreAnswer.
+// RestoreSubject is the subject at which a host changes the Log's stream for a restore,
+// which no other process may do. It takes a RestoreRequest and answers with a
+// RestoreAnswer.
 const RestoreSubject = "ds.host.restore"
 
-// RestoreRequest asks for one of the two.
+// RestoreRequest asks for one of two changes.
 type RestoreRequest struct {
 	Mark  *bool  `json:"mark,omitempty"`  // mark the Log as half restored, or take the mark off
 	First uint64 `json:"first,omitempty"` // make the empty Log again with this first Sequence
 }
 
-// RestoreAnswer says whether it was done.
+// RestoreAnswer reports whether the host has made the change.
 type RestoreAnswer struct {
 	Error string `json:"error,omitempty"`
 }
 
-// AskToRestore has the host do it. It reports false where no host answers: then the Log is
-// on another server, or its host is of an earlier version, and the caller does it itself.
+// AskToRestore sends the request to the host. It returns false if no host answers: then
+// the Log is on another server, or its host is of an earlier version, and the caller
+// makes the change itself.
 func AskToRestore(ctx context.Context, nc *nats.Conn, q RestoreRequest) (done bool, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -85,7 +87,7 @@ func AskToRestore(ctx context.Context, nc *nats.Conn, q RestoreRequest) (done bo
 	return true, err
 }
 
-// MarkLog marks the Log as half restored, or takes the mark off.
+// MarkLog marks the Log as half restored, or removes the mark.
 func MarkLog(ctx context.Context, js jetstream.JetStream, on bool) error {
 	s, err := js.Stream(ctx, LogName)
 	if err == nil && IsRestoring(s.CachedInfo().Config) != on {
@@ -94,10 +96,10 @@ func MarkLog(ctx context.Context, js jetstream.JetStream, on bool) error {
 	return err
 }
 
-// RecreateLog makes the Log again with its first Sequence at first, which only an
-// empty Log allows. It is for a restore. A crash in between leaves no Log: opening it
-// to write makes it. ready is called between the removal and the creation; nil: there is
-// nothing to do.
+// RecreateLog creates the Log again with its first Sequence at first, for a restore. It
+// does so only with an empty Log. A crash in between leaves no Log; the next client that
+// opens the Log to write creates it. RecreateLog calls ready, if not nil, between the
+// removal and the creation.
 func RecreateLog(ctx context.Context, js jetstream.JetStream, first uint64, ready func() error) error {
 	s, err := js.Stream(ctx, LogName)
 	if err != nil {

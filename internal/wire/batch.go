@@ -10,7 +10,7 @@ import (
 )
 
 // Batch composes the messages of one atomic batch, one after the other and in the same
-// memory: each is good until the next one.
+// memory: each message is valid until the next call.
 type Batch struct {
 	sent   int
 	id     []string
@@ -41,7 +41,7 @@ func NewBatch(id string) *Batch {
 	return b
 }
 
-// Event is Encode of the next event of the batch; commit tells that it is the last.
+// Event encodes the next event of the batch; commit marks the last one.
 func (b *Batch) Event(r *event.Recorded, commit bool) *nats.Msg {
 	m := &b.msg
 	if b.typ != r.Type || b.stream != r.StreamID { // events of a batch are often of one kind
@@ -82,9 +82,9 @@ func (b *Batch) next() string {
 	return strconv.Itoa(b.sent)
 }
 
-// OpenBatch reports that a stored message belongs to an atomic batch and does not commit
-// it, and its number in the batch, from 1. Without the batch's last message it must not be
-// delivered: see package client.
+// OpenBatch reports whether a stored message belongs to an atomic batch and does not
+// commit it, and its number in the batch, from 1. A reader must not deliver it before the
+// batch's last message: see package client.
 func OpenBatch(h nats.Header) (n uint64, open bool) {
 	if len(h[HeaderBatchID]) == 0 || len(h[HeaderBatchCommit]) > 0 {
 		return 0, false

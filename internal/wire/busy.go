@@ -7,9 +7,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// headerBusy is a host's answer to a question for which it has no room: ask again after so
-// many milliseconds. A program that does not know it takes the answer for one that it
-// cannot read.
+// headerBusy is the header of a host's answer to a question for which it has no room: ask
+// again after this many milliseconds. To a program that does not know the header, the
+// answer is unreadable.
 const headerBusy = "Ds-Busy"
 
 // EncodeBusy composes that answer. retry is at least a millisecond.
@@ -18,7 +18,7 @@ func EncodeBusy(retry time.Duration) *nats.Msg {
 	return &nats.Msg{Header: nats.Header{headerBusy: []string{ms}}, Data: []byte("busy, retry after " + ms + " ms")}
 }
 
-// busyMost bounds what a host may ask for.
+// busyMost bounds the delay that a host may ask for.
 const busyMost = 10 * time.Second
 
 // Busy reports whether an answer is one of EncodeBusy, and after what time to ask again.
@@ -34,8 +34,9 @@ func Busy(m *nats.Msg) (retry time.Duration, busy bool) {
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// Intake puts questions into a line while there is room. A subscription with a channel would
-// drop the others without a word to who asked, and print that to standard error.
+// Intake queues questions while there is room, and answers the others as busy. A
+// subscription with a channel would drop them without an answer, and print that to
+// standard error.
 func Intake(line chan<- *nats.Msg, retry time.Duration) nats.MsgHandler {
 	return func(m *nats.Msg) {
 		select {

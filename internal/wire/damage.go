@@ -12,8 +12,8 @@ import (
 	"durablestream/event"
 )
 
-// ErrDamaged means that a store lacks the end of its Log, so that nobody may host it
-// until it is repaired.
+// ErrDamaged means that a store lacks the end of its Log, so that no process may host it
+// before a repair.
 var ErrDamaged = errors.New("the log's end is damaged")
 
 // Range is a run of Sequences.
@@ -23,7 +23,8 @@ type Range = event.Range
 // copy of the Log.
 const metaDamaged = "durablestream.damaged"
 
-// mostMarked bounds the mark: what goes beyond is put together with the last range.
+// mostMarked bounds the number of ranges in a mark: the last range includes all further
+// ones.
 const mostMarked = 16
 
 func damagedKey(node string) string {
@@ -33,9 +34,9 @@ func damagedKey(node string) string {
 	return metaDamaged + "." + node
 }
 
-// MarkDamaged returns cfg with the mark of what is damaged in a node's copy of the Log
-// ("" for that of a lone host), or without where that is nothing. Whoever reads the
-// Log's state so knows of it.
+// MarkDamaged returns cfg with a mark of the damaged ranges in a node's copy of the Log
+// ("" for a single host), or without a mark if there are none. Every reader of the Log's
+// state sees the mark.
 func MarkDamaged(cfg jetstream.StreamConfig, node string, damaged []Range) jetstream.StreamConfig {
 	meta := maps.Clone(cfg.Metadata)
 	if meta == nil {
@@ -50,7 +51,7 @@ func MarkDamaged(cfg jetstream.StreamConfig, node string, damaged []Range) jetst
 	return cfg
 }
 
-// Unmark takes the marks of all nodes off a Log's metadata.
+// Unmark removes the marks of all nodes from a Log's metadata.
 func Unmark(metadata map[string]string) {
 	maps.DeleteFunc(metadata, func(k, _ string) bool {
 		rest, ok := strings.CutPrefix(k, metaDamaged)
@@ -58,7 +59,7 @@ func Unmark(metadata map[string]string) {
 	})
 }
 
-// Damaged is what the marks say, by node.
+// Damaged returns the marked ranges, by node.
 func Damaged(cfg jetstream.StreamConfig) map[string][]Range {
 	var out map[string][]Range
 	for k, v := range cfg.Metadata {
@@ -86,7 +87,8 @@ func encodeRanges(rs []Range) string {
 	return strings.Join(parts, ",")
 }
 
-// decodeRanges reads a mark. What it cannot read means that everything may be damaged.
+// decodeRanges reads a mark. A mark that it cannot read means that every position may be
+// damaged.
 func decodeRanges(s string) []Range {
 	var out []Range
 	for part := range strings.SplitSeq(s, ",") {
@@ -101,5 +103,5 @@ func decodeRanges(s string) []Range {
 	return out
 }
 
-// SameMarks reports that two configurations of the Log have the same marks.
+// SameMarks reports whether two configurations of the Log have the same marks.
 func SameMarks(a, b jetstream.StreamConfig) bool { return maps.Equal(a.Metadata, b.Metadata) }

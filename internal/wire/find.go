@@ -12,8 +12,9 @@ import (
 	"durablestream/event"
 )
 
-// FindSubject is where a host answers what stored messages match a question, as far as it
-// has an index of its files. Whoever gets no answer, or not all, reads the Log itself.
+// FindSubject is the subject at which a host answers which stored messages match a
+// question, as far as its index reaches. A client without an answer, or with a partial
+// one, reads the Log itself.
 const FindSubject = "ds.host.find"
 
 // FindGroup is the queue group of the hosts that answer: any node of a cluster can.
@@ -24,7 +25,8 @@ type Find struct {
 	Log   int64          `json:"log"` // when the Log was made, Unix ns: another one's host has no answer
 	After event.Sequence `json:"after"`
 	Until event.Sequence `json:"until,omitempty"` // 0: as far as the index goes
-	// What must match, all of what is set; Subjects are as a consumer's filters.
+	// The conditions; all that are set must match. Subjects are like a consumer's
+	// filters.
 	Subjects    []string `json:"subjects,omitempty"`
 	Actor       string   `json:"actor,omitempty"`
 	Correlation string   `json:"correlation,omitempty"`
@@ -43,9 +45,9 @@ type Stored struct {
 	Data    []byte
 }
 
-// Found is the answer to a Find: all that matches in (After, Through], and perhaps more of
-// what does not match. With More there is more in the index; without, the rest must be read
-// from the Log.
+// Found is the answer to a Find: all matching messages in (After, Through], and possibly
+// others that do not match. With More, the index has further messages; without it, the
+// client must read the rest from the Log.
 type Found struct {
 	Through event.Sequence
 	More    bool
@@ -62,7 +64,7 @@ const (
 	storedHead = 8 + 8 + 2 + 4 + 4
 )
 
-// StoredSize is what a message takes in an answer.
+// StoredSize is the size of a message in an answer.
 func StoredSize(s Stored) int {
 	return storedHead + len(s.Subject) + len(s.Header) + len(s.Data)
 }

@@ -11,13 +11,14 @@ import (
 	"durablestream/internal/engine"
 )
 
-// The gate is where a node leads what agents and operators publish to the Log, so that it
-// is checked before the engine takes it: a server's permissions do not see headers.
+// The gate is the prefix under which a node receives the messages of agents and operators
+// to the Log, to check them before the engine accepts them: a server's permissions do not
+// see headers.
 const gate = "dstream.gate."
 
-// GateSubject is what a subject of the Log, or a pattern of them, is called at the gate of that
-// name. Each node's gate has a name of its own, so that one goroutine takes what a connection sends,
-// in its order.
+// GateSubject is the subject, at the gate of that name, for a subject of the Log or a
+// pattern of subjects. Each node's gate has its own name, so that one goroutine receives
+// the messages of a connection in their order.
 func GateSubject(name, subject string) string { return gate + name + "." + subject }
 
 // FromGate is the subject of the Log that a message at the gate was published to; ok reports that
@@ -27,8 +28,9 @@ func FromGate(name, subject string) (log string, ok bool) {
 	return log, ok && (strings.HasPrefix(log, Events+".") || strings.HasPrefix(log, Guards+"."))
 }
 
-// taken are the engine's headers that clients send. No other one is let through: with
-// Nats-Expected-Last-Msg-Id and a wrong id one message stops a replicated stream for good.
+// taken are the engine's headers that clients send. The gate accepts no others: one
+// message with Nats-Expected-Last-Msg-Id and a wrong id stops a replicated stream for
+// good.
 var taken = map[string]bool{
 	HeaderID: true, HeaderExpectedLast: true, HeaderExpectedLastSubject: true,
 	HeaderBatchID: true, HeaderBatchSequence: true, HeaderBatchCommit: true,
@@ -37,9 +39,9 @@ var taken = map[string]bool{
 // headerRequest is what a server adds to a message that comes through an import: whose it is.
 const headerRequest = "Nats-Request-Info"
 
-// GateAccount takes off the header that a server has added to a message on its way through an
-// import, and gives the account of the connection that the message came from. It is "" for a
-// message that came another way.
+// GateAccount removes the header that a server adds to a message on its way through an
+// import, and returns the account of the sending connection. It returns "" for a message
+// that came another way.
 func GateAccount(h nats.Header) string {
 	var from struct {
 		Account string `json:"acc"`
@@ -51,8 +53,8 @@ func GateAccount(h nats.Header) string {
 	return from.Account
 }
 
-// CheckGate says why a message with such headers is not taken, as the answer to its publisher;
-// nil: it is taken.
+// CheckGate returns the refusal of a message with these headers, as the answer to its
+// publisher; nil if the gate accepts it.
 func CheckGate(h nats.Header) (refusal []byte) {
 	for name := range h {
 		if !taken[name] && (ofEngine(name) || !isToken(name)) {
@@ -81,7 +83,7 @@ func RefuseAtGate(words string) []byte {
 	return gateError(400, jetstream.JSErrCodeBadRequest, words)
 }
 
-// BusyGate is the answer of a gate where too much waits. Clients ask again.
+// BusyGate is the answer of a gate with too many waiting messages. Clients retry.
 func BusyGate() []byte {
 	return gateError(503, engine.CodeTooManyWaiting, "too much waits to be checked on this node")
 }

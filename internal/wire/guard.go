@@ -27,7 +27,7 @@ func ParseGuardSubject(subject string) (kind, id string, ok bool) {
 // IsGuard reports whether a subject is a guard's.
 func IsGuard(subject string) bool { return strings.HasPrefix(subject, Guards+".") }
 
-// GuardBody is what a guard message holds.
+// GuardBody is the body of a guard message.
 type GuardBody struct {
 	// Event is the ID of the event that the guard was written with.
 	Event string `json:"event,omitempty"`
@@ -51,10 +51,10 @@ func (b GuardBody) Encode() []byte {
 	return out
 }
 
-// Protected names the guard that an event of a known kind stands behind, and the
-// guard's body. Both follow from the event alone, so that a restore from the
-// mirror's lines writes the guards as they were. ok is false for events that need
-// no guard, and for payloads that name nothing.
+// Protected returns the guard that protects an event of a known kind, and the guard's
+// body. Both follow from the event alone, so that a restore from the mirror's lines
+// writes the same guards again. ok is false for events that need no guard, and for
+// payloads that name no guard.
 func Protected(e event.Event) (subject string, body GuardBody, ok bool) {
 	kind, key, state := protects(e.Type)
 	if kind == "" {
@@ -84,8 +84,8 @@ func protects(typ string) (kind, key, state string) {
 	return "", "", ""
 }
 
-// CheckProtected refuses an event whose payload names a guard that no subject can
-// hold: the server closes the connection of who sends it.
+// CheckProtected refuses an event whose payload names a guard that no subject can hold:
+// the server closes the connection of a client that sends such a subject.
 func CheckProtected(e event.Event) error {
 	kind, key, _ := protects(e.Type)
 	if kind == "" {
@@ -111,8 +111,8 @@ func payloadString(payload json.RawMessage, key string) string {
 	return s
 }
 
-// DecisionGuards are the subjects of all guards whose state decides what may
-// still happen.
+// DecisionGuards are the subjects of all guards of requests, decisions and intents: their
+// state determines what may still happen.
 func DecisionGuards() []string {
 	return []string{
 		GuardFilter(event.GuardRequest),
@@ -121,8 +121,8 @@ func DecisionGuards() []string {
 	}
 }
 
-// GuardIsFinal reports whether nothing may follow this message on its guard: a
-// request and a decision are made once, an intent ends once.
+// GuardIsFinal reports whether no message may follow this one on its guard: there is one
+// request, one decision, and one end of an intent.
 func GuardIsFinal(subject string, body []byte) bool {
 	kind, _, _ := ParseGuardSubject(subject)
 	if kind != event.GuardIntent {

@@ -16,8 +16,8 @@ const (
 	// LogName is the name of the JetStream stream that is the Log.
 	LogName = "EVENTS"
 
-	// Format is the version of what this package writes. A binary refuses a Log
-	// of a later one.
+	// Format is the version of the format that this package writes. A program refuses a
+	// Log of a later format.
 	Format = 1
 
 	// DefaultDuplicateWindow is how long the engine remembers event ids.
@@ -43,8 +43,8 @@ const (
 	CodeBatchInFlight     = engine.CodeBatchInFlight
 )
 
-// The status of a host's own refusal, which has the code CodeDiskFull in any case: an older
-// client waits for space then.
+// The status of a host's own refusal. Its code is always CodeDiskFull, so that an older
+// client waits for space.
 const (
 	StatusDiskFull = 503
 	StatusReadOnly = 423 // the disk cannot be written at all
@@ -78,7 +78,7 @@ func LogConfig(replicas int, window time.Duration) jetstream.StreamConfig {
 	}
 }
 
-// WeakLogError is a Log whose configuration promises less than ours must.
+// WeakLogError reports a Log whose configuration promises less than a Log must.
 type WeakLogError struct {
 	Setting, Have, Want string
 }
@@ -88,7 +88,7 @@ func (e *WeakLogError) Error() string {
 		LogName, e.Setting, e.Have, e.Want)
 }
 
-// NewerFormatError is a Log that a later version wrote.
+// NewerFormatError reports a Log in the format of a later version.
 type NewerFormatError struct{ Have string }
 
 func (e *NewerFormatError) Error() string {
@@ -158,7 +158,7 @@ func CheckReplicas(have jetstream.StreamConfig, want int) error {
 	return nil
 }
 
-// MarkRestoring returns cfg with the mark that a restore is under way, or without.
+// MarkRestoring returns cfg with or without the mark of a restore in progress.
 func MarkRestoring(cfg jetstream.StreamConfig, on bool) jetstream.StreamConfig {
 	meta := map[string]string{}
 	for k, v := range cfg.Metadata {
@@ -175,8 +175,8 @@ func MarkRestoring(cfg jetstream.StreamConfig, on bool) jetstream.StreamConfig {
 // IsRestoring reports that a restore was begun and has not ended.
 func IsRestoring(cfg jetstream.StreamConfig) bool { return cfg.Metadata[metaRestoring] != "" }
 
-// StatusSubject is where the host answers what only it knows. It is outside the
-// Log's subjects: nothing of it is stored.
+// StatusSubject is the subject at which the host reports its own state. It is outside the
+// Log's subjects: the Log does not store these messages.
 const StatusSubject = "ds.host.status"
 
 // CheckSubject is where a host answers, after a look at its files, what of its copy of

@@ -31,7 +31,8 @@ const (
 	StatusEnd      = "204"
 )
 
-// What a consumer says to a pull request: its idle heartbeat tells where it is.
+// The headers and states of a consumer's answer to a pull request; its idle heartbeat
+// reports its position.
 const (
 	HeaderStatus       = "Status"
 	StatusHeartbeat    = "100"
@@ -64,8 +65,8 @@ func Encode(r event.Recorded) *nats.Msg {
 	return EncodeBody(r, r.AppendBody(nil))
 }
 
-// EncodeBody is Encode for an event whose body is known already, such as one that
-// comes back from the mirror.
+// EncodeBody is Encode for an event whose body is already known, such as an event from
+// the mirror.
 func EncodeBody(r event.Recorded, body []byte) *nats.Msg {
 	m := nats.NewMsg(EventSubject(r.Type, r.StreamID))
 	values := []string{HeaderValue(r.ID), HeaderValue(r.Actor), HeaderValue(r.CorrelationID)}
@@ -86,7 +87,7 @@ func EncodeGuard(subject string, body []byte) *nats.Msg {
 	return m
 }
 
-// Size is what counts against the server's max_payload: headers and body.
+// Size is the size that counts against the server's max_payload: headers and body.
 func Size(m *nats.Msg) int { return m.Size() - len(m.Subject) - len(m.Reply) }
 
 // SizeAtMost is no less than the Size of Encode(*r), without composing it.
@@ -101,9 +102,8 @@ func SizeAtMost(r *event.Recorded) int {
 	return n
 }
 
-// Decode reads a stored event. The subject must be the one that its type and
-// stream_id give: a message that somebody wrote by hand to another place is not
-// an event.
+// Decode reads a stored event. Its subject must match its type and stream_id: a message
+// that was published by hand under another subject is not an event.
 func Decode(subject string, body []byte, seq event.Sequence) (event.Recorded, error) {
 	s, err := event.ScanBody(body)
 	if err == nil {
@@ -162,8 +162,8 @@ var inToken = func() (t [256]bool) {
 	return t
 }()
 
-// DecodeError is a message in the Log that is not an event. It is kept aside, and
-// never stops a reader.
+// DecodeError reports a message in the Log that is not an event. Readers set it aside and
+// continue.
 type DecodeError struct {
 	Seq     event.Sequence
 	Subject string

@@ -1,5 +1,5 @@
-// Package wire holds everything that is said to NATS: subjects, headers, the
-// bodies of messages and the configuration of the Log. No other package spells a
+// Package wire defines everything that goes over NATS: subjects, headers, the bodies of
+// messages and the configuration of the Log. No other package contains the text of a
 // subject or a header.
 package wire
 
@@ -21,7 +21,7 @@ const (
 	AllGuards = Guards + ".>"
 )
 
-// EventSubject gives events.<type>.<stream token>. Both must be valid.
+// EventSubject returns events.<type>.<stream token>. Both must be valid.
 func EventSubject(typ, streamID string) string {
 	return Events + "." + typ + "." + Token(streamID)
 }
@@ -64,12 +64,12 @@ func Token(s string) string {
 	return b.String()
 }
 
-// escaped says how many bytes the first character of s has, and whether a token
-// cannot hold it: white space and control bytes end a subject, dots, * and > have
-// a meaning in one, 0x7f is a marker inside the server's subject tree, and % is
-// ours. U+FFFD, and bytes that are not UTF-8, are what the server takes for a sign
-// that its index of the store is corrupt (filestore.go, recoverFullState): it
-// throws the index away and reads the whole store at each start.
+// escaped returns the length of the first character of s in bytes, and whether a token
+// cannot hold it: white space and control bytes end a subject, dots, * and > have a
+// meaning in one, 0x7f is a marker inside the server's subject tree, and % is ours.
+// U+FFFD, and bytes that are not UTF-8, are what the server takes for a sign that its
+// index of the store is corrupt (filestore.go, recoverFullState): it throws the index
+// away and reads the whole store at each start.
 func escaped(s string) (n int, bad bool) {
 	if c := s[0]; c < utf8.RuneSelf {
 		return 1, c <= ' ' || c == 0x7f || c == '.' || c == '*' || c == '>' || c == '%'
@@ -115,9 +115,9 @@ func unhex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// FilterSubjects gives subjects that together hold every event that f can match,
-// none overlapping another, as one consumer needs them. They may hold more than f
-// asks for: readers check the event itself with f.Match.
+// FilterSubjects returns subjects that together hold every event that f can match,
+// without overlaps, as a consumer requires. They may hold further events: readers check
+// each event with f.Match.
 func FilterSubjects(f event.Filter) []string {
 	stream := "*"
 	if f.StreamID != "" {
