@@ -207,7 +207,7 @@ func (c *Client) request(ctx context.Context, id string) (projection.Checkpoint,
 	if r == nil || r.Type != event.CheckpointRequested {
 		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %q: %w", id, ErrUnknownCheckpoint)
 	}
-	c.believe(ctx, r)
+	c.imports.believe(ctx, r)
 	cp, err := projection.NewCheckpoint(*r)
 	if err != nil || cp.ID != id {
 		return cp, fmt.Errorf("client: checkpoint %q: %w", id, ErrUnknownCheckpoint)

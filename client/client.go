@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -52,7 +53,7 @@ type Client struct {
 	rights dial.Rights
 	log    *logio.Log
 
-	handlers sync.Map // *Handler → struct{}: those of On that run
+	handlers sync.Map // *Handler → context.CancelFunc: those of On that run
 	imports  imports
 	setAside atomic.Uint64 // messages on events.> that are no events
 }
@@ -77,13 +78,14 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
+	c.imports.log = c.log
 	return c, nil
 }
 
 // Close ends the handlers of On and the client's watch over its connection, which
 // stays open. Calls that are under way go on, and notice a lost connection later.
 func (c *Client) Close() {
-	c.handlers.Range(func(h, _ any) bool { h.(*Handler).Off(); return true })
+	c.handlers.Range(func(_, off any) bool { off.(context.CancelFunc)(); return true })
 	c.log.Close()
 }
 
@@ -100,3 +102,20 @@ func (c *Client) SetAside() uint64 { return c.setAside.Load() }
 // MaxPayload is the most bytes that the server takes in one message now, headers
 // included.
 func (c *Client) MaxPayload() int { return c.log.MaxPayload() }
+
+// Role is what this client's key may do; RoleNone on a server without roles.
+func (c *Client) Role() Role { return Role(c.rights.Role) }
+
+// mayStore refuses at once what the server would refuse without an answer.
+func (c *Client) mayStore(subject string) error { return mayStore(c.rights, subject) }
+
+// Needs refuses what only a role, or one with more rights, may do: with a
+// *NotAllowedError, before anything is asked of the server. what says what it is, as in
+// "restore a log".
+func (c *Client) Needs(role Role, what string) error {
+	order := []Role{RoleAgent, RoleOperator, RoleAdmin}
+	if !c.rights.Limited || slices.Index(order, c.Role()) >= slices.Index(order, role) {
+		return nil
+	}
+	return fmt.Errorf("client: %w", &NotAllowedError{Role: c.Role(), Needs: role, What: what})
+}

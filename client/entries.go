@@ -44,7 +44,7 @@ func (c *Client) feedEntries(ctx context.Context, cfg logio.FeedConfig) iter.Seq
 				return
 			}
 			e, ok := c.entry(m)
-			c.believe(ctx, e.Event)
+			c.imports.believe(ctx, e.Event)
 			if ok && !yield(e, nil) {
 				return
 			}

@@ -27,12 +27,9 @@ type Refusal struct {
 	Err   error
 }
 
-// The most that one batch of an import holds: the default limit of any server,
-// and a size that stays far below its memory.
 const (
-	importBatch = 1000
-	importBytes = 16 << 20
-	importLooks = 100 // how often an import that meets others looks again
+	importBytes = 16 << 20 // the most that one batch of an import holds: far below a server's memory
+	importLooks = 100      // how often an import that meets others looks again
 )
 
 // Import stores events that were recorded elsewhere, in the order given, marked as
@@ -255,7 +252,7 @@ func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
 			return err
 		}
 		e, ok := im.c.entry(m)
-		im.c.believe(ctx, e.Event)
+		im.c.imports.believe(ctx, e.Event)
 		if ok && e.Event.Imported && e.Event.Guard != "" {
 			im.imported[e.Event.Guard] = true
 		}

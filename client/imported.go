@@ -10,6 +10,10 @@ import (
 	"durablestream/internal/wire"
 )
 
+// importBatch is the most messages in one batch of an import: the default limit of any
+// server.
+const importBatch = 1000
+
 // imports knows where imports stand in the Log.
 //
 // The mark "imported" keeps the sweeper from a question or an intent, and lets an import
@@ -18,6 +22,8 @@ import (
 // guard of an import, which takes an operator's key, or after what a restore put in its
 // place.
 type imports struct {
+	log *logio.Log
+
 	mu   sync.Mutex // guards all below
 	at   []event.Sequence
 	upTo event.Sequence // all up to there was looked at
@@ -25,22 +31,21 @@ type imports struct {
 
 // vouched reports whether an import can have written the event at seq. What cannot be read
 // is believed: nothing that is stored comes due for a reader's error.
-func (c *Client) vouched(ctx context.Context, seq event.Sequence) bool {
+func (i *imports) vouched(ctx context.Context, seq event.Sequence) bool {
 	from := event.Sequence(1)
 	if seq > importBatch {
 		from = seq - importBatch
 	}
-	i := &c.imports
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if seq > i.upTo {
-		position, err := c.log.Position(ctx)
+		position, err := i.log.Position(ctx)
 		if err != nil {
 			return true
 		}
 		position = max(position, seq)
 		subjects := []string{wire.GuardFilter(event.GuardImport), wire.GuardFilter(event.GuardVoid)}
-		for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: subjects, After: i.upTo, Until: position, NoHeaders: true}) {
+		for m, err := range i.log.Feed(ctx, logio.FeedConfig{Subjects: subjects, After: i.upTo, Until: position, NoHeaders: true}) {
 			if err != nil {
 				return true
 			}
@@ -56,13 +61,13 @@ func (c *Client) vouched(ctx context.Context, seq event.Sequence) bool {
 	if n, _ := slices.BinarySearch(i.at, from); n < len(i.at) && i.at[n] < seq {
 		return true
 	}
-	st, err := c.State(ctx)
-	return err != nil || st.First > from // what is before it is gone
+	info, err := i.log.Info(ctx)
+	return err != nil || event.Sequence(info.State.FirstSeq) > from // what is before it is gone
 }
 
 // believe takes the mark off an event that no import can have written.
-func (c *Client) believe(ctx context.Context, r *event.Recorded) {
-	if r != nil && r.Imported && !c.vouched(ctx, r.Seq) {
+func (i *imports) believe(ctx context.Context, r *event.Recorded) {
+	if r != nil && r.Imported && !i.vouched(ctx, r.Seq) {
 		r.Imported = false
 	}
 }

@@ -162,7 +162,7 @@ func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard str
 		}
 		if r != nil {
 			created = created || r.Type == event.AgentSpawned
-			c.believe(ctx, r)
+			c.imports.believe(ctx, r)
 			if err := f.Apply(projection.Entry{Seq: r.Seq, Stored: m.Stored, Event: r}); err != nil {
 				return created, err
 			}

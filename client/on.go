@@ -40,7 +40,7 @@ func (c *Client) On(ctx context.Context, pattern string, f func(event.Recorded))
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	h := &Handler{c: c, filter: filter, cancel: cancel, done: make(chan struct{})}
 	h.seq.Store(uint64(after))
-	c.handlers.Store(h, struct{}{})
+	c.handlers.Store(h, cancel)
 	go func() {
 		defer close(h.done)
 		defer c.handlers.Delete(h)

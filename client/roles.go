@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -57,15 +56,12 @@ func JetStream(ctx context.Context, nc *nats.Conn) (jetstream.JetStream, error) 
 	return r.JetStream(nc)
 }
 
-// Role is what this client's key may do; RoleNone on a server without roles.
-func (c *Client) Role() Role { return Role(c.rights.Role) }
-
 // mayStore refuses at once what the server would refuse without an answer.
-func (c *Client) mayStore(subject string) error {
-	if !c.rights.Limited || c.rights.May.MayPublish(subject) {
+func mayStore(rights dial.Rights, subject string) error {
+	if !rights.Limited || rights.May.MayPublish(subject) {
 		return nil
 	}
-	e := &NotAllowedError{Role: c.Role(), Needs: RoleOperator, What: "write to " + subject}
+	e := &NotAllowedError{Role: Role(rights.Role), Needs: RoleOperator, What: "write to " + subject}
 	kind, id, guard := wire.ParseGuardSubject(subject)
 	typ, _, err := wire.ParseEventSubject(subject)
 	switch {
@@ -79,17 +75,6 @@ func (c *Client) mayStore(subject string) error {
 		e.What = "decide a checkpoint (" + typ + ")"
 	}
 	return e
-}
-
-// Needs refuses what only a role, or one with more rights, may do: with a
-// *NotAllowedError, before anything is asked of the server. what says what it is, as in
-// "restore a log".
-func (c *Client) Needs(role Role, what string) error {
-	order := []Role{RoleAgent, RoleOperator, RoleAdmin}
-	if !c.rights.Limited || slices.Index(order, c.Role()) >= slices.Index(order, role) {
-		return nil
-	}
-	return fmt.Errorf("client: %w", &NotAllowedError{Role: c.Role(), Needs: role, What: what})
 }
 
 // MayCreate reports whether a JetStream of JetStream may make the Log: agents and

@@ -1,3 +1,5 @@
+// Package hosting joins the host of a log, stands by for it, and takes over: it runs the
+// broker, the mirror and the sweeper of a host together.
 package hosting
 
 import (

@@ -35,7 +35,7 @@ const (
 	AlarmSilent     = "node_silent" // a node with a replica that does not tell its status
 )
 
-// alarm is something that an operator must look at.
+// Alarm is something that an operator must look at.
 type Alarm struct {
 	Name    string `json:"alarm"`
 	Node    string `json:"node,omitempty"` // where, in a cluster

@@ -50,6 +50,7 @@ func FullWords(h broker.HostStatus) string {
 	return fmt.Sprintf("the disk has %s free, under the floor of %s: appends are refused until there is space", console.Size(h.DiskFree), console.Size(h.DiskFloor))
 }
 
+// ReadOnlyWords are about a disk that cannot be written.
 const ReadOnlyWords = "the disk of the log is read-only, or its directory cannot be written: appends are refused, and reads go on; " +
 	"a disk turns read-only by itself when it fails, and the kernel's log says so (dmesg); once it can be written, the host goes on by itself"
 
