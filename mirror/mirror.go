@@ -158,7 +158,7 @@ func Run(ctx context.Context, cfg Config) error {
 		// The deferred call keeps the lock's *os.File reachable until Run returns:
 		// were it not, the garbage collector would close it, and free the lock.
 		defer lock.Unlock() //nolint:errcheck // the lock goes with the process at the latest
-		if err := ignore(cfg.Dir); err != nil {
+		if err := paths.Ignore(cfg.Dir); err != nil {
 			cfg.Logger.Warn("mirror: git is not told to leave the log alone", "err", err)
 		}
 		err = newRunner(cfg).run(ctx)

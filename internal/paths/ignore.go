@@ -1,4 +1,4 @@
-package mirror
+package paths
 
 import (
 	"bytes"
@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"durablestream/internal/paths"
 )
 
 // ignoreLine keeps the files out of version control. They change with each event: a
@@ -16,19 +14,19 @@ import (
 // would log the log, and put an old one in its place.
 const ignoreLine = "/durable_stream*.jsonl"
 
-// ignore sees to it that git leaves the files alone, where a work tree has them. A
+// Ignore sees to it that git leaves the files alone, where a work tree has them. A
 // .gitignore that speaks of durable_stream in whatever way is left as it is. One that is a
 // link is read, and not written through.
-func ignore(dir string) error {
+func Ignore(dir string) error {
 	if !tracked(dir) {
 		return nil
 	}
 	path := filepath.Join(dir, ".gitignore")
-	have, err := paths.ReadLinked(path)
+	have, err := ReadLinked(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		have = nil
-		if filepath.Base(dir) == DefaultDir { // OpenCode writes these where there is no such file
+		if filepath.Base(dir) == ".opencode" { // OpenCode writes these where there is no such file
 			have = []byte("node_modules\npackage.json\npackage-lock.json\nbun.lock\n.gitignore\n")
 		}
 	case err != nil:
@@ -36,7 +34,7 @@ func ignore(dir string) error {
 	case bytes.Contains(have, []byte("durable_stream")):
 		return nil
 	}
-	if err := paths.NoLink(path); err != nil {
+	if err := NoLink(path); err != nil {
 		return fmt.Errorf("%w; or add the line %s to what it leads to", err, ignoreLine)
 	}
 	if n := len(have); n > 0 && have[n-1] != '\n' {
@@ -52,6 +50,6 @@ func tracked(dir string) bool {
 	if err != nil {
 		return false
 	}
-	_, ok := paths.FindRepository(at)
+	_, ok := FindRepository(at)
 	return ok
 }
