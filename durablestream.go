@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
@@ -69,7 +67,7 @@ type Config struct {
 	// hosts only if nobody does when it opens. It is for commands that only look.
 	NoTakeOver bool
 	// ReadCopy reads a log whose directory cannot be written, and that nobody hosts, from a
-	// temporary copy, in which appends are refused: see DurableStream.Copied. The copy takes
+	// temporary copy, in which appends are refused: see Admin.Copied. The copy takes
 	// as much space as the newest block of the log, and all of it where its files could be
 	// written and only their directories cannot. Default: Open returns a
 	// *broker.UnwritableError.
@@ -123,11 +121,10 @@ type Serve struct {
 	Waiting    func(words string) // see broker.Config
 }
 
-// DurableStream is an open log: a client.Client, and the host while this process
-// is the one.
+// DurableStream is an open log, and its host while this process is the one. Its methods
+// may be called from any number of goroutines.
 type DurableStream struct {
-	*client.Client
-
+	client  *client.Client
 	dir     string
 	process *hosting.Process
 
@@ -163,7 +160,7 @@ func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DurableStream{Client: p.Client, dir: dir, process: p}, nil
+	return &DurableStream{client: p.Client, dir: dir, process: p}, nil
 }
 
 // hosting is what package hosting needs of a Config.
@@ -210,50 +207,16 @@ type StoppedError = broker.StoppedError
 // HostStatus is what the host says of itself.
 type HostStatus = broker.HostStatus
 
-// HostStatus asks the host about itself.
-func (d *DurableStream) HostStatus(ctx context.Context) (HostStatus, error) {
-	return d.process.Status(ctx)
-}
-
 // Hosting reports whether the broker runs in this process at the moment.
 func (d *DurableStream) Hosting() bool { return d.process.Hosting() }
 
-// Copied is why this is a temporary copy of the log, and not the log itself; nil: it is
-// the log. See Config.ReadCopy.
-func (d *DurableStream) Copied() *broker.UnwritableError { return d.process.Copied() }
-
-// Hosted is closed when this process begins to host.
-func (d *DurableStream) Hosted() <-chan struct{} { return d.process.Hosted() }
-
 // Evicted is closed when the log's directory was removed, moved or replaced, while this
 // process hosted or had joined the host: it makes no other log there. Calls fail with a
-// *GoneError until the directory is back.
+// *GoneError until the directory is back. Admin.WhyEvicted has the error.
 func (d *DurableStream) Evicted() <-chan struct{} { return d.process.Evicted() }
-
-// WhyEvicted is the error behind Evicted, once that is closed: nil where the directory is
-// back.
-func (d *DurableStream) WhyEvicted() error { return d.process.WhyEvicted() }
 
 // Dir is the project's directory for the log, as an absolute path.
 func (d *DurableStream) Dir() string { return d.dir }
-
-// Conn is the connection to the broker. It is closed by Close.
-func (d *DurableStream) Conn() *nats.Conn { return d.process.Conn }
-
-// RecreateLog makes an empty Log again that begins at first; the host can, and on
-// Servers whoever may change the Log.
-func (d *DurableStream) RecreateLog(ctx context.Context, first uint64) error {
-	return d.process.RecreateLog(ctx, first)
-}
-
-// ReloadKeys lets the host, if it is in this process, read its key list again. A
-// process that stands by reads it when it takes over.
-func (d *DurableStream) ReloadKeys() error { return d.process.ReloadKeys() }
-
-// RevokeKeys lets the host, if it is in this process and has keys, cut off everybody
-// whom a key let in; the host's own connections go on. It is for a key list from which
-// the last key was taken, which ReloadKeys refuses; ReloadKeys lets keys in again.
-func (d *DurableStream) RevokeKeys() error { return d.process.RevokeKeys() }
 
 // Close ends the use of the log. A host first writes the mirror up to what the Log
 // holds; then another process that may host takes over. It may be called more than

@@ -47,7 +47,7 @@ func collect(t *testing.T, d *durablestream.DurableStream, f event.Filter) []eve
 
 func verifyClean(t *testing.T, d *durablestream.DurableStream) mirror.Report {
 	t.Helper()
-	report, err := mirror.Verify(t.Context(), mirror.Config{Client: d.Client, Dir: d.Dir()})
+	report, err := mirror.Verify(t.Context(), mirror.Config{Client: d.Client(), Dir: d.Dir()})
 	require.NoError(t, err)
 	require.NoError(t, report.Problem)
 	return report
@@ -75,7 +75,7 @@ func TestImportKeepsEveryFieldAndRepeats(t *testing.T) {
 	d := openIn(t, t.TempDir(), func(c *durablestream.Config) { c.DuplicateWindow = 100 * time.Millisecond })
 	events := readLegacy(t)
 	require.Len(t, events, 860)
-	report, err := d.Import(t.Context(), "original", events, nil)
+	report, err := d.Admin().Import(t.Context(), "original", events, nil)
 	require.NoError(t, err)
 	require.Equal(t, 860, report.Stored)
 	require.Empty(t, report.Refused)
@@ -100,7 +100,7 @@ func TestImportKeepsEveryFieldAndRepeats(t *testing.T) {
 	for !windowPassed(t, d) { // until the engine has forgotten what it was first told
 	}
 	before := len(collect(t, d, event.Filter{}))
-	report, err = d.Import(t.Context(), "original", events, nil)
+	report, err = d.Admin().Import(t.Context(), "original", events, nil)
 	require.NoError(t, err)
 	require.Zero(t, report.Stored)
 	require.Equal(t, 860, report.Present)
@@ -130,7 +130,7 @@ func TestTwoImportsAtOnce(t *testing.T) {
 	done := make(chan error, 2)
 	for _, c := range []*durablestream.DurableStream{d, other} {
 		go func() {
-			_, err := c.Import(t.Context(), "original", events, nil)
+			_, err := c.Admin().Import(t.Context(), "original", events, nil)
 			done <- err
 		}()
 	}
@@ -224,7 +224,7 @@ func TestRestoreAfterTheStoreIsDeleted(t *testing.T) {
 	ctx := t.Context()
 	d, err := durablestream.Open(ctx, durablestream.Config{Dir: dir, MirrorMaxBytes: 256 << 10})
 	require.NoError(t, err)
-	_, err = d.Import(ctx, "original", readLegacy(t), nil) // with guards, so with gaps
+	_, err = d.Admin().Import(ctx, "original", readLegacy(t), nil) // with guards, so with gaps
 	require.NoError(t, err)
 	for i := range 20 {
 		_, err := d.Append(ctx, event.Event{Type: "task.created", StreamID: "s", Actor: "a", Payload: fmt.Appendf(nil, "%d", i)})
@@ -244,7 +244,7 @@ func TestRestoreAfterTheStoreIsDeleted(t *testing.T) {
 		d, err := durablestream.Open(ctx, durablestream.Config{Dir: dir, NoMirror: true, Restoring: true})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, d.Close()) }()
-		_, err = mirror.Restore(ctx, mirror.RestoreConfig{Client: d.Client, Conn: d.Conn(), From: []string{dir}, Recreate: d.RecreateLog})
+		_, err = mirror.Restore(ctx, mirror.RestoreConfig{Client: d.Client(), Conn: d.Admin().Conn(), From: []string{dir}, Recreate: d.Admin().RecreateLog})
 		return err
 	}
 	require.NoError(t, restore())
@@ -257,7 +257,7 @@ func TestRestoreAfterTheStoreIsDeleted(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, was[len(was)-1].Seq+1, r.Seq)
 	// Imported again, nothing is new: what was decided is there.
-	report, err := d.Import(ctx, "original", readLegacy(t), nil)
+	report, err := d.Admin().Import(ctx, "original", readLegacy(t), nil)
 	require.NoError(t, err)
 	require.Zero(t, report.Stored)
 }
@@ -272,7 +272,7 @@ func TestJoinSeesWhatTheHostHas(t *testing.T) {
 	r, err := joined.Append(t.Context(), event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
 	require.NoError(t, err)
 	require.Equal(t, []event.Recorded{r}, collect(t, host, event.Filter{}))
-	status, err := joined.HostStatus(t.Context())
+	status, err := joined.Admin().HostStatus(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, os.Getpid(), status.PID)
 }

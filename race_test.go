@@ -170,7 +170,7 @@ func (f field) raceToDecide(t *testing.T, id string, decide func(ctx context.Con
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	cp, err := f.clients[0].RequestCheckpoint(ctx, client.CheckpointRequest{
+	cp, err := f.clients[0].Checkpoints().Request(ctx, client.CheckpointRequest{
 		ID: id, StreamID: "ses_race", RequestedBy: "agent", DecisionPoint: "deploy?",
 		Options: []event.Option{{ID: "yes", Label: "Yes"}, {ID: "later", Label: "Later"}},
 	})
@@ -187,11 +187,11 @@ func (f field) guarded(ctx context.Context, i int, cp projection.Checkpoint) (pr
 	c := f.clients[i%len(f.clients)]
 	switch i % 4 {
 	case 0:
-		return c.Approve(ctx, cp.ID, client.Approval{By: racer(i), Option: "yes"})
+		return c.Checkpoints().Approve(ctx, cp.ID, client.Approval{By: racer(i), Option: "yes"})
 	case 1:
-		return c.Approve(ctx, cp.ID, client.Approval{By: racer(i), Option: "later"})
+		return c.Checkpoints().Approve(ctx, cp.ID, client.Approval{By: racer(i), Option: "later"})
 	default:
-		return c.Reject(ctx, cp.ID, racer(i), "no")
+		return c.Checkpoints().Reject(ctx, cp.ID, client.Rejection{By: racer(i), Reason: "no"})
 	}
 }
 
@@ -231,7 +231,7 @@ func TestOneOfAHundredDecides(t *testing.T) {
 		err := f.raceToDecide(t, "cp_unguarded", f.unguarded)
 		require.EqualError(t, err, "100 decision events in the log")
 		// And none of these hundred counts.
-		cp, err := f.clients[0].Checkpoint(t.Context(), "cp_unguarded")
+		cp, err := f.clients[0].Checkpoints().Get(t.Context(), "cp_unguarded")
 		require.NoError(t, err)
 		require.Equal(t, projection.Pending, cp.Status)
 	})
@@ -285,7 +285,7 @@ func (f field) raceToClaim(t *testing.T, id string, claim func(ctx context.Conte
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	x, err := f.clients[0].CreateIntent(ctx, client.IntentSpec{ID: id, StreamID: "ses_race", Actor: "agent"})
+	x, err := f.clients[0].Intents().Create(ctx, client.IntentSpec{ID: id, StreamID: "ses_race", Actor: "agent"})
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
@@ -301,7 +301,7 @@ func TestOneOfFiftyClaims(t *testing.T) {
 		for i := range rounds {
 			id := fmt.Sprintf("intent_%d", i)
 			require.NoError(t, f.raceToClaim(t, id, func(ctx context.Context, i int) (client.Lease, error) {
-				return f.clients[i%len(f.clients)].ClaimIntent(ctx, id, racer(i), time.Minute)
+				return f.clients[i%len(f.clients)].Intents().Claim(ctx, id, racer(i), time.Minute)
 			}), "round %d", i+1)
 		}
 		t.Logf("%d rounds of %d in %v", rounds, claimants, time.Since(start).Round(time.Millisecond))
@@ -376,22 +376,22 @@ func (f field) readsWhatWasAcknowledged(t *testing.T, a, b *client.Client, n str
 	require.NoError(t, err)
 	require.Equal(t, at, position)
 
-	cp, err := a.RequestCheckpoint(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "agent", DecisionPoint: "?"})
+	cp, err := a.Checkpoints().Request(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "agent", DecisionPoint: "?"})
 	require.NoError(t, err, "round %s", n)
-	decided, err := b.Approve(ctx, cp.ID, client.Approval{By: "ann"})
+	decided, err := b.Checkpoints().Approve(ctx, cp.ID, client.Approval{By: "ann"})
 	require.NoError(t, err, "round %s", n)
-	waited, err := a.WaitCheckpoint(ctx, cp.ID)
+	waited, err := a.Checkpoints().Wait(ctx, cp.ID)
 	require.NoError(t, err, "round %s", n)
 	require.Equal(t, decided, waited)
 
-	i, err := a.CreateIntent(ctx, client.IntentSpec{StreamID: "s", Actor: "a"})
+	i, err := a.Intents().Create(ctx, client.IntentSpec{StreamID: "s", Actor: "a"})
 	require.NoError(t, err, "round %s", n)
-	l, err := b.ClaimIntent(ctx, i.ID, "b", time.Hour)
+	l, err := b.Intents().Claim(ctx, i.ID, "b", time.Hour)
 	require.NoError(t, err, "round %s", n)
-	l, err = b.RenewIntent(ctx, l)
+	l, err = b.Intents().Renew(ctx, l)
 	require.NoError(t, err, "round %s", n)
-	_, err = a.CompleteIntent(ctx, i.ID, client.End{By: "b", Token: l.Token})
+	_, err = a.Intents().Complete(ctx, i.ID, client.End{By: "b", Token: l.Token})
 	require.NoError(t, err, "round %s", n)
-	_, err = b.ClaimIntent(ctx, i.ID, "b", time.Hour)
+	_, err = b.Intents().Claim(ctx, i.ID, "b", time.Hour)
 	require.ErrorIs(t, err, client.ErrIntentEnded, "round %s", n)
 }

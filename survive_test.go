@@ -63,7 +63,7 @@ func waitAndPrint(dir, id string) error {
 		return err
 	}
 	fmt.Println("ready")
-	cp, err := d.WaitCheckpoint(context.Background(), id)
+	cp, err := d.Checkpoints().Wait(context.Background(), id)
 	if err != nil {
 		return err
 	}
@@ -124,13 +124,13 @@ func TestAnswerSurvivesEverything(t *testing.T) {
 			dir := t.TempDir()
 			host := start(t, dir, "")
 			d := openIn(t, dir, func(c *durablestream.Config) { c.JoinOnly = true })
-			cp := brokertest.Ask(t, d.Client)
+			cp := brokertest.Ask(t, d.Client())
 			waiter := start(t, dir, cp.ID)
 			waiter.kill()
 			var decided projection.Checkpoint
 			var err error
 			if tc.before {
-				decided, err = d.Approve(t.Context(), cp.ID, yes)
+				decided, err = d.Checkpoints().Approve(t.Context(), cp.ID, yes)
 				require.NoError(t, err)
 			}
 			host.kill()
@@ -139,7 +139,7 @@ func TestAnswerSurvivesEverything(t *testing.T) {
 			if !tc.before {
 				host.kill() // once more, while one waits
 				start(t, dir, "")
-				decided, err = d.Approve(t.Context(), cp.ID, yes)
+				decided, err = d.Checkpoints().Approve(t.Context(), cp.ID, yes)
 				require.NoError(t, err)
 			}
 			want, err := json.Marshal(decided.Decision)
@@ -160,13 +160,13 @@ func TestExpiresWithNobodyButTheHost(t *testing.T) {
 		return d
 	}
 	d := join()
-	cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 2 * time.Second })
+	cp := brokertest.Ask(t, d.Client(), func(q *client.CheckpointRequest) { q.ExpiresIn = 2 * time.Second })
 	require.NoError(t, d.Close())
 	limit := time.UnixMilli(cp.RequestedAt).Add(3 * time.Second)
 	require.Eventually(t, func() bool { return time.Now().After(limit) }, 5*time.Second, 10*time.Millisecond)
 	d = join()
 	defer func() { require.NoError(t, d.Close()) }()
-	now, err := d.Checkpoint(t.Context(), cp.ID)
+	now, err := d.Checkpoints().Get(t.Context(), cp.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Expired, now.Status)
 	require.Equal(t, client.SweeperActor, now.Decision.By)
@@ -182,8 +182,8 @@ func TestExpiredWhileEverythingWasDown(t *testing.T) {
 	dir := t.TempDir()
 	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, NoSweeper: true})
 	require.NoError(t, err)
-	cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 50 * time.Millisecond })
-	i, err := d.CreateIntent(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent", Timeout: 50 * time.Millisecond})
+	cp := brokertest.Ask(t, d.Client(), func(q *client.CheckpointRequest) { q.ExpiresIn = 50 * time.Millisecond })
+	i, err := d.Intents().Create(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent", Timeout: 50 * time.Millisecond})
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
 	require.Eventually(t, func() bool { return cp.Overdue(time.Now()) && i.Overdue(time.Now()) }, 5*time.Second, time.Millisecond)
@@ -196,15 +196,15 @@ func TestExpiredWhileEverythingWasDown(t *testing.T) {
 	go func() {
 		late, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, JoinOnly: true})
 		if err == nil {
-			_, err = late.Approve(t.Context(), cp.ID, yes)
+			_, err = late.Checkpoints().Approve(t.Context(), cp.ID, yes)
 		}
 		answers <- answer{late, err}
 	}()
 	host := openIn(t, dir)
-	now, err := host.Checkpoint(t.Context(), cp.ID)
+	now, err := host.Checkpoints().Get(t.Context(), cp.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Expired, now.Status, "when Open returns it is decided")
-	ended, err := host.Intent(t.Context(), i.ID)
+	ended, err := host.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Failed, ended.State)
 	a := <-answers
@@ -226,7 +226,7 @@ func TestResumeAfterImport(t *testing.T) {
 	dir := t.TempDir()
 	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir})
 	require.NoError(t, err)
-	_, err = d.Import(t.Context(), "original", readLegacy(t), nil)
+	_, err = d.Admin().Import(t.Context(), "original", readLegacy(t), nil)
 	require.NoError(t, err)
 	check := func(more int) {
 		t.Helper()
@@ -252,8 +252,8 @@ func TestResumeAfterImport(t *testing.T) {
 	check(0)
 	// The sweeper is at work, and leaves them alone: also where it finds them at start.
 	for n := range 2 {
-		cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = 100 * time.Millisecond })
-		cp, err = d.WaitCheckpoint(t.Context(), cp.ID)
+		cp := brokertest.Ask(t, d.Client(), func(q *client.CheckpointRequest) { q.ExpiresIn = 100 * time.Millisecond })
+		cp, err = d.Checkpoints().Wait(t.Context(), cp.ID)
 		require.NoError(t, err)
 		require.Equal(t, projection.Expired, cp.Status)
 		check(2 * (n + 1))
@@ -279,7 +279,7 @@ func TestResumeAfterImport(t *testing.T) {
 		}
 	}
 	t.Logf("overdue: %d of %d checkpoints, %d of %d intents", dueCheckpoints, len(want.Checkpoints), dueIntents, len(want.Intents))
-	checkpoints, intents, err := d.ExpireImported(t.Context())
+	checkpoints, intents, err := d.Client().Deadlines().ExpireImported(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, dueCheckpoints, checkpoints)
 	require.Equal(t, dueIntents, intents)
@@ -288,11 +288,11 @@ func TestResumeAfterImport(t *testing.T) {
 	require.Len(t, after.PendingCheckpoints, len(want.Checkpoints)-checkpoints)
 	require.Len(t, after.ActiveIntents, len(want.Intents)-intents)
 	for _, cp := range after.PendingCheckpoints {
-		_, err := d.Reject(t.Context(), cp.ID, "ann", "long ago")
+		_, err := d.Checkpoints().Reject(t.Context(), cp.ID, client.Rejection{By: "ann", Reason: "long ago"})
 		require.NoError(t, err)
 	}
 	for _, i := range after.ActiveIntents {
-		_, err := d.AbortIntent(t.Context(), i.ID, client.End{By: "ann"})
+		_, err := d.Intents().Abort(t.Context(), i.ID, client.End{By: "ann"})
 		require.NoError(t, err)
 	}
 }
@@ -305,7 +305,7 @@ func restored(t *testing.T, d *durablestream.DurableStream) *durablestream.Durab
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir)))
 	r, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, NoMirror: true, NoSweeper: true, Restoring: true})
 	require.NoError(t, err)
-	_, err = mirror.Restore(t.Context(), mirror.RestoreConfig{Client: r.Client, Conn: r.Conn(), From: []string{dir}, Recreate: r.RecreateLog})
+	_, err = mirror.Restore(t.Context(), mirror.RestoreConfig{Client: r.Client(), Conn: r.Admin().Conn(), From: []string{dir}, Recreate: r.Admin().RecreateLog})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	return openIn(t, dir)
@@ -314,47 +314,47 @@ func restored(t *testing.T, d *durablestream.DurableStream) *durablestream.Durab
 func TestDecisionsSurviveARestore(t *testing.T) {
 	t.Parallel()
 	d := openIn(t, t.TempDir(), func(c *durablestream.Config) { c.MirrorMaxBytes = 4 << 10 }) // in several files
-	approved, pending, other := brokertest.Ask(t, d.Client), brokertest.Ask(t, d.Client), brokertest.Ask(t, d.Client)
-	was, err := d.Approve(t.Context(), approved.ID, yes)
+	approved, pending, other := brokertest.Ask(t, d.Client()), brokertest.Ask(t, d.Client()), brokertest.Ask(t, d.Client())
+	was, err := d.Checkpoints().Approve(t.Context(), approved.ID, yes)
 	require.NoError(t, err)
-	_, err = d.Cancel(t.Context(), other.ID, "ann", "")
+	_, err = d.Checkpoints().Cancel(t.Context(), other.ID, client.Cancellation{By: "ann", Reason: ""})
 	require.NoError(t, err)
 	var intents []projection.Intent
 	for range 3 {
-		i, err := d.CreateIntent(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent"})
+		i, err := d.Intents().Create(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent"})
 		require.NoError(t, err)
 		intents = append(intents, i)
 	}
-	l, err := d.ClaimIntent(t.Context(), intents[0].ID, "worker", time.Hour)
+	l, err := d.Intents().Claim(t.Context(), intents[0].ID, "worker", time.Hour)
 	require.NoError(t, err)
-	done, err := d.CompleteIntent(t.Context(), intents[1].ID, client.End{By: "worker", Result: "r"})
+	done, err := d.Intents().Complete(t.Context(), intents[1].ID, client.End{By: "worker", Result: "r"})
 	require.NoError(t, err)
 	rotate(t, d)
 
 	d = restored(t, d)
-	now, err := d.Checkpoint(t.Context(), approved.ID)
+	now, err := d.Checkpoints().Get(t.Context(), approved.ID)
 	require.NoError(t, err)
 	require.Equal(t, was, now)
-	_, err = d.Reject(t.Context(), approved.ID, "bob", "")
+	_, err = d.Checkpoints().Reject(t.Context(), approved.ID, client.Rejection{By: "bob", Reason: ""})
 	var decided *client.DecidedError
 	require.ErrorAs(t, err, &decided)
 	require.Equal(t, was.Decision, decided.Checkpoint.Decision)
-	_, err = d.Approve(t.Context(), other.ID, yes)
+	_, err = d.Checkpoints().Approve(t.Context(), other.ID, yes)
 	require.ErrorIs(t, err, client.ErrCancelled)
-	_, err = d.Approve(t.Context(), pending.ID, yes)
+	_, err = d.Checkpoints().Approve(t.Context(), pending.ID, yes)
 	require.NoError(t, err)
-	_, err = d.Reject(t.Context(), pending.ID, "bob", "")
+	_, err = d.Checkpoints().Reject(t.Context(), pending.ID, client.Rejection{By: "bob", Reason: ""})
 	require.ErrorIs(t, err, client.ErrDecided)
 
-	_, err = d.FailIntent(t.Context(), done.ID, client.End{By: "x"})
+	_, err = d.Intents().Fail(t.Context(), done.ID, client.End{By: "x"})
 	require.ErrorIs(t, err, client.ErrIntentEnded)
 	// Leases are void: the one who held it is fenced off, and anybody may claim.
-	_, err = d.CompleteIntent(t.Context(), intents[0].ID, client.End{By: "worker", Token: l.Token})
+	_, err = d.Intents().Complete(t.Context(), intents[0].ID, client.End{By: "worker", Token: l.Token})
 	require.Error(t, err)
 	for _, i := range []projection.Intent{intents[0], intents[2]} {
-		l, err := d.ClaimIntent(t.Context(), i.ID, "another", time.Hour)
+		l, err := d.Intents().Claim(t.Context(), i.ID, "another", time.Hour)
 		require.NoError(t, err)
-		_, err = d.CompleteIntent(t.Context(), i.ID, client.End{By: "another", Token: l.Token})
+		_, err = d.Intents().Complete(t.Context(), i.ID, client.End{By: "another", Token: l.Token})
 		require.NoError(t, err)
 	}
 }
@@ -370,7 +370,7 @@ func rotate(t *testing.T, d *durablestream.DurableStream) {
 			last = r.Seq
 		}
 		require.Eventually(t, func() bool { // a new file begins with a batch of lines
-			s, err := d.HostStatus(t.Context())
+			s, err := d.Admin().HostStatus(t.Context())
 			require.NoError(t, err)
 			return s.MirrorSeq >= last
 		}, 5*time.Second, time.Millisecond)
@@ -386,51 +386,51 @@ func TestTheOriginalsWrongs(t *testing.T) {
 	t.Parallel()
 	for name, wrong := range map[string]func(*testing.T, *durablestream.DurableStream){
 		"approve and reject both succeeded": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := brokertest.Ask(t, d.Client)
-			_, err := d.Approve(t.Context(), cp.ID, yes)
+			cp := brokertest.Ask(t, d.Client())
+			_, err := d.Checkpoints().Approve(t.Context(), cp.ID, yes)
 			require.NoError(t, err)
-			_, err = d.Reject(t.Context(), cp.ID, "bob", "")
+			_, err = d.Checkpoints().Reject(t.Context(), cp.ID, client.Rejection{By: "bob", Reason: ""})
 			require.ErrorIs(t, err, client.ErrDecided)
 			require.Len(t, collect(t, d, event.Filter{Types: []string{event.CheckpointApproved, event.CheckpointRejected}}), 1)
 		},
 		"nothing blocked": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := brokertest.Ask(t, d.Client)
+			cp := brokertest.Ask(t, d.Client())
 			short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			_, err := d.WaitCheckpoint(short, cp.ID)
+			_, err := d.Checkpoints().Wait(short, cp.ID)
 			require.ErrorIs(t, err, context.DeadlineExceeded, "it blocks as long as nobody decides")
 			got := make(chan projection.Checkpoint, 1)
 			go func() {
-				now, err := d.WaitCheckpoint(t.Context(), cp.ID)
+				now, err := d.Checkpoints().Wait(t.Context(), cp.ID)
 				if err != nil {
 					t.Error(err)
 				}
 				got <- now
 			}()
 			require.Empty(t, got)
-			decided, err := d.Approve(t.Context(), cp.ID, yes)
+			decided, err := d.Checkpoints().Approve(t.Context(), cp.ID, yes)
 			require.NoError(t, err)
 			require.Equal(t, decided, <-got)
 		},
 		"expiry was not enforced": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := brokertest.Ask(t, d.Client, func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
+			cp := brokertest.Ask(t, d.Client(), func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
 			require.Eventually(t, func() bool { return event.Now() >= cp.ExpiresAt }, time.Second, time.Millisecond)
-			_, err := d.Approve(t.Context(), cp.ID, yes)
+			_, err := d.Checkpoints().Approve(t.Context(), cp.ID, yes)
 			require.ErrorIs(t, err, client.ErrExpired)
-			now, err := d.WaitCheckpoint(t.Context(), cp.ID)
+			now, err := d.Checkpoints().Wait(t.Context(), cp.ID)
 			require.NoError(t, err)
 			require.Equal(t, projection.Expired, now.Status)
 		},
 		"an unknown option was accepted": func(t *testing.T, d *durablestream.DurableStream) {
-			_, err := d.Approve(t.Context(), brokertest.Ask(t, d.Client).ID, client.Approval{By: "ann", Option: "maybe"})
+			_, err := d.Checkpoints().Approve(t.Context(), brokertest.Ask(t, d.Client()).ID, client.Approval{By: "ann", Option: "maybe"})
 			require.ErrorIs(t, err, client.ErrUnknownOption)
 		},
 		"the agent approved itself": func(t *testing.T, d *durablestream.DurableStream) {
-			_, err := d.Approve(t.Context(), brokertest.Ask(t, d.Client).ID, client.Approval{By: "agent", Option: "yes"})
+			_, err := d.Checkpoints().Approve(t.Context(), brokertest.Ask(t, d.Client()).ID, client.Approval{By: "agent", Option: "yes"})
 			require.ErrorIs(t, err, client.ErrOwnCheckpoint)
 		},
 		"pending questions were lost at rotation": func(t *testing.T, d *durablestream.DurableStream) {
-			cp := brokertest.Ask(t, d.Client)
+			cp := brokertest.Ask(t, d.Client())
 			rotate(t, d)
 			waits := func(d *durablestream.DurableStream) {
 				r, err := d.Resume(t.Context())
@@ -442,11 +442,11 @@ func TestTheOriginalsWrongs(t *testing.T) {
 			waits(restored(t, d)) // and in the files it is, too
 		},
 		"aborted work came back as running after a restart": func(t *testing.T, d *durablestream.DurableStream) {
-			i, err := d.CreateIntent(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent"})
+			i, err := d.Intents().Create(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent"})
 			require.NoError(t, err)
-			_, err = d.ClaimIntent(t.Context(), i.ID, "worker", time.Hour)
+			_, err = d.Intents().Claim(t.Context(), i.ID, "worker", time.Hour)
 			require.NoError(t, err)
-			_, err = d.AbortSession(t.Context(), "ses", "ann", "stop")
+			_, err = d.Sessions().Abort(t.Context(), "ses", "ann", "stop")
 			require.NoError(t, err)
 			dir := d.Dir()
 			require.NoError(t, d.Close())
@@ -454,7 +454,7 @@ func TestTheOriginalsWrongs(t *testing.T) {
 			r, err := d.Resume(t.Context())
 			require.NoError(t, err)
 			require.Empty(t, r.ActiveIntents)
-			now, err := d.Intent(t.Context(), i.ID)
+			now, err := d.Intents().Get(t.Context(), i.ID)
 			require.NoError(t, err)
 			require.Equal(t, projection.Aborted, now.State)
 		},

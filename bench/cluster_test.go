@@ -54,7 +54,7 @@ func BenchmarkCluster(b *testing.B) {
 	require.NoError(b, err)
 	defer d.Close()
 	anywhere, _, _ := joined(b, client.Target{Servers: servers})
-	state, err := anywhere.State(b.Context())
+	state, err := anywhere.Admin().State(b.Context())
 	require.NoError(b, err)
 	at := slices.IndexFunc(nodes, func(n *serving) bool { return n.name == state.Leader })
 	require.GreaterOrEqual(b, at, 0, "no leader %q", state.Leader)
@@ -64,7 +64,7 @@ func BenchmarkCluster(b *testing.B) {
 			all, err := measure.Alternate(b.Context(), measure.Turns{Rounds: rounds(10), For: 200 * time.Millisecond, InFlight: n},
 				measure.Side{Name: "ours", Op: measure.Appender(c)}, measure.Side{Name: "bare", Op: bare.Append})
 			require.NoError(b, err)
-			state, err := c.State(b.Context())
+			state, err := c.Admin().State(b.Context())
 			require.NoError(b, err)
 			for _, node := range []string{state.Leader, conns[0].ConnectedServerName(), conns[1].ConnectedServerName()} {
 				require.Equal(b, nodes[at].name, node, "the leader, or a connection, has moved meanwhile: run it again")

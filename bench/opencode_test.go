@@ -301,7 +301,7 @@ func BenchmarkImport(b *testing.B) {
 		for i := range got {
 			got[i].Count += n
 			got[i].Took += timed(b, func() {
-				r, err := h.Client.Import(b.Context(), "bench", events, nil)
+				r, err := h.Client.Admin().Import(b.Context(), "bench", events, nil)
 				require.NoError(b, err)
 				require.Empty(b, r.Refused)
 			})

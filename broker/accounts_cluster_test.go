@@ -43,7 +43,7 @@ func TestClusterWithKeysAndTLS(t *testing.T) {
 			c, err := client.New(t.Context(), nc, client.Config{StreamID: "s"})
 			require.NoError(t, err)
 			t.Cleanup(c.Close)
-			require.EqualValues(t, r, c.Role())
+			require.EqualValues(t, r, c.Admin().Role())
 			_, err = c.AppendBatch(t.Context(), []event.Event{{Type: "task.created", Actor: "a"}, {Type: "task.completed", Actor: "a"}})
 			require.NoError(t, err)
 			n += 2

@@ -112,7 +112,7 @@ func TestKeysSayWhoMayConnect(t *testing.T) {
 
 	for _, r := range roles.Roles {
 		c := as(r)
-		require.EqualValues(t, r, c.Role())
+		require.EqualValues(t, r, c.Admin().Role())
 		rec, err := c.Append(t.Context(), newEvent(`"`+string(r)+`"`))
 		require.NoError(t, err)
 		var last event.Recorded
@@ -135,7 +135,7 @@ func TestKeysForALogThatHadNone(t *testing.T) {
 	require.NoError(t, err)
 	c, err := client.New(t.Context(), nc, client.Config{})
 	require.NoError(t, err)
-	require.Equal(t, client.RoleNone, c.Role())
+	require.Equal(t, client.RoleNone, c.Admin().Role())
 	rec, err := c.Append(t.Context(), newEvent("1"))
 	require.NoError(t, err)
 	c.Close()

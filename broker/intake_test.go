@@ -28,7 +28,7 @@ func TestEachQuestionIsAnswered(t *testing.T) {
 	t.Cleanup(c.Close)
 	_, err = c.Append(t.Context(), event.Event{Type: "test.event", StreamID: "s", Actor: "a"})
 	require.NoError(t, err)
-	st, err := c.State(t.Context())
+	st, err := c.Admin().State(t.Context())
 	require.NoError(t, err)
 	find := wire.Find{Log: st.Created.UnixNano(), Until: st.Last}.Encode()
 	for subject, body := range map[string][]byte{wire.FindSubject: find, wire.CheckSubject(""): nil} {

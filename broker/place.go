@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/event"
 	"durablestream/internal/fence"
 	"durablestream/internal/wire"
 )
@@ -105,7 +106,7 @@ func (b *Broker) keepConfig() {
 
 // RecreateLog makes the Log again with its first Sequence at first, which only an
 // empty Log allows. It is for a restore, before the broker is advertised.
-func (b *Broker) RecreateLog(ctx context.Context, first uint64) error {
+func (b *Broker) RecreateLog(ctx context.Context, first event.Sequence) error {
 	var ready func() error
 	if b.cfg.Cluster == nil {
 		b.keepConfig() // a crash in between brings this one back

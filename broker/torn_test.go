@@ -40,7 +40,7 @@ func tornIn(t *testing.T, options ...func(*broker.Config)) (*brokertest.Host, []
 		appended <- err
 	}()
 	torn := func() bool { // a part of the batch is stored
-		st, err := h.Client.State(t.Context())
+		st, err := h.Client.Admin().State(t.Context())
 		require.NoError(t, err)
 		return st.Last > 2 && st.Last < 401
 	}
@@ -64,7 +64,7 @@ func stagedIn(t *testing.T, h *brokertest.Host) string {
 func refusedBehindPart(t *testing.T, h *brokertest.Host, batch []event.Event) {
 	t.Helper()
 	require.Eventually(t, func() bool { _, err := h.Client.Position(t.Context()); return err == nil }, 20*time.Second, time.Millisecond)
-	was, err := h.Client.State(t.Context())
+	was, err := h.Client.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.Less(t, was.Last, event.Sequence(401))
 	_, err = h.Client.Append(t.Context(), newEvent("2"))
@@ -74,7 +74,7 @@ func refusedBehindPart(t *testing.T, h *brokertest.Host, batch []event.Event) {
 	_, err = h.Client.AppendBatch(t.Context(), batch)
 	require.ErrorIs(t, err, client.ErrTornBatch)
 	require.Len(t, all(t, h), 1)
-	st, err := h.Client.State(t.Context())
+	st, err := h.Client.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, was.Last, st.Last)
 	require.Contains(t, h.Broker.Torn(), "a part of a batch")

@@ -95,7 +95,7 @@ func (f *fullBlock) whole(t *testing.T, c *client.Client) {
 	require.Equal(t, f.n, r.Seq)
 	f.client = c
 	require.NoError(t, f.read(t))
-	s, err := c.State(t.Context())
+	s, err := c.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, s.Missing)
 	require.Equal(t, f.n, s.Last)

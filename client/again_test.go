@@ -16,7 +16,7 @@ func TestAGuardedBatchAgain(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	ctx := t.Context()
-	_, err := h.Client.RequestCheckpoint(ctx, client.CheckpointRequest{ID: "cp", StreamID: "s", RequestedBy: "agent", DecisionPoint: "go?"})
+	_, err := h.Client.Checkpoints().Request(ctx, client.CheckpointRequest{ID: "cp", StreamID: "s", RequestedBy: "agent", DecisionPoint: "go?"})
 	require.NoError(t, err)
 	batch := []event.Event{
 		{ID: "1", Type: "task.created", StreamID: "s", Actor: "a"},

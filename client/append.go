@@ -20,8 +20,8 @@ import (
 // duplicate window the answer is the event as it was first recorded.
 //
 // Requests and decisions of checkpoints, and the creation and end of intents, are
-// carried out by the rules of the calls that are made for them (RequestCheckpoint,
-// Approve, CreateIntent, …), with their errors: there is no way round a guard.
+// carried out by the rules of the calls for them (Checkpoints.Request, Checkpoints.Approve,
+// Intents.Create, …), with their errors: there is no way round a guard.
 func (c *Client) Append(ctx context.Context, e event.Event) (event.Recorded, error) {
 	r, err := c.prepare(e)
 	if err != nil {

@@ -46,9 +46,10 @@ type CheckpointRequest struct {
 	Metadata                   json.RawMessage
 }
 
-// RequestCheckpoint asks. It returns when the question is durable, and does not
-// wait for the answer: see WaitCheckpoint.
-func (c *Client) RequestCheckpoint(ctx context.Context, q CheckpointRequest) (projection.Checkpoint, error) {
+// Request asks. It returns when the question is durable, and does not
+// wait for the answer: see Wait.
+func (cps Checkpoints) Request(ctx context.Context, q CheckpointRequest) (projection.Checkpoint, error) {
+	c := cps.c
 	now := event.Now()
 	p := event.Checkpoint{
 		ID: q.ID, DecisionPoint: q.DecisionPoint, Options: q.Options,
@@ -94,7 +95,7 @@ func (c *Client) RequestCheckpoint(ctx context.Context, q CheckpointRequest) (pr
 	if err != nil {
 		return projection.Checkpoint{}, err
 	}
-	return c.Checkpoint(ctx, cmp.Or(checkpointID(r), p.ID))
+	return c.Checkpoints().Get(ctx, cmp.Or(checkpointID(r), p.ID))
 }
 
 func checkpointID(r event.Recorded) string {
@@ -174,9 +175,10 @@ func VerifyAction(cp projection.Checkpoint, action json.RawMessage) bool {
 	return err == nil && cp.Status == projection.Approved && hash == hashOf(cp)
 }
 
-// Checkpoint reads one checkpoint as it stands. ErrUnknownCheckpoint where nobody
+// Get reads one checkpoint as it stands. ErrUnknownCheckpoint where nobody
 // asked, and a *BlockedError where nobody can decide.
-func (c *Client) Checkpoint(ctx context.Context, id string) (projection.Checkpoint, error) {
+func (cps Checkpoints) Get(ctx context.Context, id string) (projection.Checkpoint, error) {
+	c := cps.c
 	cp, _, err := c.lookNow(ctx, id)
 	return cp, err
 }
@@ -232,9 +234,10 @@ func (c *Client) firstBehind(ctx context.Context, guard string) (*event.Recorded
 	return r, err
 }
 
-// Checkpoints lists the checkpoints in the order of their requests; with pending
+// List lists the checkpoints in the order of their requests; with pending
 // only those that wait.
-func (c *Client) Checkpoints(ctx context.Context, pending bool) ([]projection.Checkpoint, error) {
+func (cps Checkpoints) List(ctx context.Context, pending bool) ([]projection.Checkpoint, error) {
+	c := cps.c
 	var f projection.Checkpoints
 	if _, _, err := c.fold(ctx, &f); err != nil {
 		return nil, err
@@ -242,11 +245,12 @@ func (c *Client) Checkpoints(ctx context.Context, pending bool) ([]projection.Ch
 	return f.All(pending), nil
 }
 
-// WaitCheckpoint waits until the checkpoint is decided, and returns it with its
+// Wait waits until the checkpoint is decided, and returns it with its
 // decision. Any number may wait, before and after; whoever waits again gets the
 // same answer. It goes on through restarts of the broker, until ctx ends. While a guard
 // blocks the checkpoint it waits for the guard to be voided.
-func (c *Client) WaitCheckpoint(ctx context.Context, id string) (projection.Checkpoint, error) {
+func (cps Checkpoints) Wait(ctx context.Context, id string) (projection.Checkpoint, error) {
+	c := cps.c
 	cp, g, err := c.lookNow(ctx, id)
 	if err != nil && !c.blocked(err) || cp.Decision != nil {
 		return cp, err
@@ -291,7 +295,8 @@ type Approval struct {
 // Approve decides a checkpoint. Its errors say why nothing was decided:
 // ErrUnknownCheckpoint, ErrUnknownOption, ErrAnswer, ErrOwnCheckpoint, and
 // *DecidedError with the decision that stands.
-func (c *Client) Approve(ctx context.Context, id string, a Approval) (projection.Checkpoint, error) {
+func (cps Checkpoints) Approve(ctx context.Context, id string, a Approval) (projection.Checkpoint, error) {
+	c := cps.c
 	if a.Answer != nil {
 		if err := event.ValidateJSON("answer", a.Answer, 2); err != nil {
 			return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
@@ -302,26 +307,40 @@ func (c *Client) Approve(ctx context.Context, id string, a Approval) (projection
 	})
 }
 
+// Rejection is a human's no.
+type Rejection struct {
+	By     string // who decides; never the asker
+	Reason string
+}
+
 // Reject decides a checkpoint with a no. Its errors are those of Approve.
-func (c *Client) Reject(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
-	return c.decide(ctx, id, event.CheckpointRejected, by, event.Rejected{CheckpointID: id, RejectedBy: by, Reason: reason})
+func (cps Checkpoints) Reject(ctx context.Context, id string, r Rejection) (projection.Checkpoint, error) {
+	return cps.c.decide(ctx, id, event.CheckpointRejected, r.By, event.Rejected{CheckpointID: id, RejectedBy: r.By, Reason: r.Reason})
+}
+
+// Cancellation withdraws a question.
+type Cancellation struct {
+	By     string // who withdraws it
+	Reason string
 }
 
 // Cancel withdraws a checkpoint. The one who asked cannot decide, nor can an agent's
 // key, and this is a decision: from them it is a request to the sweeper, which Cancel waits for as
 // long as ctx lasts, at most 5 seconds; the checkpoint is then still pending, with
 // CancelRequested set.
-func (c *Client) Cancel(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+func (cps Checkpoints) Cancel(ctx context.Context, id string, w Cancellation) (projection.Checkpoint, error) {
+	c, by, reason := cps.c, w.By, w.Reason
 	cp, err := c.decide(ctx, id, event.CheckpointCancelled, by, event.Cancelled{CheckpointID: id, CancelledBy: by, Reason: reason})
 	if !errors.Is(err, ErrOwnCheckpoint) && !errors.Is(err, ErrNotAllowed) {
 		return cp, err
 	}
-	return c.RequestCancel(ctx, id, by, reason)
+	return c.Deadlines().RequestCancel(ctx, id, by, reason)
 }
 
 // RequestCancel asks the sweeper to cancel a checkpoint; see Cancel.
-func (c *Client) RequestCancel(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
-	cp, err := c.Checkpoint(ctx, id)
+func (dl Deadlines) RequestCancel(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+	c := dl.c
+	cp, err := c.Checkpoints().Get(ctx, id)
 	if err != nil {
 		return cp, err
 	}
@@ -338,7 +357,7 @@ func (c *Client) RequestCancel(ctx context.Context, id, by, reason string) (proj
 	cp.CancelRequested, cp.CancelBy, cp.CancelReason = true, by, reason
 	wait, cancel := context.WithTimeout(ctx, cancelWait)
 	defer cancel()
-	if done, err := c.WaitCheckpoint(wait, id); err == nil {
+	if done, err := c.Checkpoints().Wait(wait, id); err == nil {
 		return done, nil
 	}
 	return cp, ctx.Err()
@@ -374,8 +393,9 @@ func (c *Client) decide(ctx context.Context, id, typ, by string, payload any) (p
 	return cp, err
 }
 
-// CancelFor cancels on behalf of whoever asked for it. It is the sweeper's.
-func (c *Client) CancelFor(ctx context.Context, cp projection.Checkpoint, reason string) (projection.Checkpoint, error) {
+// Cancel cancels on behalf of whoever asked for it. It is the sweeper's.
+func (dl Deadlines) Cancel(ctx context.Context, cp projection.Checkpoint, reason string) (projection.Checkpoint, error) {
+	c := dl.c
 	return c.decide(ctx, cp.ID, event.CheckpointCancelled, SweeperActor, event.Cancelled{
 		CheckpointID: cp.ID, CancelledBy: SweeperActor, Reason: reason,
 	})

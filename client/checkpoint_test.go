@@ -66,7 +66,7 @@ func TestBadRequests(t *testing.T) {
 	} {
 		q := client.CheckpointRequest{StreamID: "ses", RequestedBy: "agent", DecisionPoint: "?"}
 		change(&q)
-		_, err := h.Client.RequestCheckpoint(t.Context(), q)
+		_, err := h.Client.Checkpoints().Request(t.Context(), q)
 		require.Error(t, err, name)
 		var invalid *event.InvalidError
 		if name != "schema is no JSON" && name != "action is no JSON" {
@@ -101,7 +101,7 @@ func TestAskAgain(t *testing.T) {
 	other := client.CheckpointRequest{ID: "cp", StreamID: "ses", RequestedBy: "agent", DecisionPoint: "?", Action: json.RawMessage(`{"run":"rm","args":[2]}`)}
 	a := attempt{
 		func(ctx context.Context, c *client.Client) error {
-			_, err := c.RequestCheckpoint(ctx, other)
+			_, err := c.Checkpoints().Request(ctx, other)
 			return err
 		},
 		event.Event{Type: event.CheckpointRequested, StreamID: "ses", Actor: "agent", Payload: json.RawMessage(`{"id":"cp","decision_point":"?","requested_by":"agent","action":{"run":"rm","args":[2]}}`)},
@@ -116,7 +116,7 @@ func TestAskAgain(t *testing.T) {
 	}
 
 	// It asks again after the answer, and finds it.
-	_, err := h.Client.Reject(t.Context(), "cp", "ann", "no")
+	_, err := h.Client.Checkpoints().Reject(t.Context(), "cp", client.Rejection{By: "ann", Reason: "no"})
 	require.NoError(t, err)
 	again = brokertest.Ask(t, h.Client, about(`{"run":"rm","args":[1]}`))
 	require.Equal(t, projection.Rejected, again.Status)
@@ -129,7 +129,7 @@ func TestAskAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range got {
 		wg.Go(func() {
-			cp, err := h.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{ID: "cp", StreamID: "ses", RequestedBy: "agent", DecisionPoint: "deploy?"})
+			cp, err := h.Client.Checkpoints().Request(t.Context(), client.CheckpointRequest{ID: "cp", StreamID: "ses", RequestedBy: "agent", DecisionPoint: "deploy?"})
 			if err != nil {
 				t.Error(err)
 			}
@@ -159,24 +159,24 @@ func TestManyWaitForOneAnswer(t *testing.T) {
 				c = h.NewClient(t, client.Config{})
 			}
 			go func() {
-				got, err := c.WaitCheckpoint(within(t, 30*time.Second), cp.ID)
+				got, err := c.Checkpoints().Wait(within(t, 30*time.Second), cp.ID)
 				answers <- answer{got, err}
 			}()
 		}
-		decided, err := h.Client.Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
+		decided, err := h.Client.Checkpoints().Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
 		require.NoError(t, err)
 		for range 20 {
 			got := <-answers
 			require.NoError(t, got.err)
 			require.Equal(t, decided, got.cp)
 		}
-		again, err := h.Client.WaitCheckpoint(t.Context(), cp.ID)
+		again, err := h.Client.Checkpoints().Wait(t.Context(), cp.ID)
 		require.NoError(t, err)
 		require.Equal(t, decided, again)
 	}
-	_, err := h.Client.WaitCheckpoint(t.Context(), "nobody asked")
+	_, err := h.Client.Checkpoints().Wait(t.Context(), "nobody asked")
 	require.ErrorIs(t, err, client.ErrUnknownCheckpoint)
-	_, err = h.Client.WaitCheckpoint(within(t, 20*time.Millisecond), brokertest.Ask(t, h.Client).ID)
+	_, err = h.Client.Checkpoints().Wait(within(t, 20*time.Millisecond), brokertest.Ask(t, h.Client).ID)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
@@ -187,14 +187,14 @@ func TestWaitAcrossARestart(t *testing.T) {
 	waiter := h.NewClient(t, client.Config{})
 	got := make(chan projection.Checkpoint)
 	go func() {
-		now, err := waiter.WaitCheckpoint(within(t, 30*time.Second), cp.ID)
+		now, err := waiter.Checkpoints().Wait(within(t, 30*time.Second), cp.ID)
 		if err != nil {
 			t.Error(err)
 		}
 		got <- now
 	}()
 	h.Restart(t)
-	decided, err := h.Client.Reject(within(t, 30*time.Second), cp.ID, "ann", "no")
+	decided, err := h.Client.Checkpoints().Reject(within(t, 30*time.Second), cp.ID, client.Rejection{By: "ann", Reason: "no"})
 	require.NoError(t, err)
 	require.Equal(t, decided, <-got)
 }
@@ -204,28 +204,28 @@ func TestCancelOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	cp := brokertest.Ask(t, h.Client)
-	cancelled, err := h.Client.Cancel(t.Context(), brokertest.Ask(t, h.Client).ID, "ann", "not needed")
+	cancelled, err := h.Client.Checkpoints().Cancel(t.Context(), brokertest.Ask(t, h.Client).ID, client.Cancellation{By: "ann", Reason: "not needed"})
 	require.NoError(t, err)
 	require.Equal(t, projection.Cancelled, cancelled.Status)
 	require.Equal(t, "not needed", cancelled.Decision.Reason)
 
 	done := make(chan error)
 	go func() {
-		_, err := h.Client.Cancel(within(t, 30*time.Second), cp.ID, "agent", "changed my mind")
+		_, err := h.Client.Checkpoints().Cancel(within(t, 30*time.Second), cp.ID, client.Cancellation{By: "agent", Reason: "changed my mind"})
 		done <- err
 	}()
 	var asked projection.Checkpoint
 	require.Eventually(t, func() bool {
-		pending, err := h.Client.Checkpoints(t.Context(), true)
+		pending, err := h.Client.Checkpoints().List(t.Context(), true)
 		require.NoError(t, err)
 		asked = pending[0]
 		return asked.CancelRequested
 	}, 5*time.Second, time.Millisecond)
 	require.Equal(t, "agent", asked.CancelBy)
 	require.Equal(t, "changed my mind", asked.CancelReason)
-	_, err = h.Client.CancelFor(t.Context(), asked, asked.CancelReason) // as the sweeper does
+	_, err = h.Client.Deadlines().Cancel(t.Context(), asked, asked.CancelReason) // as the sweeper does
 	require.NoError(t, err)
 	require.NoError(t, <-done)
-	_, err = h.Client.Cancel(t.Context(), cp.ID, "agent", "again")
+	_, err = h.Client.Checkpoints().Cancel(t.Context(), cp.ID, client.Cancellation{By: "agent", Reason: "again"})
 	require.ErrorIs(t, err, client.ErrCancelled)
 }

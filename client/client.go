@@ -97,14 +97,14 @@ func (c *Client) CorrelationID() string { return c.cfg.CorrelationID }
 
 // SetAside counts the messages on events.> that this client met and that are not
 // events: something other than a Durable Stream client wrote them.
-func (c *Client) SetAside() uint64 { return c.setAside.Load() }
+func (adm Admin) SetAside() uint64 { return adm.c.setAside.Load() }
 
 // MaxPayload is the most bytes that the server takes in one message now, headers
 // included.
 func (c *Client) MaxPayload() int { return c.log.MaxPayload() }
 
 // Role is what this client's key may do; RoleNone on a server without roles.
-func (c *Client) Role() Role { return Role(c.rights.Role) }
+func (adm Admin) Role() Role { return Role(adm.c.rights.Role) }
 
 // mayStore refuses at once what the server would refuse without an answer.
 func (c *Client) mayStore(subject string) error { return mayStore(c.rights, subject) }
@@ -112,10 +112,11 @@ func (c *Client) mayStore(subject string) error { return mayStore(c.rights, subj
 // Needs refuses what only a role, or one with more rights, may do: with a
 // *NotAllowedError, before anything is asked of the server. what says what it is, as in
 // "restore a log".
-func (c *Client) Needs(role Role, what string) error {
+func (adm Admin) Needs(role Role, what string) error {
+	c := adm.c
 	order := []Role{RoleAgent, RoleOperator, RoleAdmin}
-	if !c.rights.Limited || slices.Index(order, c.Role()) >= slices.Index(order, role) {
+	if !c.rights.Limited || slices.Index(order, c.Admin().Role()) >= slices.Index(order, role) {
 		return nil
 	}
-	return fmt.Errorf("client: %w", &NotAllowedError{Role: c.Role(), Needs: role, What: what})
+	return fmt.Errorf("client: %w", &NotAllowedError{Role: c.Admin().Role(), Needs: role, What: what})
 }

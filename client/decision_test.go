@@ -38,7 +38,10 @@ var everyWay = map[string]func(context.Context, *client.Client, attempt) error{
 func approval(t *testing.T, id string, a client.Approval) attempt {
 	t.Helper()
 	return attempt{
-		func(ctx context.Context, c *client.Client) error { _, err := c.Approve(ctx, id, a); return err },
+		func(ctx context.Context, c *client.Client) error {
+			_, err := c.Checkpoints().Approve(ctx, id, a)
+			return err
+		},
 		event.Event{Type: event.CheckpointApproved, StreamID: "ses", Actor: a.By, Payload: payload(t, event.Approved{
 			CheckpointID: id, ApprovedBy: a.By, SelectedOption: a.Option, Answer: a.Answer, Comment: a.Comment})},
 	}
@@ -47,7 +50,10 @@ func approval(t *testing.T, id string, a client.Approval) attempt {
 func rejection(t *testing.T, id, by string) attempt {
 	t.Helper()
 	return attempt{
-		func(ctx context.Context, c *client.Client) error { _, err := c.Reject(ctx, id, by, "r"); return err },
+		func(ctx context.Context, c *client.Client) error {
+			_, err := c.Checkpoints().Reject(ctx, id, client.Rejection{By: by, Reason: "r"})
+			return err
+		},
 		event.Event{Type: event.CheckpointRejected, StreamID: "ses", Actor: by, Payload: payload(t, event.Rejected{
 			CheckpointID: id, RejectedBy: by, Reason: "r"})},
 	}
@@ -110,13 +116,13 @@ func TestDecisionsAreRefused(t *testing.T) {
 			func(t *testing.T, id string) attempt { return rejection(t, id, "agent") }, client.ErrOwnCheckpoint, nil},
 		{"approved before", func(t *testing.T) string {
 			id := brokertest.Ask(t, c).ID
-			_, err := c.Approve(t.Context(), id, client.Approval{By: "bob", Option: "yes"})
+			_, err := c.Checkpoints().Approve(t.Context(), id, client.Approval{By: "bob", Option: "yes"})
 			require.NoError(t, err)
 			return id
 		}, func(t *testing.T, id string) attempt { return rejection(t, id, "ann") }, client.ErrDecided, decided(projection.Approved, "bob")},
 		{"rejected before", func(t *testing.T) string {
 			id := brokertest.Ask(t, c).ID
-			_, err := c.Reject(t.Context(), id, "bob", "")
+			_, err := c.Checkpoints().Reject(t.Context(), id, client.Rejection{By: "bob", Reason: ""})
 			require.NoError(t, err)
 			return id
 		}, func(t *testing.T, id string) attempt {
@@ -124,7 +130,7 @@ func TestDecisionsAreRefused(t *testing.T) {
 		}, client.ErrDecided, decided(projection.Rejected, "bob")},
 		{"cancelled before", func(t *testing.T) string {
 			id := brokertest.Ask(t, c).ID
-			_, err := c.Cancel(t.Context(), id, "bob", "never mind")
+			_, err := c.Checkpoints().Cancel(t.Context(), id, client.Cancellation{By: "bob", Reason: "never mind"})
 			require.NoError(t, err)
 			return id
 		}, func(t *testing.T, id string) attempt {
@@ -132,7 +138,7 @@ func TestDecisionsAreRefused(t *testing.T) {
 		}, client.ErrCancelled, decided(projection.Cancelled, "bob")},
 		{"expired before", func(t *testing.T) string {
 			cp := overdue(t, c)
-			_, err := c.Expire(t.Context(), cp)
+			_, err := c.Deadlines().Expire(t.Context(), cp)
 			require.NoError(t, err)
 			return cp.ID
 		}, func(t *testing.T, id string) attempt {
@@ -145,7 +151,7 @@ func TestDecisionsAreRefused(t *testing.T) {
 		{"expired too early", func(t *testing.T) string { return brokertest.Ask(t, c).ID },
 			func(t *testing.T, id string) attempt {
 				return attempt{func(ctx context.Context, c *client.Client) error {
-					_, err := c.Expire(ctx, projection.Checkpoint{Checkpoint: event.Checkpoint{ID: id}})
+					_, err := c.Deadlines().Expire(ctx, projection.Checkpoint{Checkpoint: event.Checkpoint{ID: id}})
 					return err
 				}, event.Event{Type: event.CheckpointExpired, StreamID: "ses", Actor: "ann", Payload: payload(t, event.Expired{CheckpointID: id})}}
 			}, client.ErrNotDue, nil},
@@ -198,7 +204,7 @@ func TestDecisionInABatch(t *testing.T) {
 	require.Len(t, rs, 3)
 	require.Equal(t, rs[1].Seq+1, rs[2].Seq)
 	require.Equal(t, rs[0].Seq+2, rs[1].Seq, "the guard is before it")
-	now, err := h.Client.Checkpoint(t.Context(), cp.ID)
+	now, err := h.Client.Checkpoints().Get(t.Context(), cp.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Approved, now.Status)
 	require.Equal(t, rs[1].Seq, now.Decision.Seq)
@@ -261,9 +267,9 @@ func TestAnswersThatAreTaken(t *testing.T) {
 		"both":                           {func(q *client.CheckpointRequest) { q.Schema = schema }, client.Approval{Option: "yes", Answer: json.RawMessage(`{"n":2}`)}},
 	} {
 		tc.a.By = "ann"
-		cp, err := c.Approve(t.Context(), brokertest.Ask(t, c, tc.ask).ID, tc.a)
+		cp, err := c.Checkpoints().Approve(t.Context(), brokertest.Ask(t, c, tc.ask).ID, tc.a)
 		require.NoError(t, err, name)
-		read, err := c.Checkpoint(t.Context(), cp.ID)
+		read, err := c.Checkpoints().Get(t.Context(), cp.ID)
 		require.NoError(t, err, name)
 		require.Equal(t, cp, read, name)
 		require.Equal(t, "ann", read.Decision.By, name)
@@ -271,10 +277,10 @@ func TestAnswersThatAreTaken(t *testing.T) {
 		require.Equal(t, string(tc.a.Answer), string(read.Decision.Answer), name)
 		require.Equal(t, tc.a.Comment, read.Decision.Comment, name)
 	}
-	list, err := c.Checkpoints(t.Context(), true)
+	list, err := c.Checkpoints().List(t.Context(), true)
 	require.NoError(t, err)
 	require.Empty(t, list)
-	list, err = c.Checkpoints(t.Context(), false)
+	list, err = c.Checkpoints().List(t.Context(), false)
 	require.NoError(t, err)
 	require.Len(t, list, 6)
 }
@@ -293,7 +299,7 @@ func TestDecisionByHandChangesNothing(t *testing.T) {
 	require.NoError(t, err)
 
 	pending := func() {
-		now, err := h.Client.Checkpoint(t.Context(), cp.ID)
+		now, err := h.Client.Checkpoints().Get(t.Context(), cp.ID)
 		require.NoError(t, err)
 		require.Equal(t, projection.Pending, now.Status)
 		resume, err := h.Client.Resume(t.Context())
@@ -301,9 +307,9 @@ func TestDecisionByHandChangesNothing(t *testing.T) {
 		require.Len(t, resume.PendingCheckpoints, 1)
 	}
 	pending()
-	_, err = h.Client.Reject(t.Context(), cp.ID, "ann", "no")
+	_, err = h.Client.Checkpoints().Reject(t.Context(), cp.ID, client.Rejection{By: "ann", Reason: "no"})
 	require.NoError(t, err)
-	now, err := h.Client.Checkpoints(t.Context(), false)
+	now, err := h.Client.Checkpoints().List(t.Context(), false)
 	require.NoError(t, err)
 	require.Equal(t, projection.Rejected, now[0].Status)
 }
@@ -330,7 +336,7 @@ func TestAmbiguousDecision(t *testing.T) {
 			require.Equal(t, before, position(t, h.Client), p)
 		}
 	}
-	_, err := h.Client.Approve(t.Context(), mine.ID, client.Approval{By: "bob", Option: "yes"})
+	_, err := h.Client.Checkpoints().Approve(t.Context(), mine.ID, client.Approval{By: "bob", Option: "yes"})
 	require.NoError(t, err)
 	_, err = h.Client.Append(within(t, 5*time.Second), event.Event{Type: event.CheckpointRequested, StreamID: "ses", Actor: "agent",
 		Payload: json.RawMessage(`{"id":"a","ID":"b","decision_point":"?"}`)})
@@ -343,14 +349,14 @@ func TestApprovalIsForOneAction(t *testing.T) {
 	h := brokertest.Start(t)
 	cp := brokertest.Ask(t, h.Client, func(q *client.CheckpointRequest) { q.Action = json.RawMessage(`{"b":1,"a":"x"}`) })
 	require.False(t, client.VerifyAction(cp, json.RawMessage(`{"b":1,"a":"x"}`)), "not approved yet")
-	decided, err := h.Client.Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
+	decided, err := h.Client.Checkpoints().Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
 	require.NoError(t, err)
 	require.True(t, client.VerifyAction(decided, json.RawMessage(` {"a":"x", "b":1}`)))
 	for _, other := range []string{`{"b":2,"a":"x"}`, `{"b":1.0,"a":"x"}`, `{"a":"x"}`, `{"a":"x","b":1,"c":null}`, `{`, ``, `null`} {
 		require.False(t, client.VerifyAction(decided, json.RawMessage(other)), other)
 	}
 	bare := brokertest.Ask(t, h.Client)
-	bare, err = h.Client.Approve(t.Context(), bare.ID, client.Approval{By: "ann", Option: "yes"})
+	bare, err = h.Client.Checkpoints().Approve(t.Context(), bare.ID, client.Approval{By: "ann", Option: "yes"})
 	require.NoError(t, err)
 	require.False(t, client.VerifyAction(bare, json.RawMessage(`{}`)), "an approval of no action is for none")
 }

@@ -28,7 +28,7 @@ func TestMaxDepth(t *testing.T) {
 	t.Parallel()
 	c := brokertest.Start(t).Client
 	ctx := t.Context()
-	cp, err := c.RequestCheckpoint(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
+	cp, err := c.Checkpoints().Request(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
 	require.NoError(t, err)
 	dated := func(e event.Event) event.Event {
 		e.ID, e.CorrelationID, e.Timestamp = event.NewID(), "c", 1
@@ -66,19 +66,19 @@ func TestMaxDepth(t *testing.T) {
 			return err
 		}},
 		{"action", top - 1, func(v json.RawMessage) error {
-			_, err := c.RequestCheckpoint(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?", Action: v})
+			_, err := c.Checkpoints().Request(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?", Action: v})
 			return err
 		}},
 		{"schema", top - 2, func(v json.RawMessage) error {
-			_, err := c.RequestCheckpoint(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?", Schema: json.RawMessage(`{"const":` + string(v) + `}`)})
+			_, err := c.Checkpoints().Request(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?", Schema: json.RawMessage(`{"const":` + string(v) + `}`)})
 			return err
 		}},
 		{"answer", top - 1, func(v json.RawMessage) error {
-			_, err := c.Approve(ctx, cp.ID, client.Approval{By: "h", Answer: v})
+			_, err := c.Checkpoints().Approve(ctx, cp.ID, client.Approval{By: "h", Answer: v})
 			return err
 		}},
 		{"import", top, func(v json.RawMessage) error {
-			r, err := c.Import(ctx, "x", []event.Event{dated(newEvent(string(v)))}, nil)
+			r, err := c.Admin().Import(ctx, "x", []event.Event{dated(newEvent(string(v)))}, nil)
 			if err == nil && len(r.Refused) > 0 {
 				err = r.Refused[0].Err
 			}
@@ -103,7 +103,7 @@ func TestMaxDepth(t *testing.T) {
 		n++
 	}
 	require.Equal(t, 11, n)
-	list, err := c.Checkpoints(ctx, false)
+	list, err := c.Checkpoints().List(ctx, false)
 	require.NoError(t, err)
 	require.Len(t, list, 3)
 }
@@ -125,16 +125,16 @@ func TestDeepEventsFromBeforeTheLimit(t *testing.T) {
 	got := query(t, c, event.Filter{})
 	require.Len(t, got, 2)
 	require.Equal(t, string(deep.Payload), string(got[0].Payload))
-	cp, err := c.Checkpoint(t.Context(), "cp_deep")
+	cp, err := c.Checkpoints().Get(t.Context(), "cp_deep")
 	require.NoError(t, err)
-	list, err := c.Checkpoints(t.Context(), true)
+	list, err := c.Checkpoints().List(t.Context(), true)
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	require.Equal(t, cp, list[0])
-	cp, err = c.Approve(t.Context(), "cp_deep", client.Approval{By: "h"})
+	cp, err = c.Checkpoints().Approve(t.Context(), "cp_deep", client.Approval{By: "h"})
 	require.NoError(t, err)
 	require.True(t, client.VerifyAction(cp, nested(9_999)))
-	require.Zero(t, c.SetAside())
+	require.Zero(t, c.Admin().SetAside())
 }
 
 // store publishes an event as an earlier version did, behind its guard if it has one.

@@ -19,7 +19,7 @@ import (
 var ErrBlocked = errors.New("nobody can decide")
 
 // BlockedError is a checkpoint whose guard was written without a decision: by hand, or
-// the store is damaged. Nobody can decide until an operator calls VoidGuard.
+// the store is damaged. Nobody can decide until an operator calls Admin.VoidGuard.
 type BlockedError struct {
 	Checkpoint projection.Checkpoint
 	Seq        event.Sequence // of the guard message
@@ -140,7 +140,8 @@ func isFirst(m *jetstream.RawStreamMsg) bool {
 // returns it, pending. It takes an operator's key where the server has roles. Errors:
 // *DecidedError where there is a decision, and *event.InvalidError where nothing blocks
 // the checkpoint.
-func (c *Client) VoidGuard(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+func (adm Admin) VoidGuard(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+	c := adm.c
 	if err := event.ValidateID("checkpoint", id); err != nil {
 		return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
 	}
@@ -157,7 +158,7 @@ func (c *Client) VoidGuard(ctx context.Context, id, by, reason string) (projecti
 	if err != nil {
 		return cp, err
 	}
-	return c.Checkpoint(ctx, id)
+	return c.Checkpoints().Get(ctx, id)
 }
 
 // protectVoid guards the void of a guard. It expects the guard's last message, so that

@@ -25,7 +25,7 @@ var gateSubject = wire.GuardSubject(event.GuardCheckpoint, gateID)
 
 func askGate(t *testing.T, c *client.Client) {
 	t.Helper()
-	_, err := c.RequestCheckpoint(t.Context(), client.CheckpointRequest{ID: gateID, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
+	_, err := c.Checkpoints().Request(t.Context(), client.CheckpointRequest{ID: gateID, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
 	require.NoError(t, err)
 }
 
@@ -42,14 +42,14 @@ func byHand(t *testing.T, h *brokertest.Host, subject, body string) {
 // gives it.
 func requireAgree(t *testing.T, c *client.Client) projection.Checkpoint {
 	t.Helper()
-	one, err := c.Checkpoint(t.Context(), gateID)
+	one, err := c.Checkpoints().Get(t.Context(), gateID)
 	var blocked *client.BlockedError
 	if errors.As(err, &blocked) {
 		require.Equal(t, one.Blocked, blocked.Seq)
 		err = nil
 	}
 	require.NoError(t, err)
-	all, err := c.Checkpoints(t.Context(), false)
+	all, err := c.Checkpoints().List(t.Context(), false)
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	require.Equal(t, one, all[0])
@@ -87,33 +87,36 @@ func TestVoidGuard(t *testing.T) {
 			h := brokertest.Start(t)
 			c := h.Client
 			askGate(t, c)
-			_, err := c.VoidGuard(t.Context(), gateID, "op", "")
+			_, err := c.Admin().VoidGuard(t.Context(), gateID, "op", "")
 			var invalid *event.InvalidError
 			require.ErrorAs(t, err, &invalid, "there is nothing to void")
 			write(t, h)
 			cp := requireAgree(t, c)
 			require.Equal(t, projection.Pending, cp.Status)
 			require.NotZero(t, cp.Blocked)
-			_, err = c.Approve(t.Context(), gateID, client.Approval{By: "h"})
+			_, err = c.Checkpoints().Approve(t.Context(), gateID, client.Approval{By: "h"})
 			require.ErrorIs(t, err, client.ErrBlocked)
 			require.ErrorContains(t, err, "void-guard")
 			storePlain(t, h, "between", "a.b", "1")
 			storePlain(t, h, "later", event.CheckpointApproved, `{"checkpoint_id":"cp"}`)
 			require.NotZero(t, requireAgree(t, c).Blocked, "an event that is not right behind the guard")
 
-			cp, err = c.VoidGuard(t.Context(), gateID, "op", "written by hand")
+			cp, err = c.Admin().VoidGuard(t.Context(), gateID, "op", "written by hand")
 			require.NoError(t, err)
 			require.Equal(t, projection.Pending, cp.Status)
 			require.Zero(t, requireAgree(t, c).Blocked)
-			_, err = c.VoidGuard(t.Context(), gateID, "op", "")
+			_, err = c.Admin().VoidGuard(t.Context(), gateID, "op", "")
 			require.ErrorAs(t, err, &invalid, "it is void already")
-			cp, err = c.Reject(t.Context(), gateID, "h", "no")
+			cp, err = c.Checkpoints().Reject(t.Context(), gateID, client.Rejection{By: "h", Reason: "no"})
 			require.NoError(t, err)
 			require.Equal(t, cp.Decision, requireAgree(t, c).Decision)
 			require.Equal(t, projection.Rejected, cp.Status)
 			for _, again := range []func() error{
-				func() error { _, err := c.Approve(t.Context(), gateID, client.Approval{By: "h"}); return err },
-				func() error { _, err := c.VoidGuard(t.Context(), gateID, "op", ""); return err },
+				func() error {
+					_, err := c.Checkpoints().Approve(t.Context(), gateID, client.Approval{By: "h"})
+					return err
+				},
+				func() error { _, err := c.Admin().VoidGuard(t.Context(), gateID, "op", ""); return err },
 			} {
 				require.ErrorIs(t, again(), client.ErrDecided)
 			}
@@ -129,12 +132,12 @@ func TestVoidGuardFromBefore(t *testing.T) {
 	h := brokertest.Start(t)
 	byHand(t, h, gateSubject, `{"event":"x"}`)
 	storePlain(t, h, "x", event.CheckpointApproved, `{"checkpoint_id":"cp"}`)
-	_, err := h.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{ID: gateID, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
+	_, err := h.Client.Checkpoints().Request(t.Context(), client.CheckpointRequest{ID: gateID, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
 	require.ErrorIs(t, err, client.ErrBlocked)
 	require.NotZero(t, requireAgree(t, h.Client).Blocked)
-	_, err = h.Client.VoidGuard(t.Context(), gateID, "op", "")
+	_, err = h.Client.Admin().VoidGuard(t.Context(), gateID, "op", "")
 	require.NoError(t, err)
-	_, err = h.Client.Approve(t.Context(), gateID, client.Approval{By: "h"})
+	_, err = h.Client.Checkpoints().Approve(t.Context(), gateID, client.Approval{By: "h"})
 	require.NoError(t, err)
 	require.Equal(t, projection.Approved, requireAgree(t, h.Client).Status)
 }
@@ -158,7 +161,7 @@ func TestVoidAndDecideAtOnce(t *testing.T) {
 	askGate(t, h.Client)
 	waited := make(chan projection.Checkpoint, 1)
 	go func() {
-		cp, err := h.Client.WaitCheckpoint(context.WithoutCancel(t.Context()), gateID)
+		cp, err := h.Client.Checkpoints().Wait(context.WithoutCancel(t.Context()), gateID)
 		if err == nil {
 			waited <- cp
 		}
@@ -170,13 +173,13 @@ func TestVoidAndDecideAtOnce(t *testing.T) {
 	for i := range each {
 		c := h.NewClient(t, client.Config{})
 		wg.Go(func() {
-			if _, err := c.VoidGuard(t.Context(), gateID, fmt.Sprint("op", i), ""); err == nil {
+			if _, err := c.Admin().VoidGuard(t.Context(), gateID, fmt.Sprint("op", i), ""); err == nil {
 				voided <- fmt.Sprint("op", i)
 			}
 		})
 		wg.Go(func() {
 			for t.Context().Err() == nil {
-				cp, err := c.Approve(t.Context(), gateID, client.Approval{By: fmt.Sprint("h", i)})
+				cp, err := c.Checkpoints().Approve(t.Context(), gateID, client.Approval{By: fmt.Sprint("h", i)})
 				var conflict *client.ConflictError
 				switch {
 				case err == nil:
@@ -237,10 +240,10 @@ func TestGateIsReadTheSameByAll(t *testing.T) {
 				case 3:
 					storePlain(t, h, id, event.CheckpointRejected, `{"checkpoint_id":"cp"}`)
 				case 4:
-					_, _ = h.Client.VoidGuard(t.Context(), gateID, "op", "")
+					_, _ = h.Client.Admin().VoidGuard(t.Context(), gateID, "op", "")
 				case 5:
 					if r.IntN(3) == 0 {
-						_, _ = h.Client.Reject(t.Context(), gateID, "h", "")
+						_, _ = h.Client.Checkpoints().Reject(t.Context(), gateID, client.Rejection{By: "h", Reason: ""})
 					}
 				}
 				cp := requireAgree(t, h.Client)

@@ -41,7 +41,8 @@ const (
 // Every batch moves the guard of the import's name, so that of two imports at once
 // one sees the other and looks again at what is there. progress, if not nil, is
 // called after each batch with the number of events dealt with.
-func (c *Client) Import(ctx context.Context, name string, events []event.Event, progress func(done int)) (ImportReport, error) {
+func (adm Admin) Import(ctx context.Context, name string, events []event.Event, progress func(done int)) (ImportReport, error) {
+	c := adm.c
 	return c.importAll(ctx, name, len(events), func(i int) (event.Recorded, error) { return c.importable(events[i]) }, progress)
 }
 
@@ -49,7 +50,8 @@ func (c *Client) Import(ctx context.Context, name string, events []event.Event, 
 // there, since no guard stands before it, decides and ends nothing here. What is open
 // there is open here, and may be decided, claimed and ended as if it had been asked here;
 // leases are void.
-func (c *Client) ImportLog(ctx context.Context, name string, events []event.Recorded, progress func(done int)) (ImportReport, error) {
+func (adm Admin) ImportLog(ctx context.Context, name string, events []event.Recorded, progress func(done int)) (ImportReport, error) {
+	c := adm.c
 	return c.importAll(ctx, name, len(events), func(i int) (event.Recorded, error) {
 		r, err := c.importable(events[i].Event)
 		if events[i].Guard == "" && !begins(r.Event) {

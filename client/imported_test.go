@@ -24,15 +24,15 @@ func TestMarkOfAnImport(t *testing.T) {
 	}
 	look := func(cp, intent string, want bool) {
 		t.Helper()
-		one, err := c.Checkpoint(t.Context(), cp)
+		one, err := c.Checkpoints().Get(t.Context(), cp)
 		require.NoError(t, err)
 		require.Equal(t, want, one.Imported)
-		i, err := c.Intent(t.Context(), intent)
+		i, err := c.Intents().Get(t.Context(), intent)
 		require.NoError(t, err)
 		require.Equal(t, want, i.Imported)
-		all, err := c.Checkpoints(t.Context(), false)
+		all, err := c.Checkpoints().List(t.Context(), false)
 		require.NoError(t, err)
-		intents, err := c.Intents(t.Context(), false)
+		intents, err := c.Intents().List(t.Context(), false)
 		require.NoError(t, err)
 		require.Contains(t, all, one)
 		at := slices.IndexFunc(intents, func(x projection.Intent) bool { return x.ID == intent })
@@ -42,7 +42,7 @@ func TestMarkOfAnImport(t *testing.T) {
 	store(t, h, marked("e2", event.AgentSpawned, `{"id":"i_1"}`))
 	look("cp_1", "i_1", false)
 
-	report, err := c.Import(t.Context(), "files", []event.Event{
+	report, err := c.Admin().Import(t.Context(), "files", []event.Event{
 		marked("e3", event.CheckpointRequested, `{"id":"cp_2","decision_point":"?"}`).Event, marked("e4", event.AgentSpawned, `{"id":"i_2"}`).Event}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 2, report.Stored)

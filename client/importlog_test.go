@@ -18,12 +18,12 @@ func TestImportLog(t *testing.T) {
 	t.Parallel()
 	from := brokertest.Start(t)
 	for _, id := range []string{"cp_open", "cp_done"} {
-		_, err := from.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{
+		_, err := from.Client.Checkpoints().Request(t.Context(), client.CheckpointRequest{
 			ID: id, StreamID: "s", RequestedBy: "agent/x", DecisionPoint: "why?", Options: []event.Option{{ID: "yes", Label: "yes"}},
 		})
 		require.NoError(t, err)
 	}
-	_, err := from.Client.Approve(t.Context(), "cp_done", client.Approval{By: "alice", Option: "yes"})
+	_, err := from.Client.Checkpoints().Approve(t.Context(), "cp_done", client.Approval{By: "alice", Option: "yes"})
 	require.NoError(t, err)
 	var events []event.Recorded
 	for r, err := range from.Client.Query(t.Context(), event.Filter{}) {
@@ -41,17 +41,17 @@ func TestImportLog(t *testing.T) {
 
 	to := brokertest.Start(t)
 	for _, want := range []client.ImportReport{{Stored: 4}, {Present: 4}} {
-		report, err := to.Client.ImportLog(t.Context(), "log", events, nil)
+		report, err := to.Client.Admin().ImportLog(t.Context(), "log", events, nil)
 		require.NoError(t, err)
 		require.Equal(t, want, report)
 	}
-	done, err := to.Client.Checkpoint(t.Context(), "cp_done")
+	done, err := to.Client.Checkpoints().Get(t.Context(), "cp_done")
 	require.NoError(t, err)
 	require.Equal(t, projection.Approved, done.Status)
-	open, err := to.Client.Checkpoint(t.Context(), "cp_open")
+	open, err := to.Client.Checkpoints().Get(t.Context(), "cp_open")
 	require.NoError(t, err)
 	require.Equal(t, projection.Pending, open.Status)
-	open, err = to.Client.Approve(t.Context(), "cp_open", client.Approval{By: "bob", Option: "yes"})
+	open, err = to.Client.Checkpoints().Approve(t.Context(), "cp_open", client.Approval{By: "bob", Option: "yes"})
 	require.NoError(t, err)
 	require.Equal(t, projection.Approved, open.Status)
 }

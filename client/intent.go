@@ -66,8 +66,9 @@ type IntentSpec struct {
 	Metadata                   json.RawMessage
 }
 
-// CreateIntent creates an intent; it is pending until somebody claims or starts it.
-func (c *Client) CreateIntent(ctx context.Context, s IntentSpec) (projection.Intent, error) {
+// Create creates an intent; it is pending until somebody claims or starts it.
+func (ins Intents) Create(ctx context.Context, s IntentSpec) (projection.Intent, error) {
+	c := ins.c
 	if s.Timeout < 0 {
 		return projection.Intent{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "timeout", Value: s.Timeout.String(), Rule: "must be 0 (never) or more"})
 	}
@@ -91,11 +92,12 @@ func (c *Client) CreateIntent(ctx context.Context, s IntentSpec) (projection.Int
 	}); err != nil {
 		return projection.Intent{}, err
 	}
-	return c.Intent(ctx, p.ID)
+	return c.Intents().Get(ctx, p.ID)
 }
 
-// Intent reads one intent as it stands. ErrUnknownIntent where nobody created it.
-func (c *Client) Intent(ctx context.Context, id string) (projection.Intent, error) {
+// Get reads one intent as it stands. ErrUnknownIntent where nobody created it.
+func (ins Intents) Get(ctx context.Context, id string) (projection.Intent, error) {
+	c := ins.c
 	if err := event.ValidateID("intent", id); err != nil {
 		return projection.Intent{}, fmt.Errorf("client: %w", err)
 	}
@@ -171,9 +173,10 @@ func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard str
 	return created, nil
 }
 
-// Intents lists the intents in the order of their creation; with active only those
+// List lists the intents in the order of their creation; with active only those
 // that have not ended.
-func (c *Client) Intents(ctx context.Context, active bool) ([]projection.Intent, error) {
+func (ins Intents) List(ctx context.Context, active bool) ([]projection.Intent, error) {
+	c := ins.c
 	var f projection.Intents
 	if _, _, err := c.fold(ctx, &f); err != nil {
 		return nil, err
@@ -191,26 +194,28 @@ type Lease struct {
 	Until  time.Time     // by this process's clock when the claim was sent; zero without Length
 }
 
-// ClaimIntent takes an intent for length, if nobody's lease stands on it; a
+// Claim takes an intent for length, if nobody's lease stands on it; a
 // *HeldError says whose does, an *EndedError that there is nothing left to do. A
 // lease that ran out can be taken over projection.LeaseMargin later, judged by the
 // server's time of the claim and this process's clock. Of many that claim at once
 // one gets it.
-func (c *Client) ClaimIntent(ctx context.Context, id, holder string, length time.Duration) (Lease, error) {
+func (ins Intents) Claim(ctx context.Context, id, holder string, length time.Duration) (Lease, error) {
+	c := ins.c
 	if length < time.Millisecond {
 		return Lease{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "lease", Value: length.String(), Rule: "must be 1 ms or more"})
 	}
 	return c.claim(ctx, id, holder, length)
 }
 
-// StartIntent marks an intent as running without a lease: anybody may take over.
-func (c *Client) StartIntent(ctx context.Context, id, holder string) (Lease, error) {
+// Start marks an intent as running without a lease: anybody may take over.
+func (ins Intents) Start(ctx context.Context, id, holder string) (Lease, error) {
+	c := ins.c
 	return c.claim(ctx, id, holder, 0)
 }
 
 func (c *Client) claim(ctx context.Context, id, holder string, length time.Duration) (Lease, error) {
 	for {
-		i, err := c.Intent(ctx, id)
+		i, err := c.Intents().Get(ctx, id)
 		if err != nil {
 			return Lease{}, err
 		}
@@ -229,9 +234,10 @@ func (c *Client) claim(ctx context.Context, id, holder string, length time.Durat
 	}
 }
 
-// RenewIntent makes a lease last its length again, from now, under a new Token. A
+// Renew makes a lease last its length again, from now, under a new Token. A
 // *ConflictError means that it was lost: somebody took over, or the intent ended.
-func (c *Client) RenewIntent(ctx context.Context, l Lease) (Lease, error) {
+func (ins Intents) Renew(ctx context.Context, l Lease) (Lease, error) {
+	c := ins.c
 	if l.Length < time.Millisecond {
 		return l, fmt.Errorf("client: %w", &event.InvalidError{Field: "lease", Value: l.Length.String(), Rule: "must be 1 ms or more"})
 	}
@@ -241,9 +247,10 @@ func (c *Client) RenewIntent(ctx context.Context, l Lease) (Lease, error) {
 	return c.moveIntent(ctx, l, event.StateClaimed)
 }
 
-// ReleaseIntent gives a lease back; the intent is pending again. Its errors are
-// those of RenewIntent.
-func (c *Client) ReleaseIntent(ctx context.Context, l Lease) error {
+// Release gives a lease back; the intent is pending again. Its errors are
+// those of Renew.
+func (ins Intents) Release(ctx context.Context, l Lease) error {
+	c := ins.c
 	if err := c.holds(ctx, l); err != nil {
 		return err
 	}
@@ -253,7 +260,7 @@ func (c *Client) ReleaseIntent(ctx context.Context, l Lease) error {
 
 // holds checks that l is the claim that stands.
 func (c *Client) holds(ctx context.Context, l Lease) error {
-	i, err := c.Intent(ctx, l.Intent)
+	i, err := c.Intents().Get(ctx, l.Intent)
 	if err != nil {
 		return err
 	}
@@ -305,18 +312,21 @@ type End struct {
 	Result, Error, Reason string
 }
 
-// CompleteIntent ends an intent as completed.
-func (c *Client) CompleteIntent(ctx context.Context, id string, e End) (projection.Intent, error) {
+// Complete ends an intent as completed.
+func (ins Intents) Complete(ctx context.Context, id string, e End) (projection.Intent, error) {
+	c := ins.c
 	return c.endIntent(ctx, event.AgentCompleted, id, e)
 }
 
-// FailIntent ends an intent as failed.
-func (c *Client) FailIntent(ctx context.Context, id string, e End) (projection.Intent, error) {
+// Fail ends an intent as failed.
+func (ins Intents) Fail(ctx context.Context, id string, e End) (projection.Intent, error) {
+	c := ins.c
 	return c.endIntent(ctx, event.AgentFailed, id, e)
 }
 
-// AbortIntent ends an intent as aborted, whoever holds it.
-func (c *Client) AbortIntent(ctx context.Context, id string, e End) (projection.Intent, error) {
+// Abort ends an intent as aborted, whoever holds it.
+func (ins Intents) Abort(ctx context.Context, id string, e End) (projection.Intent, error) {
+	c := ins.c
 	return c.endIntent(ctx, event.AgentAborted, id, e)
 }
 
@@ -332,7 +342,7 @@ func (c *Client) endIntent(ctx context.Context, typ, id string, end End) (projec
 }
 
 func (c *Client) tryEnd(ctx context.Context, typ, id string, end End) (projection.Intent, error) {
-	i, err := c.Intent(ctx, id)
+	i, err := c.Intents().Get(ctx, id)
 	if err != nil {
 		return i, err
 	}
@@ -353,7 +363,7 @@ func (c *Client) tryEnd(ctx context.Context, typ, id string, end End) (projectio
 	if _, err = c.appendProtected(ctx, r, p); err != nil {
 		return i, err
 	}
-	return c.Intent(ctx, id)
+	return c.Intents().Get(ctx, id)
 }
 
 // protectSpawn makes an intent of an agent.spawned that names one.
@@ -394,7 +404,7 @@ func (c *Client) protectEnd(ctx context.Context, r *event.Recorded) (*protection
 	if _, _, err := guardOf(r, event.GuardIntent, "intent_id", p.IntentID); err != nil {
 		return nil, err
 	}
-	i, err := c.Intent(ctx, p.IntentID)
+	i, err := c.Intents().Get(ctx, p.IntentID)
 	if errors.Is(err, ErrUnknownIntent) {
 		return nil, nil
 	}
@@ -419,7 +429,7 @@ func (c *Client) protectEndOf(_ context.Context, r *event.Recorded, i projection
 	subject, body, _ := wire.Protected(r.Event)
 	expected := cmp.Or(token, i.Guard)
 	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
-		if now, err := c.Intent(ctx, i.ID); err == nil && now.Ended() {
+		if now, err := c.Intents().Get(ctx, i.ID); err == nil && now.Ended() {
 			return event.Recorded{}, errors.Join(&EndedError{now}, conflict)
 		}
 		return event.Recorded{}, fmt.Errorf("intent %s: %w", i.ID, conflict)

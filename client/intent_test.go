@@ -22,14 +22,14 @@ func create(t *testing.T, c *client.Client, change ...func(*client.IntentSpec)) 
 	for _, f := range change {
 		f(&s)
 	}
-	i, err := c.CreateIntent(t.Context(), s)
+	i, err := c.Intents().Create(t.Context(), s)
 	require.NoError(t, err)
 	return i
 }
 
 func claim(t *testing.T, c *client.Client, id, holder string, length time.Duration) client.Lease {
 	t.Helper()
-	l, err := c.ClaimIntent(t.Context(), id, holder, length)
+	l, err := c.Intents().Claim(t.Context(), id, holder, length)
 	require.NoError(t, err)
 	return l
 }
@@ -40,7 +40,7 @@ func takeOver(t *testing.T, c *client.Client, id, holder string) client.Lease {
 	var l client.Lease
 	require.Eventually(t, func() bool {
 		var err error
-		l, err = c.ClaimIntent(t.Context(), id, holder, time.Minute)
+		l, err = c.Intents().Claim(t.Context(), id, holder, time.Minute)
 		if err != nil {
 			require.ErrorIs(t, err, client.ErrHeld)
 		}
@@ -55,7 +55,7 @@ func ending(t *testing.T, typ, id string, e client.End) attempt {
 	return attempt{
 		func(ctx context.Context, c *client.Client) error {
 			_, err := map[string]func(context.Context, string, client.End) (projection.Intent, error){
-				event.AgentCompleted: c.CompleteIntent, event.AgentFailed: c.FailIntent, event.AgentAborted: c.AbortIntent,
+				event.AgentCompleted: c.Intents().Complete, event.AgentFailed: c.Intents().Fail, event.AgentAborted: c.Intents().Abort,
 			}[typ](ctx, id, e)
 			return err
 		},
@@ -74,30 +74,30 @@ func TestIntentFromBeginningToEnd(t *testing.T) {
 
 	l := claim(t, c, i.ID, "worker", time.Minute)
 	require.Greater(t, l.Token, i.Guard)
-	now, err := c.Intent(t.Context(), i.ID)
+	now, err := c.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Running, now.State)
 	require.Equal(t, "worker", now.Holder)
 	require.WithinDuration(t, l.Until, time.UnixMilli(now.LeaseUntil), 5*time.Second)
 
-	renewed, err := c.RenewIntent(t.Context(), l)
+	renewed, err := c.Intents().Renew(t.Context(), l)
 	require.NoError(t, err)
 	require.Greater(t, renewed.Token, l.Token)
-	_, err = c.RenewIntent(t.Context(), l)
+	_, err = c.Intents().Renew(t.Context(), l)
 	var conflict *client.ConflictError
 	require.ErrorAs(t, err, &conflict, "under the token before")
 	require.Equal(t, renewed.Token, conflict.Seq)
 
-	done, err := c.CompleteIntent(t.Context(), i.ID, client.End{By: "worker", Token: renewed.Token, Result: "built"})
+	done, err := c.Intents().Complete(t.Context(), i.ID, client.End{By: "worker", Token: renewed.Token, Result: "built"})
 	require.NoError(t, err)
 	require.Equal(t, projection.Completed, done.State)
 	require.Equal(t, "built", done.Result)
 	require.Equal(t, "worker", done.EndedBy)
 	require.Zero(t, done.LeaseUntil)
-	active, err := c.Intents(t.Context(), true)
+	active, err := c.Intents().List(t.Context(), true)
 	require.NoError(t, err)
 	require.Empty(t, active)
-	all, err := c.Intents(t.Context(), false)
+	all, err := c.Intents().List(t.Context(), false)
 	require.NoError(t, err)
 	all[0].Stored, done.Stored = time.Time{}, time.Time{}
 	require.Equal(t, []projection.Intent{done}, all)
@@ -115,7 +115,7 @@ func TestIntentErrors(t *testing.T) {
 	}{
 		{"ended before", func(t *testing.T) string {
 			i := create(t, c)
-			_, err := c.AbortIntent(t.Context(), i.ID, client.End{By: "ann"})
+			_, err := c.Intents().Abort(t.Context(), i.ID, client.End{By: "ann"})
 			require.NoError(t, err)
 			return i.ID
 		}, client.End{By: "worker"}, client.ErrIntentEnded},
@@ -130,11 +130,11 @@ func TestIntentErrors(t *testing.T) {
 				t.Run(tc.name+", "+name+", "+typ, func(t *testing.T) {
 					t.Parallel()
 					id := tc.setup(t)
-					before, err := c.Intent(t.Context(), id)
+					before, err := c.Intents().Get(t.Context(), id)
 					require.NoError(t, err)
 					err = way(t.Context(), c, ending(t, typ, id, tc.end))
 					require.ErrorIs(t, err, tc.is)
-					now, err := c.Intent(t.Context(), id)
+					now, err := c.Intents().Get(t.Context(), id)
 					require.NoError(t, err)
 					require.Equal(t, before, now)
 				})
@@ -149,33 +149,33 @@ func TestIntentErrorsCarryWhatStands(t *testing.T) {
 	c := h.Client
 	i := create(t, c)
 	l := claim(t, c, i.ID, "first", time.Minute)
-	_, err := c.ClaimIntent(t.Context(), i.ID, "second", time.Minute)
+	_, err := c.Intents().Claim(t.Context(), i.ID, "second", time.Minute)
 	var held *client.HeldError
 	require.ErrorAs(t, err, &held)
 	require.Equal(t, "first", held.Intent.Holder)
-	_, err = c.ClaimIntent(t.Context(), i.ID, "first", time.Minute)
+	_, err = c.Intents().Claim(t.Context(), i.ID, "first", time.Minute)
 	require.ErrorAs(t, err, &held, "whoever holds it renews it")
-	_, err = c.StartIntent(t.Context(), i.ID, "second")
+	_, err = c.Intents().Start(t.Context(), i.ID, "second")
 	require.ErrorAs(t, err, &held)
 
-	_, err = c.FailIntent(t.Context(), i.ID, client.End{By: "first", Token: l.Token, Error: "broke", Reason: "why"})
+	_, err = c.Intents().Fail(t.Context(), i.ID, client.End{By: "first", Token: l.Token, Error: "broke", Reason: "why"})
 	require.NoError(t, err)
 	var ended *client.EndedError
-	_, err = c.ClaimIntent(t.Context(), i.ID, "second", time.Minute)
+	_, err = c.Intents().Claim(t.Context(), i.ID, "second", time.Minute)
 	require.ErrorAs(t, err, &ended)
 	require.Equal(t, projection.Failed, ended.Intent.State)
 	require.Equal(t, "broke", ended.Intent.Error)
-	_, err = c.RenewIntent(t.Context(), l)
+	_, err = c.Intents().Renew(t.Context(), l)
 	var conflict *client.ConflictError
 	require.ErrorAs(t, err, &conflict)
 	require.Equal(t, event.AgentFailed, conflict.Winner.Type)
-	require.ErrorAs(t, c.ReleaseIntent(t.Context(), l), &conflict)
+	require.ErrorAs(t, c.Intents().Release(t.Context(), l), &conflict)
 
-	_, err = c.Intent(t.Context(), "nobody created it")
+	_, err = c.Intents().Get(t.Context(), "nobody created it")
 	require.ErrorIs(t, err, client.ErrUnknownIntent)
-	_, err = c.ClaimIntent(t.Context(), "nobody created it", "x", time.Minute)
+	_, err = c.Intents().Claim(t.Context(), "nobody created it", "x", time.Minute)
 	require.ErrorIs(t, err, client.ErrUnknownIntent)
-	_, err = c.CompleteIntent(t.Context(), "nobody created it", client.End{By: "x"})
+	_, err = c.Intents().Complete(t.Context(), "nobody created it", client.End{By: "x"})
 	require.ErrorIs(t, err, client.ErrUnknownIntent)
 }
 
@@ -194,14 +194,14 @@ func TestBadIntents(t *testing.T) {
 	} {
 		s := client.IntentSpec{StreamID: "ses", Actor: "agent"}
 		change(&s)
-		_, err := c.CreateIntent(t.Context(), s)
+		_, err := c.Intents().Create(t.Context(), s)
 		require.ErrorAs(t, err, &invalid, name)
 	}
 	for _, length := range []time.Duration{0, -time.Second} {
-		_, err := c.ClaimIntent(t.Context(), i.ID, "x", length)
+		_, err := c.Intents().Claim(t.Context(), i.ID, "x", length)
 		require.ErrorAs(t, err, &invalid)
 	}
-	_, err := c.ClaimIntent(t.Context(), i.ID, "", time.Minute)
+	_, err := c.Intents().Claim(t.Context(), i.ID, "", time.Minute)
 	require.ErrorAs(t, err, &invalid)
 	for _, e := range []event.Event{
 		{Type: event.AgentSpawned, Payload: json.RawMessage(`{"id":"x","timeout_ms":-1}`)},
@@ -226,7 +226,7 @@ func TestIntentIDIsUsedOnce(t *testing.T) {
 	before := position(t, h.Client)
 	a := attempt{
 		func(ctx context.Context, c *client.Client) error {
-			_, err := c.CreateIntent(ctx, client.IntentSpec{ID: "i", StreamID: "ses", Actor: "agent"})
+			_, err := c.Intents().Create(ctx, client.IntentSpec{ID: "i", StreamID: "ses", Actor: "agent"})
 			return err
 		},
 		event.Event{Type: event.AgentSpawned, StreamID: "ses", Actor: "agent", Payload: json.RawMessage(`{"id":"i"}`)},
@@ -247,26 +247,26 @@ func TestFencing(t *testing.T) {
 	c := h.Client
 	i := create(t, c)
 	slept := claim(t, c, i.ID, "sleeper", 50*time.Millisecond)
-	_, err := c.ClaimIntent(t.Context(), i.ID, "next", time.Minute)
+	_, err := c.Intents().Claim(t.Context(), i.ID, "next", time.Minute)
 	require.ErrorIs(t, err, client.ErrHeld)
 	l := takeOver(t, h.NewClient(t, client.Config{}), i.ID, "next")
 	require.Greater(t, l.Token, slept.Token)
-	stored, err := c.Intent(t.Context(), i.ID)
+	stored, err := c.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, time.Until(slept.Until), -time.Hour)
 	require.Equal(t, "next", stored.Holder)
 
 	var conflict *client.ConflictError
-	_, err = c.CompleteIntent(t.Context(), i.ID, client.End{By: "sleeper", Token: slept.Token, Result: "stale"})
+	_, err = c.Intents().Complete(t.Context(), i.ID, client.End{By: "sleeper", Token: slept.Token, Result: "stale"})
 	require.ErrorAs(t, err, &conflict)
 	require.Equal(t, l.Token, conflict.Seq)
-	_, err = c.RenewIntent(t.Context(), slept)
+	_, err = c.Intents().Renew(t.Context(), slept)
 	require.ErrorAs(t, err, &conflict)
-	require.ErrorAs(t, c.ReleaseIntent(t.Context(), slept), &conflict)
-	done, err := c.CompleteIntent(t.Context(), i.ID, client.End{By: "next", Token: l.Token, Result: "right"})
+	require.ErrorAs(t, c.Intents().Release(t.Context(), slept), &conflict)
+	done, err := c.Intents().Complete(t.Context(), i.ID, client.End{By: "next", Token: l.Token, Result: "right"})
 	require.NoError(t, err)
 	require.Equal(t, "right", done.Result)
-	_, err = c.CompleteIntent(t.Context(), i.ID, client.End{By: "sleeper", Token: slept.Token})
+	_, err = c.Intents().Complete(t.Context(), i.ID, client.End{By: "sleeper", Token: slept.Token})
 	require.ErrorIs(t, err, client.ErrIntentEnded)
 }
 
@@ -281,13 +281,13 @@ func TestAbortBesideRenewals(t *testing.T) {
 	go func() {
 		for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
 			var err error
-			if l, err = worker.RenewIntent(t.Context(), l); err != nil {
+			if l, err = worker.Intents().Renew(t.Context(), l); err != nil {
 				lost <- err
 				return
 			}
 		}
 	}()
-	done, err := h.Client.AbortIntent(t.Context(), i.ID, client.End{By: "ann", Reason: "stop"})
+	done, err := h.Client.Intents().Abort(t.Context(), i.ID, client.End{By: "ann", Reason: "stop"})
 	require.NoError(t, err)
 	require.Equal(t, projection.Aborted, done.State)
 	var conflict *client.ConflictError
@@ -311,25 +311,25 @@ func TestReleaseAndStart(t *testing.T) {
 	c := h.Client
 	i := create(t, c)
 	l := claim(t, c, i.ID, "a", time.Minute)
-	require.NoError(t, c.ReleaseIntent(t.Context(), l))
-	now, err := c.Intent(t.Context(), i.ID)
+	require.NoError(t, c.Intents().Release(t.Context(), l))
+	now, err := c.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Pending, now.State)
 	require.Empty(t, now.Holder)
 	claim(t, c, i.ID, "b", time.Minute)
 
 	j := create(t, c)
-	s, err := c.StartIntent(t.Context(), j.ID, "a")
+	s, err := c.Intents().Start(t.Context(), j.ID, "a")
 	require.NoError(t, err)
 	require.True(t, s.Until.IsZero())
-	now, err = c.Intent(t.Context(), j.ID)
+	now, err = c.Intents().Get(t.Context(), j.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Running, now.State)
 	l = claim(t, c, j.ID, "b", time.Minute) // nobody is held off by a start
-	_, err = c.CompleteIntent(t.Context(), j.ID, client.End{By: "a", Token: s.Token})
+	_, err = c.Intents().Complete(t.Context(), j.ID, client.End{By: "a", Token: s.Token})
 	var conflict *client.ConflictError
 	require.ErrorAs(t, err, &conflict)
-	_, err = c.CompleteIntent(t.Context(), j.ID, client.End{By: "b", Token: l.Token})
+	_, err = c.Intents().Complete(t.Context(), j.ID, client.End{By: "b", Token: l.Token})
 	require.NoError(t, err)
 }
 
@@ -348,7 +348,7 @@ func TestEndThroughAppend(t *testing.T) {
 			}
 			claim(t, c, i.ID, holder, time.Minute)
 			require.NoError(t, way(t.Context(), c, ending(t, typ, i.ID, client.End{By: "worker"})), name)
-			now, err := c.Intent(t.Context(), i.ID)
+			now, err := c.Intents().Get(t.Context(), i.ID)
 			require.NoError(t, err)
 			require.Equal(t, state, now.State, name)
 		}
@@ -364,7 +364,7 @@ func TestEndThroughAppend(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Len(t, rs, 2)
-	now, err := c.Intent(t.Context(), "quick")
+	now, err := c.Intents().Get(t.Context(), "quick")
 	require.NoError(t, err)
 	require.Equal(t, projection.Completed, now.State)
 }
@@ -394,7 +394,7 @@ func TestBareSpawnMakesAnIntent(t *testing.T) {
 	h := brokertest.Start(t)
 	c := h.Client
 	seq := publishRaw(t, h, event.Event{Type: event.AgentSpawned, StreamID: "ses", Actor: "old agent", Payload: json.RawMessage(`{"id":"bare","description":"d"}`)})
-	i, err := c.Intent(t.Context(), "bare")
+	i, err := c.Intents().Get(t.Context(), "bare")
 	require.NoError(t, err)
 	require.Equal(t, seq, i.Seq)
 	require.Equal(t, projection.Pending, i.State)
@@ -406,9 +406,9 @@ func TestBareSpawnMakesAnIntent(t *testing.T) {
 	// Its end published past this library is none.
 	publishRaw(t, h, event.Event{Type: event.AgentFailed, StreamID: "ses", Actor: "eve", Payload: json.RawMessage(`{"intent_id":"bare"}`)})
 	l := claim(t, c, "bare", "w", time.Minute)
-	_, err = c.ClaimIntent(t.Context(), "bare", "v", time.Minute)
+	_, err = c.Intents().Claim(t.Context(), "bare", "v", time.Minute)
 	require.ErrorIs(t, err, client.ErrHeld)
-	_, err = c.CompleteIntent(t.Context(), "bare", client.End{By: "w", Token: l.Token})
+	_, err = c.Intents().Complete(t.Context(), "bare", client.End{By: "w", Token: l.Token})
 	require.NoError(t, err)
 	resume, err = c.Resume(t.Context())
 	require.NoError(t, err)
@@ -427,18 +427,18 @@ func TestCreateOverABareSpawn(t *testing.T) {
 	bare("taken")
 	claim(t, h.Client, "taken", "w", time.Minute)
 	again := func(id string) error {
-		_, err := h.Client.CreateIntent(t.Context(), client.IntentSpec{ID: id, StreamID: "ses", Actor: "a", Description: "guarded"})
+		_, err := h.Client.Intents().Create(t.Context(), client.IntentSpec{ID: id, StreamID: "ses", Actor: "a", Description: "guarded"})
 		return err
 	}
 	require.NoError(t, again("free"))
 	var conflict *client.ConflictError
 	require.ErrorAs(t, again("taken"), &conflict)
 	bare("free") // once more, after it
-	all, err := h.Client.Intents(t.Context(), true)
+	all, err := h.Client.Intents().List(t.Context(), true)
 	require.NoError(t, err)
 	require.Len(t, all, 2)
 	for _, i := range all {
-		one, err := h.Client.Intent(t.Context(), i.ID)
+		one, err := h.Client.Intents().Get(t.Context(), i.ID)
 		require.NoError(t, err)
 		require.Equal(t, map[string]string{"free": "guarded", "taken": "bare"}[i.ID], i.Description)
 		one.Stored, i.Stored = time.Time{}, time.Time{}
@@ -454,9 +454,9 @@ func TestGuardByHandTakesTheID(t *testing.T) {
 		_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(kind, "i1"), []byte(`{}`)))
 		require.NoError(t, err)
 	}
-	_, err := h.Client.CreateIntent(t.Context(), client.IntentSpec{ID: "i1", StreamID: "s", Actor: "a", Description: "d"})
+	_, err := h.Client.Intents().Create(t.Context(), client.IntentSpec{ID: "i1", StreamID: "s", Actor: "a", Description: "d"})
 	require.ErrorContains(t, err, "intent i1 is there already: use another id")
-	_, err = h.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{
+	_, err = h.Client.Checkpoints().Request(t.Context(), client.CheckpointRequest{
 		ID: "i1", StreamID: "s", RequestedBy: "a", DecisionPoint: "d", Options: []event.Option{{ID: "yes", Label: "yes"}},
 	})
 	require.ErrorContains(t, err, "checkpoint i1 is taken, and no request of that id is found: use another id")
@@ -473,14 +473,14 @@ func TestGuardThatSaysNothing(t *testing.T) {
 	l := claim(t, h.Client, i.ID, "w", time.Minute)
 	_, err := h.Admin(t).PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(event.GuardIntent, i.ID), []byte(`nonsense`)))
 	require.NoError(t, err)
-	_, err = h.Client.CompleteIntent(t.Context(), i.ID, client.End{By: "w", Token: l.Token})
+	_, err = h.Client.Intents().Complete(t.Context(), i.ID, client.End{By: "w", Token: l.Token})
 	var conflict *client.ConflictError
 	require.ErrorAs(t, err, &conflict)
-	now, err := h.Client.Intent(t.Context(), i.ID)
+	now, err := h.Client.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
 	require.False(t, now.Ended())
 	l = claim(t, h.Client, i.ID, "w", time.Minute)
-	_, err = h.Client.CompleteIntent(t.Context(), i.ID, client.End{By: "w", Token: l.Token})
+	_, err = h.Client.Intents().Complete(t.Context(), i.ID, client.End{By: "w", Token: l.Token})
 	require.NoError(t, err)
 }
 
@@ -491,10 +491,10 @@ func TestOddIDs(t *testing.T) {
 		i := create(t, h.Client, func(s *client.IntentSpec) { s.ID = id })
 		require.Equal(t, id, i.ID)
 		l := claim(t, h.Client, id, "w", time.Minute)
-		_, err := h.Client.CompleteIntent(t.Context(), id, client.End{By: "w", Token: l.Token, Result: fmt.Sprint(n)})
+		_, err := h.Client.Intents().Complete(t.Context(), id, client.End{By: "w", Token: l.Token, Result: fmt.Sprint(n)})
 		require.NoError(t, err)
 		cp := brokertest.Ask(t, h.Client, func(q *client.CheckpointRequest) { q.ID = id })
-		_, err = h.Client.Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
+		_, err = h.Client.Checkpoints().Approve(t.Context(), cp.ID, client.Approval{By: "ann", Option: "yes"})
 		require.NoError(t, err)
 	}
 	resume, err := h.Client.Resume(t.Context())

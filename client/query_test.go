@@ -347,5 +347,5 @@ func TestQueryPastLargeMessages(t *testing.T) {
 	r, err := h.Client.Append(t.Context(), newEvent("1"))
 	require.NoError(t, err)
 	require.Equal(t, []event.Recorded{r}, query(t, h.Client, event.Filter{}))
-	require.EqualValues(t, n, h.Client.SetAside())
+	require.EqualValues(t, n, h.Client.Admin().SetAside())
 }

@@ -72,7 +72,8 @@ func (c *Client) countEvents(ctx context.Context) (uint64, error) {
 // ExpireImported ends what was imported and whose time has passed: checkpoints
 // expire, intents fail with reason "timeout". The sweeper leaves these alone,
 // since nobody may have seen them yet.
-func (c *Client) ExpireImported(ctx context.Context) (checkpoints, intents int, err error) {
+func (dl Deadlines) ExpireImported(ctx context.Context) (checkpoints, intents int, err error) {
+	c := dl.c
 	var cf projection.Checkpoints
 	var xf projection.Intents
 	if _, _, err := c.fold(ctx, &cf, &xf); err != nil {
@@ -83,7 +84,7 @@ func (c *Client) ExpireImported(ctx context.Context) (checkpoints, intents int, 
 		if !cp.Imported || !cp.Overdue(now) {
 			continue
 		}
-		if _, err := c.Expire(ctx, cp); err == nil {
+		if _, err := c.Deadlines().Expire(ctx, cp); err == nil {
 			checkpoints++
 		} else if !isDecided(err) {
 			return checkpoints, intents, err
@@ -93,7 +94,7 @@ func (c *Client) ExpireImported(ctx context.Context) (checkpoints, intents int, 
 		if !i.Imported || !i.Overdue(now) {
 			continue
 		}
-		if err := c.TimeOut(ctx, i); err == nil {
+		if err := c.Deadlines().TimeOut(ctx, i); err == nil {
 			intents++
 		} else if !errors.Is(err, ErrIntentEnded) {
 			return checkpoints, intents, err
@@ -108,7 +109,8 @@ func isDecided(err error) bool {
 }
 
 // TimeOut fails an intent whose time is up, whoever holds it. It is the sweeper's.
-func (c *Client) TimeOut(ctx context.Context, i projection.Intent) error {
-	_, err := c.FailIntent(ctx, i.ID, End{By: SweeperActor, Token: i.Guard, Error: "timeout", Reason: "timeout"})
+func (dl Deadlines) TimeOut(ctx context.Context, i projection.Intent) error {
+	c := dl.c
+	_, err := c.Intents().Fail(ctx, i.ID, End{By: SweeperActor, Token: i.Guard, Error: "timeout", Reason: "timeout"})
 	return err
 }

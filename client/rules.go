@@ -178,7 +178,7 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 				return event.Recorded{}, &DecidedError{cp}
 			}
 		}
-		now, err := c.Checkpoint(ctx, id)
+		now, err := c.Checkpoints().Get(ctx, id)
 		switch {
 		case err == nil && now.Decision == nil:
 			err = conflict // its guard was voided meanwhile: who tries again may decide
@@ -223,7 +223,7 @@ func (c *Client) mayDecide(ctx context.Context, cp projection.Checkpoint, d proj
 // expire decides that a checkpoint's time has passed, and gives the error for who
 // came too late.
 func (c *Client) expire(ctx context.Context, cp projection.Checkpoint) error {
-	done, err := c.Expire(ctx, cp)
+	done, err := c.Deadlines().Expire(ctx, cp)
 	var decided *DecidedError
 	switch {
 	case err == nil:
@@ -236,7 +236,8 @@ func (c *Client) expire(ctx context.Context, cp projection.Checkpoint) error {
 
 // Expire decides that a checkpoint's time has passed; ErrNotDue before. It is the
 // sweeper's.
-func (c *Client) Expire(ctx context.Context, cp projection.Checkpoint) (projection.Checkpoint, error) {
+func (dl Deadlines) Expire(ctx context.Context, cp projection.Checkpoint) (projection.Checkpoint, error) {
+	c := dl.c
 	return c.decide(ctx, cp.ID, event.CheckpointExpired, SweeperActor, event.Expired{CheckpointID: cp.ID, ExpiresAt: cp.ExpiresAt})
 }
 

@@ -196,7 +196,8 @@ func monitored(ctx context.Context, url string) (syncs bool, words, readers stri
 // on a single host, one of each node of a cluster that answers within a quarter of a
 // second of the first; none where there is none. It ends early with the first one of
 // which enough, if given, is true.
-func (c *Client) Statuses(ctx context.Context, enough func(answer []byte) bool) [][]byte {
+func (adm Admin) Statuses(ctx context.Context, enough func(answer []byte) bool) [][]byte {
+	c := adm.c
 	if enough == nil {
 		enough = func([]byte) bool { return false }
 	}

@@ -16,15 +16,17 @@ type SessionEnd struct {
 	Checkpoints []string `json:"checkpoints"` // cancelled, or asked of the sweeper to cancel
 }
 
-// AbortSession ends a session and all its child sessions, children first: their
+// Abort ends a session and all its child sessions, children first: their
 // unfinished intents are aborted, their checkpoints cancelled. Questions that by
 // asked itself are left to the sweeper to cancel.
-func (c *Client) AbortSession(ctx context.Context, id, by, reason string) (SessionEnd, error) {
+func (ses Sessions) Abort(ctx context.Context, id, by, reason string) (SessionEnd, error) {
+	c := ses.c
 	return c.endSession(ctx, event.LifecycleSessionAborted, id, by, reason)
 }
 
-// DeleteSession is AbortSession for a session that is deleted.
-func (c *Client) DeleteSession(ctx context.Context, id, by, reason string) (SessionEnd, error) {
+// Delete is Abort for a session that is deleted.
+func (ses Sessions) Delete(ctx context.Context, id, by, reason string) (SessionEnd, error) {
+	c := ses.c
 	return c.endSession(ctx, event.LifecycleSessionDeleted, id, by, reason)
 }
 
@@ -44,7 +46,7 @@ func (c *Client) endSession(ctx context.Context, typ, id, by, reason string) (Se
 			if i.StreamID != session && i.ParentSessionID != session {
 				continue
 			}
-			_, err := c.AbortIntent(ctx, i.ID, End{By: by, Reason: reason})
+			_, err := c.Intents().Abort(ctx, i.ID, End{By: by, Reason: reason})
 			if err != nil && !errors.Is(err, ErrIntentEnded) {
 				return end, err
 			}

@@ -46,9 +46,9 @@ func TestEndOfASession(t *testing.T) {
 			h := brokertest.Start(t)
 			c := h.Client
 			intents, checkpoints := family(t, c)
-			end := c.AbortSession
+			end := c.Sessions().Abort
 			if how == event.LifecycleSessionDeleted {
-				end = c.DeleteSession
+				end = c.Sessions().Delete
 			}
 			done, err := end(t.Context(), "root", "ann", "enough")
 			require.NoError(t, err)
@@ -68,11 +68,11 @@ func TestEndOfASession(t *testing.T) {
 			require.Len(t, resume.OpenSessions, 1)
 			require.Equal(t, "beside", resume.OpenSessions[0].ID)
 			for _, s := range order {
-				i, err := c.Intent(t.Context(), intents[s])
+				i, err := c.Intents().Get(t.Context(), intents[s])
 				require.NoError(t, err)
 				require.Equal(t, projection.Aborted, i.State)
 				require.Equal(t, "enough", i.Reason)
-				cp, err := c.Checkpoint(t.Context(), checkpoints[s])
+				cp, err := c.Checkpoints().Get(t.Context(), checkpoints[s])
 				require.NoError(t, err)
 				require.Equal(t, projection.Cancelled, cp.Status)
 				require.Equal(t, "ann", cp.Decision.By)
@@ -93,10 +93,10 @@ func TestEndOfOnesOwnSession(t *testing.T) {
 	h := brokertest.Start(t)
 	session(t, h.Client, "s", "")
 	cp := brokertest.Ask(t, h.Client, func(q *client.CheckpointRequest) { q.StreamID = "s" })
-	done, err := h.Client.AbortSession(t.Context(), "s", "agent", "lost")
+	done, err := h.Client.Sessions().Abort(t.Context(), "s", "agent", "lost")
 	require.NoError(t, err)
 	require.Equal(t, []string{cp.ID}, done.Checkpoints)
-	pending, err := h.Client.Checkpoints(t.Context(), true)
+	pending, err := h.Client.Checkpoints().List(t.Context(), true)
 	require.NoError(t, err)
 	require.Len(t, pending, 1)
 	require.True(t, pending[0].CancelRequested)
@@ -106,16 +106,16 @@ func TestEndOfOnesOwnSession(t *testing.T) {
 func TestEndOfAnOddSession(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
-	done, err := h.Client.DeleteSession(t.Context(), "never seen", "ann", "")
+	done, err := h.Client.Sessions().Delete(t.Context(), "never seen", "ann", "")
 	require.NoError(t, err)
 	require.Equal(t, []string{"never seen"}, done.Sessions)
-	_, err = h.Client.AbortSession(t.Context(), "", "ann", "")
+	_, err = h.Client.Sessions().Abort(t.Context(), "", "ann", "")
 	_, ok := errorIs[*event.InvalidError](err)
 	require.True(t, ok, "%v", err)
 
 	session(t, h.Client, "a", "b")
 	session(t, h.Client, "b", "a")
-	done, err = h.Client.AbortSession(t.Context(), "a", "ann", "")
+	done, err = h.Client.Sessions().Abort(t.Context(), "a", "ann", "")
 	require.NoError(t, err)
 	require.Equal(t, []string{"b", "a"}, done.Sessions, "a cycle ends too")
 }

@@ -52,7 +52,7 @@ func tear(t *testing.T, h *brokertest.Host, batch []event.Event) <-chan error {
 func torn(t *testing.T, h *brokertest.Host) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		s, err := h.Client.State(t.Context())
+		s, err := h.Client.Admin().State(t.Context())
 		require.NoError(t, err)
 		return s.Last > 12 && s.Last < 110 && h.Staged(t)
 	}, 20*time.Second, time.Millisecond)
@@ -61,7 +61,7 @@ func torn(t *testing.T, h *brokertest.Host) {
 func TestNoReaderSeesAPartOfABatch(t *testing.T) {
 	t.Parallel()
 	h, batch, appended := tornLog(t)
-	st, err := h.Client.State(t.Context())
+	st, err := h.Client.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, st.Last, event.Sequence(11), "a part of the batch is stored")
 	require.Less(t, st.Last, event.Sequence(110))
@@ -123,7 +123,7 @@ func TestAReaderThatFollowsWaitsForTheWholeBatch(t *testing.T) {
 	late := subscribe(t, h.NewClient(t, client.Config{}), event.Filter{}) // attached while it is open
 	late.next(t, 10)
 	subs["all, late"] = late
-	require.NoError(t, h.Client.Fence(t.Context())) // what was stored before is on its way
+	require.NoError(t, h.Client.Admin().Fence(t.Context())) // what was stored before is on its way
 	for name, s := range subs {
 		require.Empty(t, s.got, name)
 	}

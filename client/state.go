@@ -50,7 +50,8 @@ func replicas(c *jetstream.ClusterInfo) []Replica {
 }
 
 // State asks the engine about the Log.
-func (c *Client) State(ctx context.Context) (State, error) {
+func (adm Admin) State(ctx context.Context) (State, error) {
+	c := adm.c
 	info, err := c.log.Info(ctx)
 	if err != nil {
 		return State{}, err
@@ -88,17 +89,19 @@ func (c *Client) Position(ctx context.Context) (event.Sequence, error) { return 
 func (c *Client) Barrier(ctx context.Context) (event.Sequence, error) { return c.log.Barrier(ctx) }
 
 // Barriers counts the barriers that this client has stored.
-func (c *Client) Barriers() uint64 { return c.log.Barriers() }
+func (adm Admin) Barriers() uint64 { return adm.c.log.Barriers() }
 
 // CountBarriers counts the barriers in the Log, of all clients. Like any read, it
 // waits for the server as long as ctx lasts.
-func (c *Client) CountBarriers(ctx context.Context) (uint64, error) { return c.log.CountBarriers(ctx) }
+func (adm Admin) CountBarriers(ctx context.Context) (uint64, error) {
+	return adm.c.log.CountBarriers(ctx)
+}
 
 // Fence returns when what was published before it is stored, and nil then: the Log
 // takes messages in turn, and answers this one, which asks for a position that no Log
 // has, after those before it. Nothing is stored. A Log that is stuck does not answer.
-func (c *Client) Fence(ctx context.Context) error { return c.log.Fence(ctx) }
+func (adm Admin) Fence(ctx context.Context) error { return adm.c.log.Fence(ctx) }
 
 // Damaged is what is known of damage to the Log, by the node whose copy it is; "" is a
 // lone host's. It is as of the last answer about the Log's state.
-func (c *Client) Damaged() map[string][]event.Range { return c.log.Damaged() }
+func (adm Admin) Damaged() map[string][]event.Range { return adm.c.log.Damaged() }

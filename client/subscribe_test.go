@@ -332,12 +332,12 @@ func TestJunkIsSetAside(t *testing.T) {
 	got := s.next(t, len(want)+1)
 	require.Equal(t, want, got[:len(want)])
 	require.Equal(t, "by hand", got[len(want)].ID)
-	require.EqualValues(t, junk, h.Client.SetAside())
+	require.EqualValues(t, junk, h.Client.Admin().SetAside())
 	s.ended(t)
 
 	other := h.NewClient(t, client.Config{})
 	require.Equal(t, got, query(t, other, event.Filter{}))
-	require.EqualValues(t, junk, other.SetAside())
+	require.EqualValues(t, junk, other.Admin().SetAside())
 }
 
 // An administrator, or the engine after a long silence, takes the consumer away: the

@@ -21,7 +21,7 @@ const stalePatience = 30 * time.Second
 // check compares the ends with the Log, and returns the Log's state.
 func (e ends) check(ctx context.Context, c *client.Client) (client.State, error) {
 	if e.newest == nil {
-		return c.State(ctx)
+		return c.Admin().State(ctx)
 	}
 	st, err := reached(ctx, c, e.newest.File, e.newest.Recorded.Seq)
 	if err == nil {
@@ -100,7 +100,7 @@ func reached(ctx context.Context, c *client.Client, file string, seq event.Seque
 	wait := time.NewTicker(250 * time.Millisecond)
 	defer wait.Stop()
 	for begun := time.Now(); ; {
-		st, err := c.State(ctx)
+		st, err := c.Admin().State(ctx)
 		if err != nil {
 			return st, err
 		}

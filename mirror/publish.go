@@ -166,7 +166,7 @@ func (p *publisher) begin(ctx context.Context, m *nats.Msg) error {
 // retry is possible (nil), or a retry is useless (an error).
 func (p *publisher) settle(ctx context.Context, why error) (stored bool, err error) {
 	for begun := time.Now(); ; {
-		st, err := p.c.State(ctx)
+		st, err := p.c.Admin().State(ctx)
 		if err != nil {
 			return false, fmt.Errorf("%w (after: %w)", err, why)
 		}

@@ -35,7 +35,7 @@ type RestoreConfig struct {
 	// Recreate creates the empty Log again with the given first Sequence. Restore calls
 	// it if the files begin late, or if the empty Log's position is beyond their
 	// beginning. By default Restore fills the missing positions in front with voids.
-	Recreate func(ctx context.Context, first uint64) error
+	Recreate func(ctx context.Context, first event.Sequence) error
 	// Progress, if not nil, is called with the number of restored lines and the number of
 	// all lines.
 	Progress func(done, total uint64)
@@ -116,7 +116,7 @@ type restorer struct {
 }
 
 func (r *restorer) run(ctx context.Context) (err error) {
-	if err := r.cfg.Client.Needs(client.RoleAdmin, "restore a log"); err != nil {
+	if err := r.cfg.Client.Admin().Needs(client.RoleAdmin, "restore a log"); err != nil {
 		return err
 	}
 	if r.js, err = jetstream.New(r.cfg.Conn); err != nil {
@@ -125,7 +125,7 @@ func (r *restorer) run(ctx context.Context) (err error) {
 	if r.files, err = sources(r.cfg.From); err != nil {
 		return err
 	}
-	st, err := r.cfg.Client.State(ctx)
+	st, err := r.cfg.Client.Admin().State(ctx)
 	if err != nil {
 		return err
 	}
@@ -208,11 +208,11 @@ func (r *restorer) makeRoom(ctx context.Context, st client.State) (client.State,
 	case r.cfg.Recreate == nil:
 		return st, fmt.Errorf("the Log is empty and stands at seq %d already, beyond the files' first line at %d: it must be made again", st.Last, r.report.First)
 	}
-	if err := r.cfg.Recreate(ctx, uint64(r.start)); err != nil {
+	if err := r.cfg.Recreate(ctx, r.start); err != nil {
 		return st, err
 	}
 	r.report.Recreated = true
-	st, err := r.cfg.Client.State(ctx)
+	st, err := r.cfg.Client.Admin().State(ctx)
 	if err == nil && (st.Messages > 0 || st.Last != stands) {
 		err = fmt.Errorf("the Log was made again to begin at seq %d, and stands at %d with %d messages", r.start, st.Last, st.Messages)
 	}

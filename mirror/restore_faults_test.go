@@ -26,7 +26,7 @@ func many(t *testing.T, n int) Config {
 	for i := range n {
 		events = append(events, event.Event{ID: fmt.Sprintf("i%d", i), Type: "a.b", StreamID: "s", Actor: "a", CorrelationID: "c", Payload: []byte("1")})
 	}
-	_, err := h.Client.Import(t.Context(), "x", events, nil)
+	_, err := h.Client.Admin().Import(t.Context(), "x", events, nil)
 	require.NoError(t, err)
 	cfg := configOf(t, h)
 	catchUp(t, cfg)
@@ -47,7 +47,7 @@ func TestRestoreIsTakenUpAgain(t *testing.T) {
 	}
 	_, err := Restore(ctx, rc)
 	require.ErrorIs(t, err, context.Canceled)
-	st, err := h.Client.State(t.Context())
+	st, err := h.Client.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.True(t, wire.IsRestoring(st.Config))
 	require.Greater(t, int(st.Messages), 1000)
@@ -88,7 +88,7 @@ func TestRestoreIsTakenUpAgain(t *testing.T) {
 	require.EqualValues(t, 4500, report.Lines)
 	cfg.Client = h.Client
 	requireEqual(t, cfg)
-	st, err = h.Client.State(t.Context())
+	st, err = h.Client.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.False(t, wire.IsRestoring(st.Config))
 }

@@ -25,7 +25,7 @@ func rich(t *testing.T) *brokertest.Host {
 	e := func(typ, payload string) event.Event {
 		return event.Event{ID: event.NewID(), Type: typ, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(payload)}
 	}
-	_, err := h.Client.Import(t.Context(), "x", []event.Event{
+	_, err := h.Client.Admin().Import(t.Context(), "x", []event.Event{
 		e(event.CheckpointRequested, `{"id":"cp_1"}`), e("a.b", "1"), e(event.CheckpointApproved, `{"checkpoint_id":"cp_1"}`),
 		e(event.CheckpointRejected, `{"checkpoint_id":"cp_1"}`), e(event.AgentSpawned, `{"id":"in_1"}`), e(event.AgentCompleted, `{"intent_id":"in_1"}`),
 	}, nil)
@@ -111,7 +111,7 @@ func TestRestore(t *testing.T) {
 	require.EqualValues(t, 5, report.Guards)
 	require.EqualValues(t, 20, report.Lines)
 	require.EqualValues(t, len(now), report.Last)
-	st, err := h.Client.State(t.Context())
+	st, err := h.Client.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.False(t, wire.IsRestoring(st.Config))
 
@@ -135,7 +135,7 @@ func TestRestoreChecksAllBeforeItWrites(t *testing.T) {
 	h := brokertest.Start(t)
 	at, text := places(t, old.Dir)
 	unchanged := func() {
-		st, err := h.Client.State(t.Context())
+		st, err := h.Client.Admin().State(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, st.Messages)
 		require.False(t, wire.IsRestoring(st.Config))
@@ -193,7 +193,7 @@ func late(t *testing.T, voids int) Config {
 			require.NoError(t, p.add(t.Context(), wire.EncodeGuard(wire.GuardSubject(event.GuardUser, "u"), nil)))
 		}
 	})
-	_, err := h.Client.Import(t.Context(), "x", []event.Event{{
+	_, err := h.Client.Admin().Import(t.Context(), "x", []event.Event{{
 		ID: "i", Type: event.AgentSpawned, StreamID: "s", Actor: "a", CorrelationID: "c", Payload: []byte(`{"id":"in"}`)}}, nil)
 	require.NoError(t, err)
 	appendAll(t, h.Client, mixed(3)...)
@@ -217,7 +217,7 @@ func TestRestoreWithAGapInFront(t *testing.T) {
 			h := brokertest.Start(t)
 			rc := restoreOf(h, cfg.Dir)
 			if c.recreate {
-				rc.Recreate = func(ctx context.Context, first uint64) error {
+				rc.Recreate = func(ctx context.Context, first event.Sequence) error {
 					require.EqualValues(t, c.gap+2, first, "the guard of the first event comes first")
 					return h.RecreateLog(ctx, first)
 				}
@@ -226,7 +226,7 @@ func TestRestoreWithAGapInFront(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.remade, report.Recreated)
 			require.EqualValues(t, 1, report.Guards)
-			st, err := h.Client.State(t.Context())
+			st, err := h.Client.Admin().State(t.Context())
 			require.NoError(t, err)
 			require.EqualValues(t, c.gap+6, st.Last)
 			if c.remade {
@@ -266,7 +266,7 @@ func TestRestorePartOfTheFiles(t *testing.T) {
 	require.NoError(t, Check(t.Context(), cfg))
 	for l, err := range Lines(cfg.Dir) {
 		require.NoError(t, err)
-		st, err := h.Client.State(t.Context())
+		st, err := h.Client.Admin().State(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, compare(t.Context(), h.Client, st, l))
 	}

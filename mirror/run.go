@@ -243,7 +243,7 @@ func (r *runner) sameWhileIdle(ctx context.Context) error {
 // resumed from: made at the same time, and not shorter than what was read. It returns
 // errReplaced if there is doubt.
 func (r *runner) sameLog(ctx context.Context, at event.Sequence) error {
-	st, err := r.cfg.Client.State(ctx)
+	st, err := r.cfg.Client.Admin().State(ctx)
 	switch {
 	case err != nil:
 		return err

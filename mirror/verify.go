@@ -49,7 +49,7 @@ const verifyPoll = 5 * time.Millisecond
 // active file's name does not, so keep at least one older file beside it.
 func Verify(ctx context.Context, cfg Config) (Report, error) {
 	cfg = cfg.withDefaults()
-	st, err := cfg.Client.State(ctx)
+	st, err := cfg.Client.Admin().State(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("mirror: verify: %w", err)
 	}

@@ -17,13 +17,13 @@ func TestRestoreOfVoidedGuards(t *testing.T) {
 	t.Parallel()
 	old := brokertest.Start(t)
 	for _, id := range []string{"decided", "open"} {
-		_, err := old.Client.RequestCheckpoint(t.Context(), client.CheckpointRequest{ID: id, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
+		_, err := old.Client.Checkpoints().Request(t.Context(), client.CheckpointRequest{ID: id, StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
 		require.NoError(t, err)
 		guard(t, old, wire.GuardSubject(event.GuardCheckpoint, id))
-		_, err = old.Client.VoidGuard(t.Context(), id, "op", "")
+		_, err = old.Client.Admin().VoidGuard(t.Context(), id, "op", "")
 		require.NoError(t, err)
 	}
-	was, err := old.Client.Reject(t.Context(), "decided", "h", "no")
+	was, err := old.Client.Checkpoints().Reject(t.Context(), "decided", client.Rejection{By: "h", Reason: "no"})
 	require.NoError(t, err)
 	cfg := configOf(t, old)
 	catchUp(t, cfg)
@@ -32,18 +32,18 @@ func TestRestoreOfVoidedGuards(t *testing.T) {
 	h := brokertest.Start(t)
 	_, err = Restore(t.Context(), restoreOf(h, cfg.Dir))
 	require.NoError(t, err)
-	now, err := h.Client.Checkpoint(t.Context(), "decided")
+	now, err := h.Client.Checkpoints().Get(t.Context(), "decided")
 	require.NoError(t, err)
 	require.Equal(t, was.Decision, now.Decision)
-	all, err := h.Client.Checkpoints(t.Context(), false)
+	all, err := h.Client.Checkpoints().List(t.Context(), false)
 	require.NoError(t, err)
 	require.Equal(t, now, all[0])
-	_, err = h.Client.Approve(t.Context(), "decided", client.Approval{By: "h"})
+	_, err = h.Client.Checkpoints().Approve(t.Context(), "decided", client.Approval{By: "h"})
 	require.ErrorIs(t, err, client.ErrDecided)
-	now, err = h.Client.Approve(t.Context(), "open", client.Approval{By: "h"})
+	now, err = h.Client.Checkpoints().Approve(t.Context(), "open", client.Approval{By: "h"})
 	require.NoError(t, err)
 	require.Equal(t, projection.Approved, now.Status)
-	_, err = h.Client.Reject(t.Context(), "open", "h", "")
+	_, err = h.Client.Checkpoints().Reject(t.Context(), "open", client.Rejection{By: "h", Reason: ""})
 	require.ErrorIs(t, err, client.ErrDecided)
 }
 
@@ -52,7 +52,7 @@ func TestRestoreOfVoidedGuards(t *testing.T) {
 func TestRestoredImportsStayMarked(t *testing.T) {
 	t.Parallel()
 	old := brokertest.Start(t)
-	_, err := old.Client.Import(t.Context(), "x", []event.Event{
+	_, err := old.Client.Admin().Import(t.Context(), "x", []event.Event{
 		{ID: "e1", Type: event.CheckpointRequested, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(`{"id":"cp_1","decision_point":"?"}`)},
 		{ID: "e2", Type: event.AgentSpawned, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(`{"id":"i_1"}`)},
 	}, nil)

@@ -69,7 +69,7 @@ func checkpointRequest(o *options) *cobra.Command {
 				}
 			}
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				cp, err := d.RequestCheckpoint(ctx, q)
+				cp, err := d.Checkpoints().Request(ctx, q)
 				if err != nil {
 					return err
 				}
@@ -112,7 +112,7 @@ func checkpointList(o *options) *cobra.Command {
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				list, err := d.Checkpoints(ctx, !all)
+				list, err := d.Checkpoints().List(ctx, !all)
 				if err != nil {
 					return err
 				}
@@ -135,7 +135,7 @@ func checkpointShow(o *options) *cobra.Command {
 		Args:  exactArgs(1, "one ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				cp, err := d.Checkpoint(ctx, args[0])
+				cp, err := d.Checkpoints().Get(ctx, args[0])
 				if err != nil {
 					return err
 				}
@@ -194,7 +194,7 @@ decision as JSON. Exit status: 0 approved; 3 rejected, expired or cancelled; 1 w
 			opened := false
 			err := withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				opened = true
-				cp, err := d.WaitCheckpoint(ctx, args[0])
+				cp, err := d.Checkpoints().Wait(ctx, args[0])
 				if errors.Is(err, context.DeadlineExceeded) {
 					return fmt.Errorf("checkpoint %s was not decided within %v: it still waits", args[0], timeout)
 				}
@@ -244,7 +244,7 @@ func checkpointApprove(o *options) *cobra.Command {
 				return err
 			}
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				cp, err := d.Approve(ctx, args[0], a)
+				cp, err := d.Checkpoints().Approve(ctx, args[0], a)
 				if err != nil {
 					return err
 				}
@@ -261,11 +261,15 @@ func checkpointApprove(o *options) *cobra.Command {
 }
 
 func checkpointReject(o *options) *cobra.Command {
-	return withdrawCommand(o, "reject ID", "Decide a checkpoint with a no", func(d *durablestream.DurableStream) decideFunc { return d.Reject })
+	return withdrawCommand(o, "reject ID", "Decide a checkpoint with a no", func(ctx context.Context, d *durablestream.DurableStream, id, by, reason string) (projection.Checkpoint, error) {
+		return d.Checkpoints().Reject(ctx, id, client.Rejection{By: by, Reason: reason})
+	})
 }
 
 func checkpointCancel(o *options) *cobra.Command {
-	return withdrawCommand(o, "cancel ID", "Withdraw a checkpoint", func(d *durablestream.DurableStream) decideFunc { return d.Cancel })
+	return withdrawCommand(o, "cancel ID", "Withdraw a checkpoint", func(ctx context.Context, d *durablestream.DurableStream, id, by, reason string) (projection.Checkpoint, error) {
+		return d.Checkpoints().Cancel(ctx, id, client.Cancellation{By: by, Reason: reason})
+	})
 }
 
 func checkpointVoidGuard(o *options) *cobra.Command {
@@ -280,7 +284,7 @@ decision that cannot be read would be made again: run 'dstream doctor' first.`,
 		Args: exactArgs(1, "one ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				cp, err := d.VoidGuard(ctx, args[0], by, reason)
+				cp, err := d.Admin().VoidGuard(ctx, args[0], by, reason)
 				if err != nil {
 					return err
 				}
@@ -296,9 +300,9 @@ decision that cannot be read would be made again: run 'dstream doctor' first.`,
 	return cmd
 }
 
-type decideFunc func(ctx context.Context, id, by, reason string) (projection.Checkpoint, error)
+type decideFunc func(ctx context.Context, d *durablestream.DurableStream, id, by, reason string) (projection.Checkpoint, error)
 
-func withdrawCommand(o *options, use, short string, decide func(*durablestream.DurableStream) decideFunc) *cobra.Command {
+func withdrawCommand(o *options, use, short string, decide decideFunc) *cobra.Command {
 	var by, reason string
 	cmd := &cobra.Command{
 		Use:   use,
@@ -306,7 +310,7 @@ func withdrawCommand(o *options, use, short string, decide func(*durablestream.D
 		Args:  exactArgs(1, "one ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				cp, err := decide(d)(ctx, args[0], by, reason)
+				cp, err := decide(ctx, d, args[0], by, reason)
 				if err != nil {
 					return err
 				}

@@ -104,7 +104,7 @@ func (n *nodes) leader(t *testing.T, d *durablestream.DurableStream) int {
 	var st client.State
 	require.Eventually(t, func() bool {
 		var err error
-		st, err = d.State(t.Context())
+		st, err = d.Admin().State(t.Context())
 		return err == nil && st.Leader != ""
 	}, 20*time.Second, 10*time.Millisecond)
 	return int(st.Leader[1] - '1')
@@ -208,7 +208,7 @@ func (n *nodes) mirrorsEqual(t *testing.T, d *durablestream.DurableStream, which
 		var report mirror.Report
 		require.Eventually(t, func() bool {
 			var err error
-			report, err = mirror.Verify(t.Context(), mirror.Config{Client: d.Client, Dir: n.dirOf(i)})
+			report, err = mirror.Verify(t.Context(), mirror.Config{Client: d.Client(), Dir: n.dirOf(i)})
 			return err == nil && report.Problem == nil
 		}, 30*time.Second, 50*time.Millisecond, "the mirror of n%d: %v", i+1, &report)
 		b, err := os.ReadFile(durablestream.MirrorPath(n.dirOf(i)))
@@ -233,7 +233,7 @@ func TestCluster(t *testing.T) {
 	n.serving(t, 0, 1, 2)
 
 	d := n.open(t)
-	st, err := d.State(t.Context())
+	st, err := d.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 3, st.Config.Replicas)
 	require.Len(t, st.Replicas, 3)
@@ -269,7 +269,7 @@ func TestCluster(t *testing.T) {
 	n.start(t, 0, 1, 2)
 	n.serving(t, 0, 1, 2)
 	l.check(t, n.open(t))
-	again, err := d.State(t.Context())
+	again, err := d.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.True(t, st.Created.Equal(again.Created), "the log was made again")
 	n.mirrorsEqual(t, d, 0, 1, 2)

@@ -32,7 +32,7 @@ func TestClusterWithKeysUnderLoad(t *testing.T) {
 	d, err := durablestream.Open(ctx, durablestream.Config{Servers: n.servers, NKey: seed})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.Close() })
-	require.EqualValues(t, roles.Agent, d.Role())
+	require.EqualValues(t, roles.Agent, d.Admin().Role())
 
 	l := startLoad(t, d, 4)
 	l.more(t, 100)

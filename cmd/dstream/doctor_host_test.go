@@ -94,7 +94,7 @@ func TestDoctorHalfRestored(t *testing.T) {
 	require.NoError(t, err)
 	_, err = d.Append(t.Context(), event.Event{Type: "task.created", StreamID: "s", Actor: "a", Payload: []byte(`{}`)})
 	require.NoError(t, err)
-	js, err := jetstream.New(d.Conn())
+	js, err := jetstream.New(d.Admin().Conn())
 	require.NoError(t, err)
 	s, err := js.Stream(t.Context(), wire.LogName)
 	require.NoError(t, err)

@@ -45,7 +45,7 @@ func contender() {
 		fmt.Println(what)
 	}
 	say("open")
-	go func() { <-d.Hosted(); say("hosts") }()
+	go func() { <-d.Admin().Hosted(); say("hosts") }()
 	ended := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); close(ended) }()
 	for n := 0; ; n++ {
@@ -135,7 +135,7 @@ func (c *contenders) lives() int {
 	defer d.Close()
 	_, err = d.Append(ctx, event.Event{Type: "task.created", StreamID: "judge", Actor: "judge"})
 	require.NoError(c.t, err, c.words)
-	s, err := d.HostStatus(ctx)
+	s, err := d.Admin().HostStatus(ctx)
 	require.NoError(c.t, err)
 	require.Eventually(c.t, func() bool { return len(c.hosts()) > 0 }, 10*time.Second, time.Millisecond)
 	require.Equal(c.t, []int{s.PID}, c.hosts(), "who hosts")
@@ -202,7 +202,7 @@ func (c *contenders) end() {
 		require.Equal(c.t, next[r.StreamID], p.N, "at %d of %s", r.Seq, r.StreamID)
 		next[r.StreamID]++
 	}
-	s, err := d.State(c.t.Context())
+	s, err := d.Admin().State(c.t.Context())
 	require.NoError(c.t, err)
 	require.Zero(c.t, s.Missing)
 	require.EqualValues(c.t, s.Last, s.Messages)

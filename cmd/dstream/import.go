@@ -70,7 +70,7 @@ imported and then kept under another name.`,
 			}
 			expiring := func(cfg *durablestream.Config) { cfg.NoCreate = true }
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				checkpoints, intents, err := d.ExpireImported(ctx)
+				checkpoints, intents, err := d.Client().Deadlines().ExpireImported(ctx)
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s expired, %s failed with reason timeout\n", console.Count(checkpoints, "imported checkpoint"), console.Count(intents, "imported intent"))
 				return err
 			}, expiring)
@@ -131,7 +131,7 @@ func (a *importAnswer) store(cmd *cobra.Command, o *options, lines legacy.Lines,
 	}
 	defer closing(d, &err)
 	bar := console.NewBar(cmd.ErrOrStderr(), "importing")
-	report, err := d.Import(cmd.Context(), "original", lines.Events, func(done int) { bar.Set(uint64(done), uint64(len(lines.Events))) })
+	report, err := d.Admin().Import(cmd.Context(), "original", lines.Events, func(done int) { bar.Set(uint64(done), uint64(len(lines.Events))) })
 	bar.Finish()
 	a.Stored, a.Present = report.Stored, report.Present
 	for _, r := range report.Refused {
@@ -187,7 +187,7 @@ func importedAlready(cmd *cobra.Command, o *options, from string, kept []string)
 	}
 	defer closing(d, &err)
 	for i, r := range receipts {
-		if r.Log != d.Identity() {
+		if r.Log != d.Client().Identity() {
 			return fmt.Errorf("another log has taken it over already: it is kept in %s", kept[i])
 		}
 	}
@@ -237,7 +237,7 @@ func importLog(cmd *cobra.Command, o *options, from string) (err error) {
 		events[i].Metadata = event.WithWorktree(events[i].Metadata, worktree)
 	}
 	bar := console.NewBar(cmd.ErrOrStderr(), "importing")
-	report, err := d.ImportLog(cmd.Context(), "log", events, func(done int) { bar.Set(uint64(done), uint64(len(events))) })
+	report, err := d.Admin().ImportLog(cmd.Context(), "log", events, func(done int) { bar.Set(uint64(done), uint64(len(events))) })
 	bar.Finish()
 	a.Stored, a.Present = report.Stored, report.Present
 	for _, r := range report.Refused {
@@ -247,7 +247,7 @@ func importLog(cmd *cobra.Command, o *options, from string) (err error) {
 		return fmt.Errorf("the log in %s is left as it is: %w", from, err)
 	}
 	if len(a.Damaged) == 0 { // else it holds something that this one does not
-		if a.Kept, err = otherlog.Keep(from, otherlog.Receipt{Log: d.Identity(), Events: len(events)}); err != nil {
+		if a.Kept, err = otherlog.Keep(from, otherlog.Receipt{Log: d.Client().Identity(), Events: len(events)}); err != nil {
 			return fmt.Errorf("all of it is stored, and the log in %s stays in use there: %w", from, err)
 		}
 	}

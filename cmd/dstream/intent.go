@@ -25,13 +25,13 @@ func intentCommand(o *options) *cobra.Command {
 	cmd.AddCommand(intentCreate(o), intentList(o), intentShow(o), intentClaim(o),
 		intentEnd(o, "complete ID", "End an intent as completed", "result", "what came of it",
 			func(e *client.End) *string { return &e.Result },
-			func(d *durablestream.DurableStream) endFunc { return d.CompleteIntent }),
+			func(d *durablestream.DurableStream) endFunc { return d.Intents().Complete }),
 		intentEnd(o, "fail ID", "End an intent as failed", "error", "what went wrong",
 			func(e *client.End) *string { return &e.Error },
-			func(d *durablestream.DurableStream) endFunc { return d.FailIntent }),
+			func(d *durablestream.DurableStream) endFunc { return d.Intents().Fail }),
 		intentEnd(o, "abort ID", "End an intent as aborted, whoever holds it", "reason", "why",
 			func(e *client.End) *string { return &e.Reason },
-			func(d *durablestream.DurableStream) endFunc { return d.AbortIntent }))
+			func(d *durablestream.DurableStream) endFunc { return d.Intents().Abort }))
 	return cmd
 }
 
@@ -46,7 +46,7 @@ func intentCreate(o *options) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.Actor = actor
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				i, err := d.CreateIntent(ctx, s)
+				i, err := d.Intents().Create(ctx, s)
 				if err != nil {
 					return err
 				}
@@ -75,7 +75,7 @@ func intentList(o *options) *cobra.Command {
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				list, err := d.Intents(ctx, !all)
+				list, err := d.Intents().List(ctx, !all)
 				if err != nil {
 					return err
 				}
@@ -97,7 +97,7 @@ func intentShow(o *options) *cobra.Command {
 		Args:  exactArgs(1, "one ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return readLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
-				i, err := d.Intent(ctx, args[0])
+				i, err := d.Intents().Get(ctx, args[0])
 				if err != nil {
 					return err
 				}
@@ -134,11 +134,11 @@ meanwhile. Exit status 3 when another holds it.`,
 				var err error
 				switch {
 				case release:
-					return d.ReleaseIntent(ctx, l)
+					return d.Intents().Release(ctx, l)
 				case token != 0:
-					l, err = d.RenewIntent(ctx, l)
+					l, err = d.Intents().Renew(ctx, l)
 				default:
-					l, err = d.ClaimIntent(ctx, args[0], by, lease)
+					l, err = d.Intents().Claim(ctx, args[0], by, lease)
 				}
 				if err != nil {
 					return err

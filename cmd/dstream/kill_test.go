@@ -204,7 +204,7 @@ func checkAcks(t *testing.T, dir string, acks [][]ack) {
 		total += len(as)
 	}
 	require.Equal(t, total, len(at), "events in the log that nobody was told of")
-	report, err := mirror.Verify(ctx, mirror.Config{Client: d.Client, Dir: dir})
+	report, err := mirror.Verify(ctx, mirror.Config{Client: d.Client(), Dir: dir})
 	require.NoError(t, err)
 	require.NoError(t, report.Problem)
 	require.EqualValues(t, total, report.Lines)

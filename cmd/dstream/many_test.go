@@ -255,7 +255,7 @@ func (w *workers) check() {
 		}
 	}
 	require.Len(t, at, len(w.acks)*w.each)
-	report, err := mirror.Verify(t.Context(), mirror.Config{Client: d.Client, Dir: w.dir})
+	report, err := mirror.Verify(t.Context(), mirror.Config{Client: d.Client(), Dir: w.dir})
 	require.NoError(t, err)
 	require.NoError(t, report.Problem)
 	require.EqualValues(t, len(at), report.Lines)

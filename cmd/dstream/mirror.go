@@ -41,7 +41,7 @@ func verify(cmd *cobra.Command, o *options) (err error) {
 		return err
 	}
 	defer closing(d, &err)
-	report, err := mirror.Verify(cmd.Context(), mirror.Config{Client: d.Client, Dir: d.Dir()})
+	report, err := mirror.Verify(cmd.Context(), mirror.Config{Client: d.Client(), Dir: d.Dir()})
 	if err != nil {
 		return err
 	}

@@ -195,8 +195,8 @@ func (o *options) toRead(cmd *cobra.Command, change ...func(*durablestream.Confi
 		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: reading without the mirror: %s\n", console.Plain(err.Error()))
 		d, err = o.open(cmd, readCopy, onlyLook)
 	}
-	if err == nil && d.Copied() != nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(status.TemporaryWords(d.Copied())))
+	if err == nil && d.Admin().Copied() != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "dstream: %s\n", console.Plain(status.TemporaryWords(d.Admin().Copied())))
 	}
 	return d, err
 }

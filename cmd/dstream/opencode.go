@@ -126,7 +126,7 @@ func printAnswers(w io.Writer, sessions []opencode.RecoveredSession) {
 // recoverOpenCode reads the log for what OpenCode left behind.
 func recoverOpenCode(ctx context.Context, o *options, d *durablestream.DurableStream, all bool) (opencode.Recovered, error) {
 	runs := agents.Presence{Dir: filepath.Join(o.runs(), opencode.Agent().Name)}
-	return agents.Recover(ctx, d.Client, &opencode.Fold{}, runs, all)
+	return agents.Recover(ctx, d.Client(), &opencode.Fold{}, runs, all)
 }
 
 // leftBehind finds a session among what was left behind.
@@ -148,7 +148,7 @@ func dismissSession(ctx context.Context, cmd *cobra.Command, o *options, d *dura
 	if err != nil {
 		return err
 	}
-	end, err := d.AbortSession(ctx, s.ID, by, "not continued after it was interrupted")
+	end, err := d.Sessions().Abort(ctx, s.ID, by, "not continued after it was interrupted")
 	if err != nil {
 		return err
 	}

@@ -108,14 +108,14 @@ func withKeys(t *testing.T, dir string) (agent string, operator *durablestream.D
 
 func checkpoint(t *testing.T, d *durablestream.DurableStream, id string) projection.Checkpoint {
 	t.Helper()
-	cp, err := d.Checkpoint(t.Context(), id)
+	cp, err := d.Checkpoints().Get(t.Context(), id)
 	require.NoError(t, err)
 	return cp
 }
 
 func approve(t *testing.T, d *durablestream.DurableStream, id, option string) {
 	t.Helper()
-	_, err := d.Approve(t.Context(), id, client.Approval{By: "ann", Option: option, Comment: "fine"})
+	_, err := d.Checkpoints().Approve(t.Context(), id, client.Approval{By: "ann", Option: option, Comment: "fine"})
 	require.NoError(t, err)
 }
 
@@ -141,7 +141,7 @@ func TestOpencodeAnswers(t *testing.T) {
 	require.Equal(t, "user", cp.Decision.By)
 
 	p.ask(t, "ses_1", "per_3", "touch c")
-	_, err := d.Reject(t.Context(), "per_3", "ann", "not today")
+	_, err := d.Checkpoints().Reject(t.Context(), "per_3", client.Rejection{By: "ann", Reason: "not today"})
 	require.NoError(t, err)
 	m = p.answered(t, 2)
 	require.Equal(t, "per_3 reject not today", m.Params.RequestID+" "+m.Params.Reply+" "+m.Params.Message)
@@ -154,7 +154,7 @@ func TestOpencodeAnswers(t *testing.T) {
 	require.Equal(t, [][]string{{"No"}}, m.Params.Answers)
 
 	p.ask(t, "ses_1", "per_4", "touch d")
-	_, err = d.Cancel(t.Context(), "per_4", "ann", "never mind")
+	_, err = d.Checkpoints().Cancel(t.Context(), "per_4", client.Cancellation{By: "ann", Reason: "never mind"})
 	require.NoError(t, err)
 	m = p.answered(t, 4)
 	require.Equal(t, "reject", m.Params.Reply)
@@ -210,7 +210,7 @@ func TestOpencodeAnswerAfterACrash(t *testing.T) {
 
 	// The question before the crash is answered while its like waits.
 	q.ask(t, "ses_3", "per_15", "touch c")
-	_, err := d.Reject(t.Context(), "per_3", "ann", "no")
+	_, err := d.Checkpoints().Reject(t.Context(), "per_3", client.Rejection{By: "ann", Reason: "no"})
 	require.NoError(t, err)
 	m = q.answered(t, 2)
 	require.Equal(t, "per_15 reject no", m.Params.RequestID+" "+m.Params.Reply+" "+m.Params.Message)
@@ -258,7 +258,7 @@ func TestOpencodeAnswerIsNotGivenTwice(t *testing.T) {
 	require.Equal(t, projection.Pending, checkpoint(t, d, "per_2").Status)
 
 	// Nor is one of an OpenCode that goes on.
-	_, err := d.Reject(t.Context(), "per_2", "ann", "")
+	_, err := d.Checkpoints().Reject(t.Context(), "per_2", client.Rejection{By: "ann", Reason: ""})
 	require.NoError(t, err)
 	q.answered(t, 1)
 	r := startPlugin(t, dir, "here:3")

@@ -85,7 +85,7 @@ with --limit, until it has printed so many. TYPE is a type or a pattern, as --ty
 				return err
 			}
 			defer closing(d, &err)
-			if d.Hosting() && d.Copied() == nil {
+			if d.Hosting() && d.Admin().Copied() == nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "dstream: no host was running: this command hosts the log until it ends")
 			}
 			ctx := cmd.Context()

@@ -77,9 +77,9 @@ func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*dur
 		return report, err
 	}
 	defer closing(d, &err)
-	cfg := mirror.RestoreConfig{Client: d.Client, Conn: d.Conn(), From: from}
+	cfg := mirror.RestoreConfig{Client: d.Client(), Conn: d.Admin().Conn(), From: from}
 	if d.Hosting() || len(o.servers) > 0 {
-		cfg.Recreate = d.RecreateLog
+		cfg.Recreate = d.Admin().RecreateLog
 	}
 	bar := console.NewBar(cmd.ErrOrStderr(), "restoring")
 	defer bar.Finish()

@@ -52,7 +52,7 @@ docs/protocol.md describes the methods.`,
 					if d, err = durablestream.Open(ctx, o.config(cmd)); err != nil {
 						return nil, openWords(err)
 					}
-					return d.Client, nil
+					return d.Client(), nil
 				},
 			})
 		},

@@ -112,7 +112,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 			return err
 		}
 	}
-	s, err := d.HostStatus(cmd.Context())
+	s, err := d.Admin().HostStatus(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -160,9 +160,9 @@ func reloadKeys(ctx context.Context, d *durablestream.DurableStream, list string
 			case <-hup:
 			}
 			said := "the key list was read again"
-			reload := d.ReloadKeys
+			reload := d.Admin().ReloadKeys
 			if keys, err := roles.Read(list); err == nil && len(keys) == 0 {
-				reload = d.RevokeKeys
+				reload = d.Admin().RevokeKeys
 				said = fmt.Sprintf("the key list %s holds no key any more: everybody is cut off, and nobody is let in until it has one (dstream keys make) and is read again (SIGHUP)", list)
 			}
 			if err := reload(); err != nil {
@@ -178,7 +178,7 @@ func reloadKeys(ctx context.Context, d *durablestream.DurableStream, list string
 func standBy(ctx context.Context, words io.Writer, d *durablestream.DurableStream, monitor string) error {
 	who := "another process"
 	brief, cancel := context.WithTimeout(ctx, openWait)
-	if s, err := d.HostStatus(brief); err == nil {
+	if s, err := d.Admin().HostStatus(brief); err == nil {
 		who = fmt.Sprintf("process %d (%s)", s.PID, s.Endpoint)
 	}
 	cancel()
@@ -186,8 +186,8 @@ func standBy(ctx context.Context, words io.Writer, d *durablestream.DurableStrea
 	select {
 	case <-ctx.Done():
 	case <-d.Evicted():
-		return d.WhyEvicted()
-	case <-d.Hosted():
+		return d.Admin().WhyEvicted()
+	case <-d.Admin().Hosted():
 		fmt.Fprintf(words, "%s has gone: this process hosts now\n", who)
 	}
 	return nil

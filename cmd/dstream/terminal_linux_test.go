@@ -72,17 +72,17 @@ func TestTerminalIsSafe(t *testing.T) {
 	r, err := d.Append(t.Context(), event.Event{Type: "task.created", StreamID: evil, Actor: evil, Payload: json.RawMessage(`{"t":` + quoted + `}`)})
 	require.NoError(t, err)
 	ask := func(id string) {
-		_, err := d.RequestCheckpoint(t.Context(), client.CheckpointRequest{
+		_, err := d.Checkpoints().Request(t.Context(), client.CheckpointRequest{
 			ID: id, StreamID: evil, RequestedBy: evil, DecisionPoint: evil, Options: []event.Option{{ID: evil, Label: evil}}, Action: json.RawMessage(quoted)})
 		require.NoError(t, err)
 	}
 	ask("open")
 	ask("done")
-	_, err = d.Approve(t.Context(), "done", client.Approval{By: "h" + evil, Option: evil, Comment: evil, Answer: json.RawMessage(quoted)})
+	_, err = d.Checkpoints().Approve(t.Context(), "done", client.Approval{By: "h" + evil, Option: evil, Comment: evil, Answer: json.RawMessage(quoted)})
 	require.NoError(t, err)
-	_, err = d.CreateIntent(t.Context(), client.IntentSpec{ID: "work", StreamID: evil, Actor: evil, Description: evil, Agent: evil, Prompt: evil})
+	_, err = d.Intents().Create(t.Context(), client.IntentSpec{ID: "work", StreamID: evil, Actor: evil, Description: evil, Agent: evil, Prompt: evil})
 	require.NoError(t, err)
-	_, err = d.ClaimIntent(t.Context(), "work", "holder\u202e", 1<<40)
+	_, err = d.Intents().Claim(t.Context(), "work", "holder\u202e", 1<<40)
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
 

@@ -120,7 +120,7 @@ func (in *Intake) left(q *Question) bool {
 
 // give tells the agent how its question was decided.
 func (in *Intake) give(ctx context.Context, q *Question) error {
-	cp, err := in.cfg.Client.Checkpoint(ctx, q.ID)
+	cp, err := in.cfg.Client.Checkpoints().Get(ctx, q.ID)
 	if err != nil || cp.Decision == nil {
 		return err
 	}
@@ -136,11 +136,11 @@ func (in *Intake) give(ctx context.Context, q *Question) error {
 // carry gives the decision of a question that was cut off to the same one asked again.
 // It reports false where it is not to be had.
 func (in *Intake) carry(ctx context.Context, from, to *Question) (bool, error) {
-	was, err := in.cfg.Client.Checkpoint(ctx, from.ID)
+	was, err := in.cfg.Client.Checkpoints().Get(ctx, from.ID)
 	if err != nil {
 		return false, err
 	}
-	now, err := in.cfg.Client.Checkpoint(ctx, to.ID)
+	now, err := in.cfg.Client.Checkpoints().Get(ctx, to.ID)
 	if err != nil {
 		return false, err
 	}

@@ -102,7 +102,7 @@ func (in *Intake) decide(i source.Item, err error) error {
 	case errors.Is(err, client.ErrNotAllowed):
 		in.notice(i.Event.StreamID, i.Checkpoint, fmt.Sprintf(
 			"Your answer counts in %[1]s, and not in the log: the key of this %[1]s has the role %[2]s, and may not decide. Checkpoint %[3]s stays open there. An operator decides it with 'dstream checkpoint approve %[3]s', or start %[1]s with an operator's key.",
-			in.agent.Title, in.cfg.Client.Role(), i.Checkpoint))
+			in.agent.Title, in.cfg.Client.Admin().Role(), i.Checkpoint))
 	case errors.Is(err, client.ErrOwnCheckpoint), errors.Is(err, client.ErrUnknownOption), errors.Is(err, client.ErrAnswer), !Fatal(err):
 		in.notice(i.Event.StreamID, i.Checkpoint, fmt.Sprintf("Your answer counts in %s, and not in the log, where checkpoint %s stays open: %v", in.agent.Title, i.Checkpoint, err))
 	default:

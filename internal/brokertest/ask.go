@@ -20,7 +20,7 @@ func Ask(t testing.TB, c *client.Client, change ...func(*client.CheckpointReques
 	for _, f := range change {
 		f(&q)
 	}
-	cp, err := c.RequestCheckpoint(t.Context(), q)
+	cp, err := c.Checkpoints().Request(t.Context(), q)
 	require.NoError(t, err)
 	return cp
 }

@@ -16,6 +16,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/event"
 	"durablestream/internal/wire"
 )
 
@@ -111,7 +112,7 @@ func (h *Host) Restart(t testing.TB) {
 }
 
 // RecreateLog makes the empty Log again, to begin at first.
-func (h *Host) RecreateLog(ctx context.Context, first uint64) error {
+func (h *Host) RecreateLog(ctx context.Context, first event.Sequence) error {
 	if h.plain == nil {
 		return h.Broker.RecreateLog(ctx, first)
 	}

@@ -217,7 +217,7 @@ func (d *Examination) verify(ctx context.Context) (err error) {
 		return err
 	}
 	defer closing(log, &err)
-	rep, err := mirror.Verify(ctx, mirror.Config{Client: log.Client, Dir: d.cfg.Dir, VerifyWait: 10 * time.Second})
+	rep, err := mirror.Verify(ctx, mirror.Config{Client: log.Client(), Dir: d.cfg.Dir, VerifyWait: 10 * time.Second})
 	if err == nil {
 		err = rep.Problem
 	}
@@ -235,7 +235,7 @@ func (d *Examination) unmark(ctx context.Context) (err error) {
 	if !log.Hosting() {
 		return nil // another process hosts by now, and takes it off itself
 	}
-	js, err := jetstream.New(log.Conn())
+	js, err := jetstream.New(log.Admin().Conn())
 	if err != nil {
 		return err
 	}

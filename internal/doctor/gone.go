@@ -83,9 +83,9 @@ func (d *Examination) restoreFromMirror(ctx context.Context) (report mirror.Rest
 		return report, err
 	}
 	defer closing(log, &err)
-	from.Client, from.Conn = log.Client, log.Conn()
+	from.Client, from.Conn = log.Client(), log.Admin().Conn()
 	if log.Hosting() {
-		from.Recreate = log.RecreateLog
+		from.Recreate = log.Admin().RecreateLog
 	}
 	bar := console.NewBar(d.cfg.Words, "restoring")
 	defer bar.Finish()

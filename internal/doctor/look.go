@@ -210,7 +210,7 @@ func (d *Examination) askHost(ctx context.Context) {
 	}
 	defer log.Close() //nolint:errcheck // it was only looked at
 	d.checked("the host")
-	h, err := log.HostStatus(ctx)
+	h, err := log.Admin().HostStatus(ctx)
 	if err != nil {
 		d.add(Finding{Name: FoundHost, What: err.Error()})
 		return
@@ -234,7 +234,7 @@ func (d *Examination) askHost(ctx context.Context) {
 		d.add(Finding{Name: FoundReadOnly, Sure: true, What: status.ReadOnlyWords})
 		return
 	}
-	if err := log.Fence(ctx); h.Stuck != "" || errors.Is(err, context.DeadlineExceeded) {
+	if err := log.Admin().Fence(ctx); h.Stuck != "" || errors.Is(err, context.DeadlineExceeded) {
 		if h.Stuck == "" {
 			h.Stuck = "it answers nothing"
 		}
@@ -258,7 +258,7 @@ func (d *Examination) stillBehind(ctx context.Context, log *durablestream.Durabl
 	var err error
 	for h.MirrorError == "" && h.MirrorSeq < d.upTo {
 		if err = pause(ctx, 50*time.Millisecond); err == nil {
-			h, err = log.HostStatus(ctx)
+			h, err = log.Admin().HostStatus(ctx)
 		}
 		if err != nil {
 			return // it is busy, and writes them

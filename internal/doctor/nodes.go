@@ -80,7 +80,7 @@ func (d *Examination) cluster(ctx context.Context) (*durablestream.DurableStream
 		return nil, err
 	}
 	// The server drops the request of any other key without an answer.
-	if err := log.Needs(client.RoleAdmin, "ask the nodes for digests of their copies"); err != nil {
+	if err := log.Admin().Needs(client.RoleAdmin, "ask the nodes for digests of their copies"); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return log, nil
@@ -90,7 +90,7 @@ func (d *Examination) cluster(ctx context.Context) (*durablestream.DurableStream
 func (d *Examination) askNodes(ctx context.Context, log *durablestream.DurableStream, s seen) (c copies, err error) {
 	ctx, cancel := context.WithTimeout(ctx, digestWait)
 	defer cancel()
-	st, err := log.State(ctx)
+	st, err := log.Admin().State(ctx)
 	if err != nil {
 		return c, err
 	}
@@ -116,7 +116,7 @@ func (d *Examination) askNodes(ctx context.Context, log *durablestream.DurableSt
 				ctx, cancel = context.WithTimeout(ctx, d.cfg.Wait)
 				defer cancel()
 			}
-			c.get(ctx, &mu, r.Name, func() (blocks.Digest, error) { return digestOf(ctx, log.Conn(), r.Name, c.asked) })
+			c.get(ctx, &mu, r.Name, func() (blocks.Digest, error) { return digestOf(ctx, log.Admin().Conn(), r.Name, c.asked) })
 		})
 	}
 	own := func() (blocks.Digest, error) { return blocks.DigestOf(s.blocks, c.asked) }
@@ -132,7 +132,7 @@ func (d *Examination) askNodes(ctx context.Context, log *durablestream.DurableSt
 	}
 	c.get(ctx, &mu, c.own, own)
 	asking.Wait()
-	if st, err = log.State(ctx); err != nil {
+	if st, err = log.Admin().State(ctx); err != nil {
 		return c, err
 	}
 	for _, r := range st.Replicas {

@@ -78,12 +78,12 @@ func falseClockDeadlines(t *testing.T) {
 	first, err := c.Append(ctx, e)
 	require.NoError(t, err)
 	for _, id := range []string{"in_1", "in_2"} {
-		_, err = c.CreateIntent(ctx, client.IntentSpec{ID: id, StreamID: "s", Actor: "a", Timeout: map[string]time.Duration{"in_2": 10 * time.Minute}[id]})
+		_, err = c.Intents().Create(ctx, client.IntentSpec{ID: id, StreamID: "s", Actor: "a", Timeout: map[string]time.Duration{"in_2": 10 * time.Minute}[id]})
 		require.NoError(t, err)
 	}
-	lease, err := c.ClaimIntent(ctx, "in_1", "first", time.Minute)
+	lease, err := c.Intents().Claim(ctx, "in_1", "first", time.Minute)
 	require.NoError(t, err)
-	_, err = c.RequestCheckpoint(ctx, client.CheckpointRequest{ID: "cp_1", StreamID: "s", RequestedBy: "a", DecisionPoint: "?", ExpiresIn: 10 * time.Minute})
+	_, err = c.Checkpoints().Request(ctx, client.CheckpointRequest{ID: "cp_1", StreamID: "s", RequestedBy: "a", DecisionPoint: "?", ExpiresIn: 10 * time.Minute})
 	require.NoError(t, err)
 
 	again := func() {
@@ -94,10 +94,10 @@ func falseClockDeadlines(t *testing.T) {
 	}
 	held := func() {
 		t.Helper()
-		_, err := c.ClaimIntent(ctx, "in_1", "second", time.Minute)
+		_, err := c.Intents().Claim(ctx, "in_1", "second", time.Minute)
 		var held *client.HeldError
 		require.ErrorAs(t, err, &held)
-		cp, err := c.Checkpoint(ctx, "cp_1")
+		cp, err := c.Checkpoints().Get(ctx, "cp_1")
 		require.NoError(t, err)
 		require.Nil(t, cp.Decision, "not yet")
 	}
@@ -112,7 +112,7 @@ func falseClockDeadlines(t *testing.T) {
 	require.NoError(t, n.Start())
 	again() // what another host knows of ids comes from the disk, with times to come
 	held()
-	lease, err = c.RenewIntent(ctx, lease)
+	lease, err = c.Intents().Renew(ctx, lease)
 	require.NoError(t, err)
 	later, err := c.Append(ctx, event.Event{ID: "e_2", Type: "fault.event", StreamID: "s", Actor: "a", Payload: []byte(`{"n":2}`)})
 	require.NoError(t, err)
@@ -121,20 +121,20 @@ func falseClockDeadlines(t *testing.T) {
 
 	require.NoError(t, clock.jump(26*time.Hour))
 	require.Eventually(t, func() bool {
-		cp, err := c.Checkpoint(ctx, "cp_1")
+		cp, err := c.Checkpoints().Get(ctx, "cp_1")
 		return err == nil && cp.Decision != nil && cp.Status == projection.Expired
 	}, time.Minute, 20*time.Millisecond, "what is due is decided, whatever timers say")
 	require.Eventually(t, func() bool {
-		in, err := c.Intent(ctx, "in_2")
+		in, err := c.Intents().Get(ctx, "in_2")
 		return err == nil && in.Ended()
 	}, time.Minute, 20*time.Millisecond)
-	_, err = c.ClaimIntent(ctx, "in_1", "second", time.Minute)
+	_, err = c.Intents().Claim(ctx, "in_1", "second", time.Minute)
 	require.NoError(t, err, "the lease ran out")
-	_, err = c.RenewIntent(ctx, lease)
+	_, err = c.Intents().Renew(ctx, lease)
 	require.Error(t, err, "another one has it")
 
 	require.NoError(t, clock.jump(-24*time.Hour))
-	cp, err := c.Checkpoint(ctx, "cp_1")
+	cp, err := c.Checkpoints().Get(ctx, "cp_1")
 	require.NoError(t, err)
 	require.Equal(t, projection.Expired, cp.Status, "what is decided stays decided")
 	out, code := n.Command(ctx, "status")

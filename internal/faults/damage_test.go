@@ -284,7 +284,7 @@ func TestDoctorMendsANode(t *testing.T) {
 	defer cancel()
 
 	for _, who := range []string{"a follower", "the leader"} {
-		st, err := c.State(ctx)
+		st, err := c.Admin().State(ctx)
 		require.NoError(t, err)
 		var node *Node
 		for _, x := range s.Nodes {

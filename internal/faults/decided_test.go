@@ -24,9 +24,9 @@ func TestDamagedGuardIsNotDecidedAgain(t *testing.T) {
 	require.NoError(t, s.ready(t.Context()))
 	c, end, err := s.Client(t.Context())
 	require.NoError(t, err)
-	cp, err := c.RequestCheckpoint(t.Context(), client.CheckpointRequest{StreamID: "s", RequestedBy: "agent", DecisionPoint: "?"})
+	cp, err := c.Checkpoints().Request(t.Context(), client.CheckpointRequest{StreamID: "s", RequestedBy: "agent", DecisionPoint: "?"})
 	require.NoError(t, err)
-	decided, err := c.Approve(t.Context(), cp.ID, client.Approval{By: "alice"})
+	decided, err := c.Checkpoints().Approve(t.Context(), cp.ID, client.Approval{By: "alice"})
 	require.NoError(t, err)
 	for range 5 { // so that it is not the newest
 		_, err = c.Append(t.Context(), event.Event{Type: "fault.event", StreamID: "s", Actor: "a"})

@@ -77,7 +77,7 @@ func (s *System) Leader(ctx context.Context) (*Node, error) {
 		return nil, err
 	}
 	defer end()
-	st, err := c.State(ctx)
+	st, err := c.Admin().State(ctx)
 	for _, n := range s.Nodes {
 		if err == nil && n.Name == st.Leader {
 			return n, nil

@@ -126,9 +126,9 @@ func TestBlocksThatHaveGone(t *testing.T) {
 // damaged block before the engine can cut it off.
 func TestLeaseBehindADamagedLength(t *testing.T) {
 	s, host, c := alone(t, 10, 300)
-	_, err := c.CreateIntent(t.Context(), client.IntentSpec{ID: "in_1", StreamID: "s0", Actor: "agent/a", Description: "x"})
+	_, err := c.Intents().Create(t.Context(), client.IntentSpec{ID: "in_1", StreamID: "s0", Actor: "agent/a", Description: "x"})
 	require.NoError(t, err)
-	_, err = c.ClaimIntent(t.Context(), "in_1", "worker", time.Hour)
+	_, err = c.Intents().Claim(t.Context(), "in_1", "worker", time.Hour)
 	require.NoError(t, err)
 	fill(t, c, 3000, 5000)
 	require.NoError(t, s.Stop())

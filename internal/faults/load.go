@@ -231,7 +231,7 @@ func (a *agent) look(ctx context.Context, name string) {
 
 // decide asks a question, if nobody has, and decides it, if nobody has.
 func (a *agent) decide(ctx context.Context, id string) {
-	if _, err := a.c.RequestCheckpoint(ctx, client.CheckpointRequest{
+	if _, err := a.c.Checkpoints().Request(ctx, client.CheckpointRequest{
 		ID: id, StreamID: "s-" + id, RequestedBy: "agent/asker", DecisionPoint: "?", Options: []event.Option{{ID: "yes"}, {ID: "no"}},
 	}); err != nil {
 		return
@@ -252,7 +252,7 @@ func (a *agent) decide(ctx context.Context, id string) {
 
 // claim claims an intent for longer than the run, so that one claim of all stands.
 func (a *agent) claim(ctx context.Context, id string) {
-	_, err := a.c.CreateIntent(ctx, client.IntentSpec{ID: id, StreamID: "s-" + id, Actor: "agent/creator"})
+	_, err := a.c.Intents().Create(ctx, client.IntentSpec{ID: id, StreamID: "s-" + id, Actor: "agent/creator"})
 	var exists *client.ConflictError
 	if err != nil && !errors.As(err, &exists) {
 		return
@@ -260,7 +260,7 @@ func (a *agent) claim(ctx context.Context, id string) {
 	a.n++
 	holder := fmt.Sprintf("worker-%d-%d", a.i, a.n)
 	a.do(Op{Kind: Claim, Key: id, IDs: []string{holder}}, func(op *Op) error {
-		lease, err := a.c.ClaimIntent(ctx, id, holder, cmp.Or(a.Lease, time.Hour))
+		lease, err := a.c.Intents().Claim(ctx, id, holder, cmp.Or(a.Lease, time.Hour))
 		op.Seqs = []event.Sequence{lease.Token}
 		var held *client.HeldError
 		if errors.As(err, &held) {

@@ -329,7 +329,7 @@ func (s *System) caughtUp(ctx context.Context) error {
 	defer end()
 	var last client.State
 	for {
-		st, err := c.State(ctx)
+		st, err := c.Admin().State(ctx)
 		if err == nil {
 			last = st
 		}

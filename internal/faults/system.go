@@ -135,7 +135,7 @@ func (s *System) Client(ctx context.Context) (*client.Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return d.Client, func() { _ = d.Close() }, nil
+	return d.Client(), func() { _ = d.Close() }, nil
 }
 
 // Start starts every node that does not run.

@@ -311,7 +311,7 @@ func (u *upgrade) leaderLast(ctx context.Context) (nodes []*Node) {
 	c, end, err := u.s.Client(ctx)
 	require.NoError(u, err)
 	defer end()
-	st, err := c.State(ctx)
+	st, err := c.Admin().State(ctx)
 	require.NoError(u, err)
 	var last []*Node
 	for _, n := range u.s.Nodes {
@@ -350,7 +350,7 @@ func (u *upgrade) settled(ctx context.Context) error {
 	defer end()
 	var last client.State
 	for {
-		st, err := c.State(ctx)
+		st, err := c.Admin().State(ctx)
 		current := 0
 		for _, r := range st.Replicas {
 			if r.Current && !r.Offline {

@@ -77,9 +77,9 @@ func TestMovedWhileJoined(t *testing.T) {
 	d := openIn(t, dir)              // which may take over
 	only := openIn(t, dir, joinOnly) // which may not
 	ended := make(chan error, 1)
-	cp := brokertest.Ask(t, d.Client)
+	cp := brokertest.Ask(t, d.Client())
 	go func() {
-		_, err := only.WaitCheckpoint(t.Context(), cp.ID)
+		_, err := only.Checkpoints().Wait(t.Context(), cp.ID)
 		ended <- err
 	}()
 	last := added(t, d, "one")
@@ -102,7 +102,7 @@ func TestMovedWhileJoined(t *testing.T) {
 	require.NoError(t, os.Rename(filepath.Dir(away), filepath.Dir(dir)))
 	require.Eventually(t, func() bool { _, err := add(t, d, "two"); return err == nil }, 20*time.Second, 10*time.Millisecond)
 	require.True(t, d.Hosting(), "it took over what it had joined")
-	require.NoError(t, d.WhyEvicted())
+	require.NoError(t, d.Admin().WhyEvicted())
 	require.Eventually(t, func() bool { _, err := only.Position(t.Context()); return err == nil }, 20*time.Second, 10*time.Millisecond)
 	events := collect(t, only, event.Filter{Types: []string{"a.b"}})
 	require.JSONEq(t, `"one"`, string(events[0].Payload))
@@ -181,21 +181,21 @@ func TestCopyIsALogOfItsOwn(t *testing.T) {
 	c := openIn(t, other, func(c *durablestream.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
 	require.True(t, c.Hosting())
 	require.Contains(t, said.String(), "is a copy of "+filepath.Join(dir, durablestream.HostDir))
-	require.NotEqual(t, d.Identity(), c.Identity())
+	require.NotEqual(t, d.Client().Identity(), c.Client().Identity())
 	added(t, c, "in the copy")
 	added(t, d, "in the original")
 	require.Len(t, collect(t, c, event.Filter{}), 2)
 	require.Len(t, collect(t, d, event.Filter{}), 2)
-	identity := c.Identity()
+	identity := c.Client().Identity()
 	require.NoError(t, c.Close())
 
 	c = openIn(t, other, func(c *durablestream.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
-	require.Equal(t, identity, c.Identity(), "it keeps it")
+	require.Equal(t, identity, c.Client().Identity(), "it keeps it")
 	require.NoError(t, c.Close())
 	moved := filepath.Join(top, "moved")
 	require.NoError(t, os.Rename(other, moved))
 	c = openIn(t, moved)
-	require.Equal(t, identity, c.Identity(), "also where it is moved")
+	require.Equal(t, identity, c.Client().Identity(), "also where it is moved")
 	require.NoError(t, c.Close())
 
 	// It takes the place of the original: who had joined that does not take it for it.
@@ -203,7 +203,7 @@ func TestCopyIsALogOfItsOwn(t *testing.T) {
 	require.NoError(t, os.Rename(dir, filepath.Join(top, "away")))
 	require.NoError(t, os.Rename(moved, dir))
 	c = openIn(t, dir)
-	require.Equal(t, identity, c.Identity())
+	require.Equal(t, identity, c.Client().Identity())
 	require.ErrorContains(t, findsOther(t, d), filepath.Join(top, "away"))
 }
 
@@ -232,7 +232,7 @@ func TestHardLinkedCopy(t *testing.T) {
 	}))
 	c := openIn(t, linked)
 	require.True(t, c.Hosting())
-	require.NotEqual(t, d.Identity(), c.Identity())
+	require.NotEqual(t, d.Client().Identity(), c.Client().Identity())
 	added(t, c, "in the copy")
 	d = openIn(t, dir)
 	require.True(t, d.Hosting(), "they have locks of their own")
@@ -242,8 +242,8 @@ func TestHardLinkedCopy(t *testing.T) {
 		require.NoError(t, log.Close())
 		again := openIn(t, log.Dir())
 		require.Len(t, collect(t, again, event.Filter{}), 2)
-		require.Eventually(t, func() bool { s, err := again.HostStatus(t.Context()); return err == nil && s.MirrorSeq == 2 }, 20*time.Second, time.Millisecond)
-		report, err := mirror.Verify(t.Context(), mirror.Config{Client: again.Client, Dir: again.Dir()})
+		require.Eventually(t, func() bool { s, err := again.Admin().HostStatus(t.Context()); return err == nil && s.MirrorSeq == 2 }, 20*time.Second, time.Millisecond)
+		report, err := mirror.Verify(t.Context(), mirror.Config{Client: again.Client(), Dir: again.Dir()})
 		require.NoError(t, err)
 		require.NoError(t, report.Problem)
 	}

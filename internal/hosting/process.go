@@ -11,6 +11,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/dial"
 	"durablestream/internal/grace"
@@ -91,7 +92,7 @@ func (p *Process) WhyEvicted() error { return p.why() }
 
 // RecreateLog makes an empty Log again that begins at first; the host can, and on
 // Servers whoever may change the Log.
-func (p *Process) RecreateLog(ctx context.Context, first uint64) error {
+func (p *Process) RecreateLog(ctx context.Context, first event.Sequence) error {
 	if p.cfg.onServers() {
 		return recreateLog(ctx, p.Conn, first)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/client"
+	"durablestream/event"
 	"durablestream/internal/dial"
 	"durablestream/internal/wire"
 )
@@ -120,7 +121,7 @@ func createLog(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.JetS
 	return err
 }
 
-func recreateLog(ctx context.Context, nc *nats.Conn, first uint64) error {
+func recreateLog(ctx context.Context, nc *nats.Conn, first event.Sequence) error {
 	done, err := wire.AskToRestore(ctx, nc, wire.RestoreRequest{First: first})
 	if !done && err == nil {
 		var js jetstream.JetStream

@@ -52,7 +52,7 @@ func TestPlainServer(t *testing.T) {
 	r, err := d.Append(t.Context(), event.Event{Type: "task.created", StreamID: "s", Actor: "a"})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, r.Seq)
-	st, err := d.State(t.Context())
+	st, err := d.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, st.Config.Replicas)
 
@@ -155,8 +155,8 @@ func TestServerHalfRestored(t *testing.T) {
 	s := brokertest.StartPlain(t, nil)
 	d, _, err := openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.Restoring = true })
 	require.NoError(t, err)
-	require.NoError(t, d.RecreateLog(t.Context(), 5001))
-	st, err := d.State(t.Context())
+	require.NoError(t, d.Admin().RecreateLog(t.Context(), 5001))
+	st, err := d.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 5000, st.Last)
 	mark(t, s)
@@ -184,7 +184,7 @@ func TestPlainClusterOpenedAtOnce(t *testing.T) {
 	}
 	d, _, err := openServer(t, servers[0], nil)
 	require.NoError(t, err)
-	st, err := d.State(t.Context())
+	st, err := d.Admin().State(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 3, st.Config.Replicas)
 	require.EqualValues(t, 20, st.Messages)

@@ -20,7 +20,7 @@ func (p *Process) Status(ctx context.Context) (broker.HostStatus, error) {
 	// In a cluster all nodes answer: the one that this process is connected to counts.
 	var s broker.HostStatus
 	name := p.Conn.ConnectedServerName()
-	answers := p.Client.Statuses(ctx, func(b []byte) bool {
+	answers := p.Client.Admin().Statuses(ctx, func(b []byte) bool {
 		return json.Unmarshal(b, &s) == nil && (s.Cluster == "" || s.Name == name)
 	})
 	if len(answers) == 0 {

@@ -147,7 +147,7 @@ func TestLateBatchMeetsItsGuard(t *testing.T) {
 	lost := p.HoldRequests(commit)
 	done := make(chan client.ImportReport, 1)
 	go func() {
-		report, err := c.Import(within(t, 20*time.Second), "name", imported("mine"), nil)
+		report, err := c.Admin().Import(within(t, 20*time.Second), "name", imported("mine"), nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -155,7 +155,7 @@ func TestLateBatchMeetsItsGuard(t *testing.T) {
 	}()
 	wait(t, lost.Met())
 	theirs := imported("theirs")
-	_, err := h.Client.Import(t.Context(), "name", theirs, nil)
+	_, err := h.Client.Admin().Import(t.Context(), "name", theirs, nil)
 	require.NoError(t, err)
 	pastTheWindow(t, h, theirs[2].ID)
 	p.Cut()

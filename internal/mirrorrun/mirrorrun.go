@@ -113,7 +113,7 @@ func (r *run) session(parent context.Context) (err error) {
 	swept := make(chan error, 1)
 	if r.Sweep {
 		go func() {
-			swept <- sweeper.Run(ctx, sweeper.Config{Client: d.Client, Logger: r.Logger})
+			swept <- sweeper.Run(ctx, sweeper.Config{Client: d.Client(), Logger: r.Logger})
 			cancel()
 		}()
 	} else {
@@ -131,7 +131,7 @@ func (r *run) session(parent context.Context) (err error) {
 func (r *run) mirror(ctx, parent context.Context, d *durablestream.DurableStream) error {
 	last := mirror.Progress{}
 	cfg := mirror.Config{
-		Client: d.Client, Dir: d.Dir(), MaxBytes: r.MaxBytes, Drain: mirrorDrain,
+		Client: d.Client(), Dir: d.Dir(), MaxBytes: r.MaxBytes, Drain: mirrorDrain,
 		Logger: r.Logger,
 		Progress: func(p mirror.Progress) {
 			switch {
@@ -181,7 +181,7 @@ func (r *run) hostWrites(ctx context.Context, d *durablestream.DurableStream) bo
 	if len(r.Servers) > 0 {
 		return false
 	}
-	s, err := d.HostStatus(ctx)
+	s, err := d.Admin().HostStatus(ctx)
 	if err != nil || s.MirrorOff {
 		return err != nil
 	}

@@ -33,11 +33,11 @@ func TestWhatARoleMayDo(t *testing.T) {
 			t.Parallel()
 			s := open(t)
 			agent, operator, admin := s.client(t, "agent"), s.client(t, "operator"), s.client(t, "admin")
-			require.Equal(t, client.RoleAgent, agent.Role())
-			require.Equal(t, client.RoleOperator, operator.Role())
-			require.Equal(t, client.RoleAdmin, admin.Role())
+			require.Equal(t, client.RoleAgent, agent.Admin().Role())
+			require.Equal(t, client.RoleOperator, operator.Admin().Role())
+			require.Equal(t, client.RoleAdmin, admin.Admin().Role())
 			for _, c := range []*client.Client{agent, operator, admin} {
-				agentWork(t, c, "of the "+string(c.Role()))
+				agentWork(t, c, "of the "+string(c.Admin().Role()))
 			}
 			refusals(t, agent)
 			operatorWork(t, operator, agent)
@@ -82,26 +82,26 @@ func agentWork(t *testing.T, c *client.Client, id string) {
 	}
 	_, err = c.Barrier(ctx)
 	require.NoError(t, err)
-	cp, err := c.RequestCheckpoint(ctx, client.CheckpointRequest{ID: "cp " + id, StreamID: id, RequestedBy: "agent/a", DecisionPoint: "Go?"})
+	cp, err := c.Checkpoints().Request(ctx, client.CheckpointRequest{ID: "cp " + id, StreamID: id, RequestedBy: "agent/a", DecisionPoint: "Go?"})
 	require.NoError(t, err)
 	wait, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer stop()
-	_, err = c.WaitCheckpoint(wait, cp.ID)
+	_, err = c.Checkpoints().Wait(wait, cp.ID)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	i, err := c.CreateIntent(ctx, client.IntentSpec{ID: "i " + id, StreamID: id, Actor: "agent/a", Description: "work"})
+	i, err := c.Intents().Create(ctx, client.IntentSpec{ID: "i " + id, StreamID: id, Actor: "agent/a", Description: "work"})
 	require.NoError(t, err)
-	l, err := c.ClaimIntent(ctx, i.ID, "w", time.Minute)
+	l, err := c.Intents().Claim(ctx, i.ID, "w", time.Minute)
 	require.NoError(t, err)
-	l, err = c.RenewIntent(ctx, l)
+	l, err = c.Intents().Renew(ctx, l)
 	require.NoError(t, err)
-	_, err = c.CompleteIntent(ctx, i.ID, client.End{By: "w", Token: l.Token})
+	_, err = c.Intents().Complete(ctx, i.ID, client.End{By: "w", Token: l.Token})
 	require.NoError(t, err)
 	_, err = c.Resume(ctx)
 	require.NoError(t, err)
-	_, err = c.State(ctx)
+	_, err = c.Admin().State(ctx)
 	require.NoError(t, err)
 	// What only the sweeper may carry out is asked for.
-	end, err := c.AbortSession(ctx, "session "+id, "agent/a", "done")
+	end, err := c.Sessions().Abort(ctx, "session "+id, "agent/a", "done")
 	require.NoError(t, err)
 	require.Len(t, end.Sessions, 1)
 }
@@ -112,11 +112,14 @@ func refusals(t *testing.T, agent *client.Client) {
 	ctx := context.Background()
 	for what, do := range map[string]func() error{
 		"approve": func() error {
-			_, err := agent.Approve(ctx, "cp of the agent", client.Approval{By: "alice"})
+			_, err := agent.Checkpoints().Approve(ctx, "cp of the agent", client.Approval{By: "alice"})
 			return err
 		},
-		"reject":       func() error { _, err := agent.Reject(ctx, "cp of the agent", "alice", "no"); return err },
-		"void a guard": func() error { _, err := agent.VoidGuard(ctx, "cp of the agent", "x", ""); return err },
+		"reject": func() error {
+			_, err := agent.Checkpoints().Reject(ctx, "cp of the agent", client.Rejection{By: "alice", Reason: "no"})
+			return err
+		},
+		"void a guard": func() error { _, err := agent.Admin().VoidGuard(ctx, "cp of the agent", "x", ""); return err },
 		"decide plain": func() error { return appendDecision(agent, event.CheckpointApproved) },
 		"cancel plain": func() error { return appendDecision(agent, event.CheckpointCancelled) },
 		"decide nobody": func() error {
@@ -128,7 +131,7 @@ func refusals(t *testing.T, agent *client.Client) {
 			return err
 		},
 		"import": func() error {
-			_, err := agent.Import(ctx, "files", []event.Event{{ID: "x", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: 1, Payload: []byte("{}")}}, nil)
+			_, err := agent.Admin().Import(ctx, "files", []event.Event{{ID: "x", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: 1, Payload: []byte("{}")}}, nil)
 			return err
 		},
 	} {
@@ -157,16 +160,16 @@ func appendDecision(c *client.Client, typ string) error {
 func operatorWork(t *testing.T, operator, agent *client.Client) {
 	t.Helper()
 	ctx := t.Context()
-	_, err := operator.Approve(ctx, "cp of the agent", client.Approval{By: "alice"})
+	_, err := operator.Checkpoints().Approve(ctx, "cp of the agent", client.Approval{By: "alice"})
 	require.NoError(t, err)
-	cp, err := agent.WaitCheckpoint(ctx, "cp of the agent")
+	cp, err := agent.Checkpoints().Wait(ctx, "cp of the agent")
 	require.NoError(t, err)
 	require.Equal(t, "alice", cp.Decision.By)
-	_, err = operator.Reject(ctx, "cp of the operator", "alice", "no")
+	_, err = operator.Checkpoints().Reject(ctx, "cp of the operator", client.Rejection{By: "alice", Reason: "no"})
 	require.NoError(t, err)
-	_, err = operator.Cancel(ctx, "cp of the admin", "alice", "no more")
+	_, err = operator.Checkpoints().Cancel(ctx, "cp of the admin", client.Cancellation{By: "alice", Reason: "no more"})
 	require.NoError(t, err)
-	report, err := operator.Import(ctx, "files", []event.Event{{ID: "imported", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: 1, Payload: []byte("{}")}}, nil)
+	report, err := operator.Admin().Import(ctx, "files", []event.Event{{ID: "imported", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: 1, Payload: []byte("{}")}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, report.Stored)
 }
@@ -205,8 +208,8 @@ func TestTasksNeedTheirRole(t *testing.T) {
 		require.ErrorIs(t, err, client.ErrNotAllowed)
 		require.ErrorContains(t, err, "to restore a log takes the role admin")
 	}
-	require.NoError(t, operator.Needs(client.RoleOperator, "x"))
-	require.NoError(t, admin.Needs(client.RoleAdmin, "x"))
+	require.NoError(t, operator.Admin().Needs(client.RoleOperator, "x"))
+	require.NoError(t, admin.Admin().Needs(client.RoleAdmin, "x"))
 
 	// A server without the Log: who may not make it is told so at once.
 	require.NoError(t, s.js.DeleteStream(t.Context(), wire.LogName))

@@ -33,7 +33,7 @@ func (s *server) checkpointRequest(k *call) (any, error) {
 	}
 	e := event.Event{StreamID: p.StreamID, CorrelationID: p.CorrelationID}
 	s.fill(&e)
-	return s.c.RequestCheckpoint(k.ctx, client.CheckpointRequest{
+	return s.c.Checkpoints().Request(k.ctx, client.CheckpointRequest{
 		ID: p.ID, StreamID: e.StreamID, RequestedBy: p.RequestedBy, DecisionPoint: p.DecisionPoint,
 		Options: p.Options, Schema: p.Schema, ExpiresIn: expires, Action: p.Action,
 		CorrelationID: e.CorrelationID, CausationID: p.CausationID, Metadata: p.Metadata,
@@ -52,7 +52,7 @@ func (s *server) checkpointGet(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	cp, err := s.c.Checkpoint(k.ctx, p.ID)
+	cp, err := s.c.Checkpoints().Get(k.ctx, p.ID)
 	cp.Late = err == nil && cp.Overdue(time.Now())
 	return cp, err
 }
@@ -66,7 +66,7 @@ func (s *server) checkpointList(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	list, err := s.c.Checkpoints(k.ctx, !p.All)
+	list, err := s.c.Checkpoints().List(k.ctx, !p.All)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (s *server) checkpointWait(k *call) (any, error) {
 		return nil, err
 	}
 	defer cancel()
-	return s.c.WaitCheckpoint(ctx, p.ID)
+	return s.c.Checkpoints().Wait(ctx, p.ID)
 }
 
 func (s *server) checkpointApprove(k *call) (any, error) {
@@ -127,7 +127,7 @@ func (s *server) checkpointReject(k *call) (any, error) {
 // decide appends a decision under the caller's id for it, which makes it one that can
 // be sent again: Append applies the rules, and knows its own event.
 func (s *server) decide(ctx context.Context, id, by, eventID, typ string, payload any) (any, error) {
-	cp, err := s.c.Checkpoint(ctx, id)
+	cp, err := s.c.Checkpoints().Get(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -146,5 +146,5 @@ func (s *server) checkpointCancel(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	return s.c.Cancel(k.ctx, p.ID, p.By, p.Reason)
+	return s.c.Checkpoints().Cancel(k.ctx, p.ID, client.Cancellation{By: p.By, Reason: p.Reason})
 }

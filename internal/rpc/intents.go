@@ -40,7 +40,7 @@ func (s *server) intentCreate(k *call) (any, error) {
 	}
 	s.fill(&e)
 	if p.EventID != "" { // sent again, it must be the same to the byte
-		i, err := s.c.Intent(k.ctx, p.ID)
+		i, err := s.c.Intents().Get(k.ctx, p.ID)
 		if err == nil && i.EventID == p.EventID {
 			return i, nil
 		}
@@ -52,7 +52,7 @@ func (s *server) intentCreate(k *call) (any, error) {
 	if _, err := s.c.Append(k.ctx, e); err != nil {
 		return nil, err
 	}
-	return s.c.Intent(k.ctx, p.ID)
+	return s.c.Intents().Get(k.ctx, p.ID)
 }
 
 func (s *server) intentGet(k *call) (any, error) {
@@ -62,7 +62,7 @@ func (s *server) intentGet(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	i, err := s.c.Intent(k.ctx, p.ID)
+	i, err := s.c.Intents().Get(k.ctx, p.ID)
 	i.Late = err == nil && i.Overdue(time.Now())
 	return i, err
 }
@@ -72,7 +72,7 @@ func (s *server) intentList(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	list, err := s.c.Intents(k.ctx, !p.All)
+	list, err := s.c.Intents().List(k.ctx, !p.All)
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +112,9 @@ func (s *server) intentClaim(k *call) (any, error) {
 	}
 	var l client.Lease
 	if p.Token != 0 {
-		l, err = s.c.RenewIntent(k.ctx, client.Lease{Intent: p.ID, Holder: p.By, Token: p.Token, Length: length})
+		l, err = s.c.Intents().Renew(k.ctx, client.Lease{Intent: p.ID, Holder: p.By, Token: p.Token, Length: length})
 	} else {
-		l, err = s.c.ClaimIntent(k.ctx, p.ID, p.By, length)
+		l, err = s.c.Intents().Claim(k.ctx, p.ID, p.By, length)
 	}
 	if err != nil {
 		return nil, err
@@ -127,10 +127,10 @@ func (s *server) intentRelease(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	if err := s.c.ReleaseIntent(k.ctx, client.Lease{Intent: p.ID, Holder: p.By, Token: p.Token}); err != nil {
+	if err := s.c.Intents().Release(k.ctx, client.Lease{Intent: p.ID, Holder: p.By, Token: p.Token}); err != nil {
 		return nil, err
 	}
-	return s.c.Intent(k.ctx, p.ID)
+	return s.c.Intents().Get(k.ctx, p.ID)
 }
 
 func (s *server) intentComplete(k *call) (any, error) { return s.endIntent(k, event.AgentCompleted) }
@@ -157,14 +157,14 @@ func (s *server) endIntent(k *call, typ string) (any, error) {
 		end := client.End{By: p.By, Token: p.Token, Result: p.Result, Error: p.Error, Reason: p.Reason}
 		switch typ {
 		case event.AgentCompleted:
-			return s.c.CompleteIntent(k.ctx, p.ID, end)
+			return s.c.Intents().Complete(k.ctx, p.ID, end)
 		case event.AgentFailed:
-			return s.c.FailIntent(k.ctx, p.ID, end)
+			return s.c.Intents().Fail(k.ctx, p.ID, end)
 		}
-		return s.c.AbortIntent(k.ctx, p.ID, end)
+		return s.c.Intents().Abort(k.ctx, p.ID, end)
 	}
 	for {
-		i, err := s.c.Intent(k.ctx, p.ID)
+		i, err := s.c.Intents().Get(k.ctx, p.ID)
 		if err != nil {
 			return nil, err
 		}

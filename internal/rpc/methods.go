@@ -84,7 +84,7 @@ func (s *server) initialize(k *call) (any, error) {
 	}
 	about := map[string]any{
 		"position": position, "stream_id": s.streamID, "correlation_id": s.correlationID,
-		"role": s.c.Role(), "max_line": MaxLine, "max_events": pageEvents,
+		"role": s.c.Admin().Role(), "max_line": MaxLine, "max_events": pageEvents,
 	}
 	for name, v := range s.cfg.About {
 		about[name] = v
@@ -234,8 +234,8 @@ func (s *server) resume(k *call) (any, error) {
 	return r, nil
 }
 
-func (s *server) sessionAbort(k *call) (any, error)  { return endSession(k, s.c.AbortSession) }
-func (s *server) sessionDelete(k *call) (any, error) { return endSession(k, s.c.DeleteSession) }
+func (s *server) sessionAbort(k *call) (any, error)  { return endSession(k, s.c.Sessions().Abort) }
+func (s *server) sessionDelete(k *call) (any, error) { return endSession(k, s.c.Sessions().Delete) }
 
 func endSession(k *call, end func(ctx context.Context, id, by, reason string) (client.SessionEnd, error)) (any, error) {
 	var p struct {

@@ -17,7 +17,7 @@ func Live(ctx context.Context, d *durablestream.DurableStream) (string, uint64, 
 	if err != nil {
 		return "", 0, err
 	}
-	s, err := d.HostStatus(ctx)
+	s, err := d.Admin().HostStatus(ctx)
 	if err != nil {
 		return "", 0, err
 	}

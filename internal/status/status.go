@@ -143,8 +143,8 @@ const maxNodes = 32
 
 // ask fills in what an open log tells.
 func (a *Answer) ask(ctx context.Context, d *durablestream.DurableStream) error {
-	a.Running, a.Role = !d.Hosting(), d.Role()
-	state, err := d.State(ctx)
+	a.Running, a.Role = !d.Hosting(), d.Admin().Role()
+	state, err := d.Admin().State(ctx)
 	if err != nil {
 		return err
 	}
@@ -158,22 +158,22 @@ func (a *Answer) ask(ctx context.Context, d *durablestream.DurableStream) error 
 		}
 	} else {
 		// This process has the lock, so the disk is its own to look at.
-		h, err := d.HostStatus(ctx)
+		h, err := d.Admin().HostStatus(ctx)
 		if err != nil {
 			return err
 		}
-		if why := d.Copied(); why != nil {
+		if why := d.Admin().Copied(); why != nil {
 			a.Alarms = append(a.Alarms, Alarm{Name: AlarmReadOnly, Message: TemporaryWords(why)})
 		} else {
 			a.Alarms = append(a.Alarms, hostAlarms(h)...)
 		}
-		if err := mirror.Check(ctx, mirror.Config{Client: d.Client, Dir: a.Dir}); err != nil {
+		if err := mirror.Check(ctx, mirror.Config{Client: d.Client(), Dir: a.Dir}); err != nil {
 			a.Alarms = append(a.Alarms, Alarm{Name: AlarmMismatch, Message: "no host can start: " + err.Error()})
 		}
 	}
 	// What the log holds cannot be told where it is damaged, which is an alarm already.
 	var damage *client.DamageError
-	barriers, err := d.CountBarriers(ctx)
+	barriers, err := d.Admin().CountBarriers(ctx)
 	if err != nil && !errors.As(err, &damage) {
 		return err
 	}
@@ -186,7 +186,7 @@ func (a *Answer) ask(ctx context.Context, d *durablestream.DurableStream) error 
 	}
 	a.SetAside = resume.SetAside
 	a.Alarms = append(a.Alarms, logAlarms(state)...)
-	a.Alarms = append(a.Alarms, markAlarms(d.Damaged(), a.Alarms)...)
+	a.Alarms = append(a.Alarms, markAlarms(d.Admin().Damaged(), a.Alarms)...)
 	if damage != nil && !slices.ContainsFunc(a.Alarms, func(x Alarm) bool { return x.Name == AlarmDamaged || x.Name == AlarmMissing }) {
 		a.Alarms = append(a.Alarms, Alarm{Name: AlarmDamaged, Message: damage.Error()})
 	}
@@ -201,7 +201,7 @@ func (a *Answer) log(s client.State) {
 // its last look.
 func (a *Answer) askRunning(ctx context.Context, d *durablestream.DurableStream, state client.State) (client.State, error) {
 	looks := []client.State{state}
-	hosts, err := askHosts(ctx, d.Conn(), max(1, len(state.Replicas)))
+	hosts, err := askHosts(ctx, d.Admin().Conn(), max(1, len(state.Replicas)))
 	if err != nil {
 		return state, err
 	}
@@ -215,7 +215,7 @@ func (a *Answer) askRunning(ctx context.Context, d *durablestream.DurableStream,
 			return state, ctx.Err()
 		case <-time.After(lookAgain):
 		}
-		if state, err = d.State(ctx); err != nil {
+		if state, err = d.Admin().State(ctx); err != nil {
 			return state, err
 		}
 		looks = append(looks, state)

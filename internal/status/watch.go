@@ -111,7 +111,7 @@ func (w *Watched) Look(ctx context.Context) monitor.Snapshot {
 	var alarms []Alarm
 	s.State = monitor.Standby
 	if d.Hosting() {
-		h, err := d.HostStatus(ctx)
+		h, err := d.Admin().HostStatus(ctx)
 		if err == nil { // else it has just stopped hosting
 			s.State = monitor.Hosting
 			s.Host, s.Mirror, s.Sweeper = snapshotOf(h)

@@ -23,7 +23,7 @@ const stateWait = 2 * time.Second
 func (w *Watched) lookAtLog(ctx context.Context, d *durablestream.DurableStream, s *monitor.Snapshot) []Alarm {
 	brief, cancel := context.WithTimeout(ctx, stateWait)
 	defer cancel()
-	state, err := d.State(brief)
+	state, err := d.Admin().State(brief)
 	if err == nil && len(state.Replicas) > 0 {
 		names := replicaNames(state)
 		w.replicas.Store(&names)
@@ -88,7 +88,7 @@ func replicaNames(s client.State) (names []string) {
 
 // nodesHere are the nodes of ours that answer; none where nobody tells.
 func nodesHere(ctx context.Context, d *durablestream.DurableStream) (names []string) {
-	for _, b := range d.Statuses(ctx, nil) {
+	for _, b := range d.Admin().Statuses(ctx, nil) {
 		var h broker.HostStatus
 		if json.Unmarshal(b, &h) == nil && h.Name != "" {
 			names = append(names, h.Name)

@@ -123,7 +123,7 @@ func (m *model) request(rt *rapid.T) {
 		if x.short {
 			q.ExpiresIn = time.Millisecond
 		}
-		_, err := m.c.RequestCheckpoint(m.t.Context(), q)
+		_, err := m.c.Checkpoints().Request(m.t.Context(), q)
 		require.NoError(rt, err)
 	} else {
 		p := event.Checkpoint{ID: id, DecisionPoint: "?", RequestedBy: "agent", Options: []event.Option{{ID: "yes"}}}
@@ -150,15 +150,15 @@ func (m *model) decide(rt *rapid.T) {
 	var err error
 	switch {
 	case status == projection.Approved && direct:
-		_, err = m.c.Approve(ctx, id, client.Approval{By: by, Option: option})
+		_, err = m.c.Checkpoints().Approve(ctx, id, client.Approval{By: by, Option: option})
 	case status == projection.Approved:
 		err = m.append(rt, event.CheckpointApproved, "elsewhere", by, event.Approved{CheckpointID: id, ApprovedBy: by, SelectedOption: option})
 	case status == projection.Rejected && direct:
-		_, err = m.c.Reject(ctx, id, by, "")
+		_, err = m.c.Checkpoints().Reject(ctx, id, client.Rejection{By: by, Reason: ""})
 	case status == projection.Rejected:
 		err = m.append(rt, event.CheckpointRejected, x.session, by, event.Rejected{CheckpointID: id, RejectedBy: by})
 	case direct && by != "agent": // who asked would wait for the sweeper
-		_, err = m.c.Cancel(ctx, id, by, "")
+		_, err = m.c.Checkpoints().Cancel(ctx, id, client.Cancellation{By: by, Reason: ""})
 	default:
 		err = m.append(rt, event.CheckpointCancelled, x.session, by, event.Cancelled{CheckpointID: id, CancelledBy: by})
 	}
@@ -200,13 +200,13 @@ func (m *model) throwAway(rt *rapid.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = c.Approve(m.t.Context(), id, client.Approval{By: "thrown", Option: "yes"}) // nobody hears of it
+		_, _ = c.Checkpoints().Approve(m.t.Context(), id, client.Approval{By: "thrown", Option: "yes"}) // nobody hears of it
 	}()
 	passed(m.t, time.Now().Add(after))
 	nc.Close()
 	<-done
 	c.Close()
-	_, err = m.c.Reject(m.t.Context(), id, "ann", "")
+	_, err = m.c.Checkpoints().Reject(m.t.Context(), id, client.Rejection{By: "ann", Reason: ""})
 	x.status, x.by = projection.Rejected, "ann"
 	if err != nil {
 		x.status, x.by = projection.Approved, "thrown"
@@ -222,7 +222,7 @@ func (m *model) create(rt *rapid.T) {
 		timeout = time.Millisecond
 	}
 	if rapid.Bool().Draw(rt, "by its call") {
-		_, err := m.c.CreateIntent(m.t.Context(), client.IntentSpec{ID: id, StreamID: m.prefix + s, Actor: "agent", Timeout: timeout})
+		_, err := m.c.Intents().Create(m.t.Context(), client.IntentSpec{ID: id, StreamID: m.prefix + s, Actor: "agent", Timeout: timeout})
 		require.NoError(rt, err)
 	} else {
 		require.NoError(rt, m.append(rt, event.AgentSpawned, s, "agent", event.Intent{ID: id, TimeoutMS: timeout.Milliseconds()}))
@@ -240,7 +240,7 @@ func (x *intentModel) ended() bool {
 
 func (m *model) claim(rt *rapid.T) {
 	id, x := pick(rt, m.intents, "intent")
-	l, err := m.c.ClaimIntent(m.t.Context(), id, rapid.SampledFrom([]string{"h1", "h2"}).Draw(rt, "holder"), time.Hour)
+	l, err := m.c.Intents().Claim(m.t.Context(), id, rapid.SampledFrom([]string{"h1", "h2"}).Draw(rt, "holder"), time.Hour)
 	switch {
 	case x.ended():
 		require.ErrorIs(rt, err, client.ErrIntentEnded)
@@ -269,7 +269,7 @@ func (x *intentModel) pickLease(rt *rapid.T) (l client.Lease, stands bool) {
 func (m *model) renew(rt *rapid.T) {
 	_, x := pick(rt, m.intents, "intent")
 	l, stands := x.pickLease(rt)
-	renewed, err := m.c.RenewIntent(m.t.Context(), l)
+	renewed, err := m.c.Intents().Renew(m.t.Context(), l)
 	if stands {
 		require.NoError(rt, err)
 		x.stale, x.lease = x.lease, renewed
@@ -287,7 +287,7 @@ func lost(rt *rapid.T, err error) {
 func (m *model) release(rt *rapid.T) {
 	_, x := pick(rt, m.intents, "intent")
 	l, stands := x.pickLease(rt)
-	err := m.c.ReleaseIntent(m.t.Context(), l)
+	err := m.c.Intents().Release(m.t.Context(), l)
 	if stands {
 		require.NoError(rt, err)
 		x.state, x.stale, x.lease = projection.Pending, x.lease, client.Lease{}
@@ -305,7 +305,7 @@ func (m *model) end(rt *rapid.T) {
 	var err error
 	if direct {
 		end := map[string]func(context.Context, string, client.End) (projection.Intent, error){
-			event.AgentCompleted: m.c.CompleteIntent, event.AgentFailed: m.c.FailIntent, event.AgentAborted: m.c.AbortIntent,
+			event.AgentCompleted: m.c.Intents().Complete, event.AgentFailed: m.c.Intents().Fail, event.AgentAborted: m.c.Intents().Abort,
 		}[typ]
 		_, err = end(m.t.Context(), id, client.End{By: by, Token: token})
 	} else {
@@ -349,7 +349,7 @@ func (m *model) endSession(rt *rapid.T) {
 		}
 		return
 	}
-	_, err := m.c.DeleteSession(m.t.Context(), m.prefix+s, "ann", "")
+	_, err := m.c.Sessions().Delete(m.t.Context(), m.prefix+s, "ann", "")
 	require.NoError(rt, err)
 	for _, s := range family {
 		m.open[s] = false
@@ -432,7 +432,7 @@ func (m *model) check(rt *rapid.T) {
 	got = slices.DeleteFunc(got, func(s string) bool { return !strings.HasPrefix(s, m.prefix) })
 	require.Equal(rt, want, got)
 
-	all, err := m.c.Checkpoints(m.t.Context(), false)
+	all, err := m.c.Checkpoints().List(m.t.Context(), false)
 	require.NoError(rt, err)
 	for _, cp := range all {
 		if x := m.cps[cp.ID]; x != nil {

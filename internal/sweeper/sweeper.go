@@ -97,7 +97,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer cancel()
 	s := newState()
 	needs := projection.Merge(s.runner.Folds...)
-	if err := cfg.Client.Needs(client.RoleOperator, "decide what time decides"); err != nil {
+	if err := cfg.Client.Admin().Needs(client.RoleOperator, "decide what time decides"); err != nil {
 		return fmt.Errorf("sweeper: %w", err)
 	}
 	// History first: half of it would show as due what was decided long ago.
@@ -162,7 +162,7 @@ func (s *state) sweep(ctx context.Context, cfg Config) time.Duration {
 // an event that is yet to be written back. It is asked after the events were read, and
 // the mark is set before the first of them is written.
 func restoring(ctx context.Context, cfg Config) bool {
-	st, err := cfg.Client.State(ctx)
+	st, err := cfg.Client.Admin().State(ctx)
 	return err != nil || wire.IsRestoring(st.Config)
 }
 
@@ -208,14 +208,14 @@ func (s *state) checkpoint(cp projection.Checkpoint, now time.Time, wait *time.D
 		return task{}, false
 	}
 	return task{"expire checkpoint " + cp.ID, func(ctx context.Context, c *client.Client) error {
-		_, err := c.Expire(ctx, cp)
+		_, err := c.Deadlines().Expire(ctx, cp)
 		return settled(err)
 	}}, true
 }
 
 func cancelTask(cp projection.Checkpoint, reason string) task {
 	return task{"cancel checkpoint " + cp.ID, func(ctx context.Context, c *client.Client) error {
-		_, err := c.CancelFor(ctx, cp, reason)
+		_, err := c.Deadlines().Cancel(ctx, cp, reason)
 		return settled(err)
 	}}
 }
@@ -226,7 +226,7 @@ func (s *state) intent(i projection.Intent, now time.Time, wait *time.Duration) 
 	}
 	if why := cmp.Or(s.gone(i.StreamID, i.Seq), s.gone(i.ParentSessionID, i.Seq)); why != "" {
 		return task{"abort intent " + i.ID, func(ctx context.Context, c *client.Client) error {
-			_, err := c.AbortIntent(ctx, i.ID, client.End{By: client.SweeperActor, Reason: why})
+			_, err := c.Intents().Abort(ctx, i.ID, client.End{By: client.SweeperActor, Reason: why})
 			return settled(err)
 		}}, true
 	}
@@ -239,7 +239,7 @@ func (s *state) intent(i projection.Intent, now time.Time, wait *time.Duration) 
 		return task{}, false
 	}
 	return task{"time out intent " + i.ID, func(ctx context.Context, c *client.Client) error {
-		return settled(c.TimeOut(ctx, i))
+		return settled(c.Deadlines().TimeOut(ctx, i))
 	}}, true
 }
 

@@ -37,7 +37,7 @@ func run(t *testing.T, cfg sweeper.Config) (stop func()) {
 
 func ask(t *testing.T, c *client.Client, expires time.Duration) projection.Checkpoint {
 	t.Helper()
-	cp, err := c.RequestCheckpoint(t.Context(), client.CheckpointRequest{
+	cp, err := c.Checkpoints().Request(t.Context(), client.CheckpointRequest{
 		StreamID: "ses", RequestedBy: "agent", DecisionPoint: "?", ExpiresIn: expires,
 	})
 	require.NoError(t, err)
@@ -46,7 +46,7 @@ func ask(t *testing.T, c *client.Client, expires time.Duration) projection.Check
 
 func create(t *testing.T, c *client.Client, timeout time.Duration) projection.Intent {
 	t.Helper()
-	i, err := c.CreateIntent(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent", Timeout: timeout})
+	i, err := c.Intents().Create(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent", Timeout: timeout})
 	require.NoError(t, err)
 	return i
 }
@@ -59,14 +59,14 @@ func passed(t *testing.T, at time.Time) {
 
 func checkpoint(t *testing.T, c *client.Client, id string) projection.Checkpoint {
 	t.Helper()
-	cp, err := c.Checkpoint(t.Context(), id)
+	cp, err := c.Checkpoints().Get(t.Context(), id)
 	require.NoError(t, err)
 	return cp
 }
 
 func intent(t *testing.T, c *client.Client, id string) projection.Intent {
 	t.Helper()
-	i, err := c.Intent(t.Context(), id)
+	i, err := c.Intents().Get(t.Context(), id)
 	require.NoError(t, err)
 	return i
 }
@@ -81,7 +81,7 @@ func TestSweepDecidesWhatIsDue(t *testing.T) {
 
 	due, later, never := ask(t, c, time.Millisecond), ask(t, c, time.Hour), ask(t, c, 0)
 	short, long := create(t, c, time.Millisecond), create(t, c, time.Hour)
-	l, err := c.ClaimIntent(t.Context(), short.ID, "worker", time.Hour)
+	l, err := c.Intents().Claim(t.Context(), short.ID, "worker", time.Hour)
 	require.NoError(t, err)
 	passed(t, time.Now().Add(5*time.Millisecond))
 	decided, err = sweeper.Sweep(t.Context(), sweeper.Config{Client: c})
@@ -95,7 +95,7 @@ func TestSweepDecidesWhatIsDue(t *testing.T) {
 	require.Equal(t, "timeout", failed.Reason)
 	require.Equal(t, client.SweeperActor, failed.EndedBy)
 	require.Equal(t, projection.Pending, intent(t, c, long.ID).State)
-	_, err = c.CompleteIntent(t.Context(), short.ID, client.End{By: "worker", Token: l.Token})
+	_, err = c.Intents().Complete(t.Context(), short.ID, client.End{By: "worker", Token: l.Token})
 	require.ErrorIs(t, err, client.ErrIntentEnded)
 
 	decided, err = sweeper.Sweep(t.Context(), sweeper.Config{Client: c})
@@ -113,7 +113,7 @@ func TestRunDecidesInTime(t *testing.T) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	done, err := c.WaitCheckpoint(ctx, cp.ID)
+	done, err := c.Checkpoints().Wait(ctx, cp.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Expired, done.Status)
 	require.GreaterOrEqual(t, done.Decision.At, cp.ExpiresAt)
@@ -126,11 +126,11 @@ func TestTimeOutOfWorkThatIsRenewed(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	i := create(t, h.Client, 200*time.Millisecond)
-	l, err := h.Client.ClaimIntent(t.Context(), i.ID, "worker", time.Minute)
+	l, err := h.Client.Intents().Claim(t.Context(), i.ID, "worker", time.Minute)
 	require.NoError(t, err)
 	run(t, sweeper.Config{Client: h.NewClient(t, client.Config{})})
 	require.Eventually(t, func() bool {
-		renewed, err := h.Client.RenewIntent(t.Context(), l)
+		renewed, err := h.Client.Intents().Renew(t.Context(), l)
 		if err == nil {
 			l = renewed
 			return false
@@ -172,7 +172,7 @@ func TestCancelsWhatWasAsked(t *testing.T) {
 	c := h.Client
 	run(t, sweeper.Config{Client: h.NewClient(t, client.Config{})})
 	cp := ask(t, c, 0)
-	done, err := c.Cancel(t.Context(), cp.ID, "agent", "no longer")
+	done, err := c.Checkpoints().Cancel(t.Context(), cp.ID, client.Cancellation{By: "agent", Reason: "no longer"})
 	require.NoError(t, err)
 	require.Equal(t, projection.Cancelled, done.Status)
 	require.Equal(t, client.SweeperActor, done.Decision.By)
@@ -197,7 +197,7 @@ func TestEndOfASessionThroughAppend(t *testing.T) {
 			life(typ)
 			after := ask(t, c, 0)
 			run(t, sweeper.Config{Client: h.NewClient(t, client.Config{})})
-			done, err := c.WaitCheckpoint(t.Context(), cp.ID)
+			done, err := c.Checkpoints().Wait(t.Context(), cp.ID)
 			require.NoError(t, err)
 			require.Equal(t, projection.Cancelled, done.Status)
 			require.Eventually(t, func() bool { return intent(t, c, i.ID).State == projection.Aborted }, 5*time.Second, 5*time.Millisecond)
@@ -213,7 +213,7 @@ func TestLeavesTheImportedAlone(t *testing.T) {
 	old := func(id, typ, payload string) event.Event {
 		return event.Event{ID: id, Type: typ, StreamID: "old", Actor: "agent", CorrelationID: "c", Timestamp: 1000, Payload: json.RawMessage(payload)}
 	}
-	_, err := c.Import(t.Context(), "old", []event.Event{
+	_, err := c.Admin().Import(t.Context(), "old", []event.Event{
 		old("1", event.CheckpointRequested, `{"id":"cp","decision_point":"?","requested_by":"agent","expires_at":2000}`),
 		old("2", event.AgentSpawned, `{"id":"i","timeout_ms":5,"created_at":1000}`),
 	}, nil)
@@ -223,7 +223,7 @@ func TestLeavesTheImportedAlone(t *testing.T) {
 	require.Zero(t, decided)
 	run(t, sweeper.Config{Client: h.NewClient(t, client.Config{})})
 	fresh := ask(t, c, 100*time.Millisecond)
-	_, err = c.WaitCheckpoint(t.Context(), fresh.ID) // it sweeps
+	_, err = c.Checkpoints().Wait(t.Context(), fresh.ID) // it sweeps
 	require.NoError(t, err)
 	r, err := c.Resume(t.Context())
 	require.NoError(t, err)
@@ -232,12 +232,12 @@ func TestLeavesTheImportedAlone(t *testing.T) {
 	require.Len(t, r.ActiveIntents, 1)
 	require.True(t, r.ActiveIntents[0].Late)
 
-	cps, is, err := c.ExpireImported(t.Context())
+	cps, is, err := c.Deadlines().ExpireImported(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 1}, []int{cps, is})
 	require.Equal(t, projection.Expired, checkpoint(t, c, "cp").Status)
 	require.Equal(t, "timeout", intent(t, c, "i").Reason)
-	cps, is, err = c.ExpireImported(t.Context())
+	cps, is, err = c.Deadlines().ExpireImported(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, cps+is)
 }
@@ -253,7 +253,7 @@ func TestOneThatCannotBeDecidedHoldsUpNoOther(t *testing.T) {
 	require.NoError(t, err)
 	log := &brokertest.Words{}
 	run(t, sweeper.Config{Client: h.NewClient(t, client.Config{}), Logger: slog.New(slog.NewTextHandler(log, nil))})
-	done, err := c.WaitCheckpoint(t.Context(), fine.ID)
+	done, err := c.Checkpoints().Wait(t.Context(), fine.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Expired, done.Status)
 	require.Eventually(t, func() bool { return bytes.Contains([]byte(log.String()), []byte(stuck.ID)) }, 5*time.Second, 5*time.Millisecond)
@@ -270,7 +270,7 @@ func TestRunAcrossRestarts(t *testing.T) {
 	for n := range 3 {
 		cp := ask(t, h.Client, 100*time.Millisecond)
 		h.Restart(t)
-		done, err := h.Client.WaitCheckpoint(t.Context(), cp.ID)
+		done, err := h.Client.Checkpoints().Wait(t.Context(), cp.ID)
 		require.NoError(t, err, fmt.Sprint(n))
 		require.Equal(t, projection.Expired, done.Status)
 	}

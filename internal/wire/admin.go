@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/event"
 )
 
 // ErrRestoring means that a restore of the Log was begun and did not end.
@@ -56,8 +58,8 @@ const RestoreSubject = "ds.host.restore"
 
 // RestoreRequest asks for one of two changes.
 type RestoreRequest struct {
-	Mark  *bool  `json:"mark,omitempty"`  // mark the Log as half restored, or take the mark off
-	First uint64 `json:"first,omitempty"` // make the empty Log again with this first Sequence
+	Mark  *bool          `json:"mark,omitempty"`  // mark the Log as half restored, or take the mark off
+	First event.Sequence `json:"first,omitempty"` // make the empty Log again with this first Sequence
 }
 
 // RestoreAnswer reports whether the host has made the change.
@@ -100,7 +102,7 @@ func MarkLog(ctx context.Context, js jetstream.JetStream, on bool) error {
 // does so only with an empty Log. A crash in between leaves no Log; the next client that
 // opens the Log to write creates it. RecreateLog calls ready, if not nil, between the
 // removal and the creation.
-func RecreateLog(ctx context.Context, js jetstream.JetStream, first uint64, ready func() error) error {
+func RecreateLog(ctx context.Context, js jetstream.JetStream, first event.Sequence, ready func() error) error {
 	s, err := js.Stream(ctx, LogName)
 	if err != nil {
 		return fmt.Errorf("cannot read the Log's configuration: %w", err)
@@ -110,7 +112,7 @@ func RecreateLog(ctx context.Context, js jetstream.JetStream, first uint64, read
 		return fmt.Errorf("the Log holds %d messages and is not made again", info.State.Msgs)
 	}
 	cfg := info.Config
-	cfg.FirstSeq = first
+	cfg.FirstSeq = uint64(first)
 	if err := js.DeleteStream(ctx, LogName); err != nil {
 		return fmt.Errorf("cannot remove the empty Log, to make it again: %w", err)
 	}

@@ -67,7 +67,7 @@ func TestTheLogTakesIt(t *testing.T) {
 	}
 	require.Equal(t, len(items), n, "twice is once")
 	require.Empty(t, fold.Recovery().Sessions)
-	open, err := c.Checkpoints(ctx, true)
+	open, err := c.Checkpoints().List(ctx, true)
 	require.NoError(t, err)
 	require.Empty(t, open)
 
