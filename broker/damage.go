@@ -16,19 +16,38 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Damage is what is wrong with this process's copy of the Log.
+// Damage is one run of Sequences that cannot be read in the host's copy of the Log.
 type Damage struct {
-	Found   []blocks.Damage
-	Checked time.Time      // since when every file has been read; zero: not yet
-	Up      event.Sequence // to which the copy was checked
+	event.Range
+	File string `json:"file"` // the block where it should be, or the one behind it
+	Off  int64  `json:"offset"`
+	Why  string `json:"why"`
 }
 
-// Damage is what is known of damage in the store: nothing where CheckEngine returns an error.
-func (b *Broker) Damage() Damage {
-	if b.scrub == nil {
-		return Damage{}
+func (d Damage) String() string { return blocks.Damage(d).String() }
+
+func damages(found []blocks.Damage) (out []Damage) {
+	for _, d := range found {
+		out = append(out, Damage(d))
 	}
-	return Damage(b.scrub.State())
+	return out
+}
+
+// Checked is what a host has found out about its copy of the Log, which it reads again and
+// again.
+type Checked struct {
+	Damage []Damage
+	Since  time.Time      // when every file has been read since; zero: not yet
+	Up     event.Sequence // to which the copy was checked
+}
+
+// Checked is what is known of damage in the store: nothing where CheckEngine returns an error.
+func (b *Broker) Checked() Checked {
+	if b.scrub == nil {
+		return Checked{}
+	}
+	s := b.scrub.State()
+	return Checked{damages(s.Found), s.Checked, s.Up}
 }
 
 // DamagedError is a store that must not be hosted as it is: the end of its Log is
@@ -36,10 +55,10 @@ func (b *Broker) Damage() Damage {
 // acknowledged to other events.
 type DamagedError struct {
 	Dir   string // of the host
-	Found []blocks.Damage
+	Found []Damage
 }
 
-// Unwrap gives wire.ErrDamaged.
+// Unwrap gives the error by which other packages of this module know such a store.
 func (e *DamagedError) Unwrap() error { return wire.ErrDamaged }
 
 func (e *DamagedError) Error() string {
@@ -100,7 +119,7 @@ func (b *Broker) checkStore() (err error) {
 func (b *Broker) asDamaged(err error) error {
 	var end *scrub.EndError
 	if errors.As(err, &end) {
-		return &DamagedError{b.cfg.Dir, end.Found}
+		return &DamagedError{b.cfg.Dir, damages(end.Found)}
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"durablestream/event"
-	"durablestream/internal/blocks"
 )
 
 // HostStatus is what the host says of itself.
@@ -38,8 +37,8 @@ type HostStatus struct {
 	SetAside    uint64         `json:"set_aside,omitempty"`
 	// Damaged is what this host has found to be damaged in its store, and Checked since
 	// when, in Unix ms, it has read all of it; 0: it has not yet.
-	Damaged []blocks.Damage `json:"damaged,omitempty"`
-	Checked int64           `json:"checked"`
+	Damaged []Damage `json:"damaged,omitempty"`
+	Checked int64    `json:"checked"`
 	// Unchecked is why this host does not check its store for damage; empty: it does.
 	Unchecked string `json:"unchecked,omitempty"`
 	// Indexed is the Sequence up to which queries are answered by index files; 0: there

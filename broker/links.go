@@ -14,8 +14,7 @@ import (
 )
 
 // CheckLinks demands that a host directory is none, and holds none, of the symbolic links
-// that lead a host elsewhere (*paths.LinkError), and that none of our own files is a pipe or
-// the like (*paths.SpecialError). The fence's own link stays in the store. What the engine
+// that lead a host elsewhere, and that none of our own files is a pipe or the like. The fence's own link stays in the store. What the engine
 // opens it opens itself, and a start that waits there can be ended.
 func CheckLinks(dir string) error {
 	err := paths.NoLink(dir)

@@ -51,7 +51,7 @@ func hosted(t *testing.T, dir string, f func(*broker.Broker, jetstream.JetStream
 func whole(t *testing.T, dir string, n int) {
 	t.Helper()
 	hosted(t, dir, func(b *broker.Broker, js jetstream.JetStream) {
-		require.Empty(t, b.Damage().Found)
+		require.Empty(t, b.Checked().Damage)
 		s, err := js.Stream(t.Context(), wire.LogName)
 		require.NoError(t, err)
 		require.EqualValues(t, n, s.CachedInfo().State.Msgs)

@@ -81,7 +81,7 @@ func (f *fullBlock) read(t *testing.T) error {
 		}
 		require.Equal(t, f.n, n)
 	}
-	require.Empty(t, f.Broker.Damage().Found)
+	require.Empty(t, f.Broker.Checked().Damage)
 	return nil
 }
 

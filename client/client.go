@@ -33,7 +33,7 @@ type Config struct {
 	// Default: none.
 	Worktree string
 	// Restoring opens a Log whose restore has not ended. Default: such a one is
-	// refused with wire.ErrRestoring.
+	// refused.
 	Restoring bool
 	// Logger hears of retries and of messages that are set aside. Default: discarded.
 	Logger *slog.Logger
@@ -59,7 +59,7 @@ type Client struct {
 }
 
 // New makes a Client over nc. It asks the server about the Log once: ErrNoLog
-// where there is none, *wire.NewerFormatError for one of a later version.
+// where there is none, and an error in words for one of a later version.
 func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if cfg.CorrelationID == "" {
 		cfg.CorrelationID = event.NewID()

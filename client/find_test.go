@@ -317,6 +317,6 @@ func TestQueriesOfACompressedLog(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, found.Bad)
 	require.Greater(t, found.Last, event.Sequence(300))
-	require.Empty(t, h.Broker.Damage().Found)
+	require.Empty(t, h.Broker.Checked().Damage)
 	require.Zero(t, h.Broker.Indexed())
 }

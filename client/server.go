@@ -192,7 +192,7 @@ func monitored(ctx context.Context, url string) (syncs bool, words, readers stri
 	return true, "", readers, nil
 }
 
-// Statuses collects the answers of all hosts of ours to wire.StatusSubject, as JSON: one
+// Statuses asks all hosts of ours for their status and collects the answers, as JSON: one
 // on a single host, one of each node of a cluster that answers within a quarter of a
 // second of the first; none where there is none. It ends early with the first one of
 // which enough, if given, is true.

@@ -69,10 +69,10 @@ func (h *host) status() broker.HostStatus {
 	if err := broker.CheckEngine(); err != nil {
 		s.Unchecked = err.Error()
 	}
-	damage := h.broker.Damage()
-	s.Damaged = damage.Found
-	if !damage.Checked.IsZero() {
-		s.Checked = damage.Checked.UnixMilli()
+	checked := h.broker.Checked()
+	s.Damaged = checked.Damage
+	if !checked.Since.IsZero() {
+		s.Checked = checked.Since.UnixMilli()
 	}
 	if p := h.mirror.progress.Load(); p != nil {
 		s.MirrorSeq, s.MirrorLines, s.SetAside = p.Seq, p.Lines, p.SetAside
