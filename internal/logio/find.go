@@ -3,7 +3,6 @@ package logio
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -154,21 +153,8 @@ func (l *Log) askHost(ctx context.Context, q wire.Find) (wire.Found, error) {
 		if !busy {
 			return wire.DecodeFound(m)
 		}
-		if err := pauseFor(ctx, retry); err != nil {
+		if err := busyFor(ctx, retry); err != nil {
 			return wire.Found{}, err
 		}
-	}
-}
-
-// pauseFor waits as long as a busy host asks for, and up to as long again, so that not all
-// come back at once.
-func pauseFor(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }

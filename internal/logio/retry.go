@@ -164,22 +164,6 @@ func final(err error) bool {
 	return errors.As(err, &api) && api.Code < 500
 }
 
-// backoff waits longer each time, up to a quarter of a second.
-type backoff struct{ next time.Duration }
-
-func (b *backoff) sleep(ctx context.Context) bool {
-	const first, most = 2 * time.Millisecond, 250 * time.Millisecond
-	b.next = min(max(b.next*2, first), most)
-	t := time.NewTimer(b.next)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 // closed tells why there is no connection any more.
 func (l *Log) closed() error {
 	if errors.Is(l.nc.LastError(), nats.ErrAuthorization) {
