@@ -14,7 +14,7 @@ import (
 
 // facade is what the root package reaches, and so what a package that uses it does.
 var facade = []string{
-	"event", "projection", "client", "broker", "mirror",
+	"event", "projection", "client", "broker", "mirror", "internal/canonical",
 	"internal/address", "internal/blocks", "internal/fence", "internal/finder", "internal/gate", "internal/grace", "internal/hosting", "internal/index", "internal/meta",
 	"internal/paths", "internal/readcopy", "internal/roles", "internal/scrub", "internal/sweeper", "internal/wire",
 }
@@ -45,25 +45,26 @@ var imports = map[string]struct {
 	"projection":       {ours: []string{"event"}},
 	"internal/dial":    {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
 	"internal/logio":   {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial"}, nats: true},
-	"client":           {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial", "internal/logio"}, nats: true},
-	"internal/sweeper": {ours: []string{"event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
-	"mirror":           {ours: []string{"event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"client":           {ours: []string{"internal/canonical", "event", "projection", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial", "internal/logio"}, nats: true},
+	"internal/sweeper": {ours: []string{"internal/canonical", "event", "projection", "internal/wire", "internal/address", "internal/roles", "client", "internal/paths"}, nats: true},
+	"mirror":           {ours: []string{"internal/canonical", "event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/hosting": {ours: facade, server: true, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
 	"internal/monitor": {ours: []string{"event"}},
-	"internal/rpc":     {ours: []string{"event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/rpc":     {ours: []string{"internal/canonical", "event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
 	"internal/status":    {ours: append([]string{"internal/console", "internal/monitor", "internal/place"}, facade...), server: true, nats: true},
 	"internal/doctor":    {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
 	"internal/otherlog":  {ours: append([]string{"internal/place"}, facade...), server: true, nats: true},
 	"internal/mirrorrun": {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
+	"internal/canonical": {ours: []string{"event"}},
 	"internal/place":     {ours: facade, server: true, nats: true},
 	"internal/console":   {},
 	"internal/sickdisk":  {},
 	"internal/longtest":  {},
 	"internal/readcopy":  {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
 
-	"internal/agents":                 {ours: []string{"event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/agents":                 {ours: []string{"internal/canonical", "event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/agents/source":          {ours: []string{"event", "projection"}},
 	"internal/agents/opencode":        {ours: []string{"event", "projection", "internal/agents/source", "internal/console"}},
 	"internal/agents/opencode/plugin": {ours: []string{"internal/console", "internal/paths"}},
