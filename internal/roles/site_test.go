@@ -1,7 +1,6 @@
 package roles_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/event"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
@@ -91,11 +91,9 @@ func single(t *testing.T) *site {
 		for i := range p.Publish {
 			p.Publish[i] = strings.Replace(p.Publish[i], roles.APIPrefix, s.api, 1)
 		}
-		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
-		require.NoError(t, enc.Encode(map[string]any{"publish": map[string]any{"allow": p.Publish, "deny": p.Deny}, "subscribe": p.Subscribe}))
-		conf += fmt.Sprintf("{nkey: %s, permissions: %s}\n", k.Public, b.String())
+		permissions, err := event.Marshal(map[string]any{"publish": map[string]any{"allow": p.Publish, "deny": p.Deny}, "subscribe": p.Subscribe})
+		require.NoError(t, err)
+		conf += fmt.Sprintf("{nkey: %s, permissions: %s}\n", k.Public, permissions)
 	}
 	s.run(t, conf+"]}}\n")
 	s.owner = s.connect(t, "admin")

@@ -341,19 +341,17 @@ type splicer interface {
 	appendJSON(dst []byte) []byte
 }
 
-// encode is json.Marshal without escaping HTML. What is encoded here is ours, and
-// always can be.
+// encode is event.Marshal, and for a splicer its appendJSON. The arguments are types of
+// this package, and so it cannot fail.
 func encode(v any) json.RawMessage {
 	if s, ok := v.(splicer); ok {
 		return s.appendJSON(nil)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	b, err := event.Marshal(v)
+	if err != nil {
 		return json.RawMessage(`{"error":"internal"}`)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return b
 }
 
 // decode reads params strictly: a member that is not known is an error, since it would

@@ -88,16 +88,14 @@ func digest(b []byte) string {
 // text is b as a JSON string.
 func text(b []byte) json.RawMessage { return marshal(string(b)) }
 
-// marshal is json.Marshal without escaping HTML. What it is given is made of
-// strings, numbers and valid JSON, and so cannot fail.
+// marshal is event.Marshal. Its arguments consist of strings, numbers and valid JSON, and
+// so it cannot fail.
 func marshal(v any) json.RawMessage {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	b, err := event.Marshal(v)
+	if err != nil {
 		return json.RawMessage("{}")
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return b
 }
 
 // withField puts one more field in front of a JSON object.
