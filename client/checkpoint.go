@@ -285,11 +285,13 @@ func (c *Client) blocked(err error) bool {
 
 // Approval is a human's yes.
 type Approval struct {
-	By      string          // who; never the one who asked
+	By      string          // the human's name; never the asker's
 	Option  string          // one of the request's, where it has any
 	Answer  json.RawMessage // as the request's schema says; optional where it has none
 	Comment string
-	// StreamID, CorrelationID: default those of the request.
+	// EventID names the event of this call, so that a call that is sent again is stored once
+	// and answered as the first time. Default: a new UUIDv7.
+	EventID string
 }
 
 // Approve decides a checkpoint. Its errors say why nothing was decided:
@@ -302,26 +304,32 @@ func (cps Checkpoints) Approve(ctx context.Context, id string, a Approval) (proj
 			return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
 		}
 	}
-	return c.decide(ctx, id, event.CheckpointApproved, a.By, event.Approved{
+	return c.decide(ctx, id, decision{event.CheckpointApproved, a.By, a.EventID, event.Approved{
 		CheckpointID: id, ApprovedBy: a.By, SelectedOption: a.Option, Answer: a.Answer, Comment: a.Comment,
-	})
+	}})
 }
 
 // Rejection is a human's no.
 type Rejection struct {
-	By     string // who decides; never the asker
+	By     string // the human's name; never the asker's
 	Reason string
+	// EventID names the event of this call, so that a call that is sent again is stored once
+	// and answered as the first time. Default: a new UUIDv7.
+	EventID string
 }
 
 // Reject decides a checkpoint with a no. Its errors are those of Approve.
 func (cps Checkpoints) Reject(ctx context.Context, id string, r Rejection) (projection.Checkpoint, error) {
-	return cps.c.decide(ctx, id, event.CheckpointRejected, r.By, event.Rejected{CheckpointID: id, RejectedBy: r.By, Reason: r.Reason})
+	return cps.c.decide(ctx, id, decision{event.CheckpointRejected, r.By, r.EventID, event.Rejected{CheckpointID: id, RejectedBy: r.By, Reason: r.Reason}})
 }
 
 // Cancellation withdraws a question.
 type Cancellation struct {
-	By     string // who withdraws it
+	By     string // the name of the one that withdraws it
 	Reason string
+	// EventID names the event of this call, so that a call that is sent again is stored once
+	// and answered as the first time. Default: a new UUIDv7.
+	EventID string
 }
 
 // Cancel withdraws a checkpoint. The one who asked cannot decide, nor can an agent's
@@ -329,16 +337,15 @@ type Cancellation struct {
 // long as ctx lasts, at most 5 seconds; the checkpoint is then still pending, with
 // CancelRequested set.
 func (cps Checkpoints) Cancel(ctx context.Context, id string, w Cancellation) (projection.Checkpoint, error) {
-	c, by, reason := cps.c, w.By, w.Reason
-	cp, err := c.decide(ctx, id, event.CheckpointCancelled, by, event.Cancelled{CheckpointID: id, CancelledBy: by, Reason: reason})
+	cp, err := cps.c.decide(ctx, id, decision{event.CheckpointCancelled, w.By, w.EventID, event.Cancelled{CheckpointID: id, CancelledBy: w.By, Reason: w.Reason}})
 	if !errors.Is(err, ErrOwnCheckpoint) && !errors.Is(err, ErrNotAllowed) {
 		return cp, err
 	}
-	return c.Deadlines().RequestCancel(ctx, id, by, reason)
+	return cps.c.Deadlines().RequestCancel(ctx, id, w)
 }
 
 // RequestCancel asks the sweeper to cancel a checkpoint; see Cancel.
-func (dl Deadlines) RequestCancel(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
+func (dl Deadlines) RequestCancel(ctx context.Context, id string, w Cancellation) (projection.Checkpoint, error) {
 	c := dl.c
 	cp, err := c.Checkpoints().Get(ctx, id)
 	if err != nil {
@@ -347,14 +354,14 @@ func (dl Deadlines) RequestCancel(ctx context.Context, id, by, reason string) (p
 	if cp.Decision != nil {
 		return cp, fmt.Errorf("client: %w", &DecidedError{cp})
 	}
-	payload, err := encodePayload(event.CancelRequested{CheckpointID: id, RequestedBy: by, Reason: reason})
+	payload, err := encodePayload(event.CancelRequested{CheckpointID: id, RequestedBy: w.By, Reason: w.Reason})
 	if err == nil {
-		_, err = c.Append(ctx, event.Event{Type: event.CheckpointCancelRequested, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, Actor: by, Payload: payload})
+		_, err = c.Append(ctx, event.Event{ID: w.EventID, Type: event.CheckpointCancelRequested, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, Actor: w.By, Payload: payload})
 	}
 	if err != nil {
 		return cp, err
 	}
-	cp.CancelRequested, cp.CancelBy, cp.CancelReason = true, by, reason
+	cp.CancelRequested, cp.CancelBy, cp.CancelReason = true, w.By, w.Reason
 	wait, cancel := context.WithTimeout(ctx, cancelWait)
 	defer cancel()
 	if done, err := c.Checkpoints().Wait(wait, id); err == nil {
@@ -365,38 +372,58 @@ func (dl Deadlines) RequestCancel(ctx context.Context, id, by, reason string) (p
 
 const cancelWait = 5 * time.Second
 
-// decide appends a decision in the stream of its request.
-func (c *Client) decide(ctx context.Context, id, typ, by string, payload any) (projection.Checkpoint, error) {
-	if err := event.ValidateID("checkpoint", id); err != nil {
-		return projection.Checkpoint{}, fmt.Errorf("client: %w", err)
-	}
-	cp, err := c.request(ctx, id)
+// decision is an event that is to decide a checkpoint.
+type decision struct {
+	typ, by string
+	eventID string // default: a new one
+	payload any
+}
+
+// decide appends a decision in the stream of its request. The way goes in one direction:
+// the request and its gate are read once, the rules judge, the event is stored behind the
+// guard.
+func (c *Client) decide(ctx context.Context, id string, d decision) (projection.Checkpoint, error) {
+	cp, g, err := c.lookNow(ctx, id)
 	if err != nil {
 		return cp, err
 	}
-	p, err := encodePayload(payload)
+	r, err := c.decisionEvent(cp, d)
 	if err != nil {
-		return cp, fmt.Errorf("client: checkpoint %s: %w", id, err)
+		return cp, err
 	}
-	r, err := c.Append(ctx, event.Event{
-		Type: typ, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, CausationID: cp.EventID, Actor: by, Payload: p,
-	})
+	var p *protection
+	if err = c.mayAppend(r); err == nil {
+		p, err = c.protectDecisionOf(ctx, &r, cp, g)
+	}
+	if err == nil {
+		r, err = c.appendProtected(ctx, r, p)
+	}
 	var decided *DecidedError
 	if errors.As(err, &decided) {
-		return decided.Checkpoint, err
+		cp = decided.Checkpoint
 	}
 	if err != nil {
-		return cp, err
+		return cp, fmt.Errorf("client: append %s: %w", d.typ, err)
 	}
-	_, d, err := projection.NewDecision(r)
-	cp.Decision, cp.Status = &d, d.Status
+	_, stands, err := projection.NewDecision(r)
+	cp.Decision, cp.Status = &stands, stands.Status
 	return cp, err
+}
+
+// decisionEvent is the event of a decision about cp.
+func (c *Client) decisionEvent(cp projection.Checkpoint, d decision) (event.Recorded, error) {
+	payload, err := encodePayload(d.payload)
+	if err != nil {
+		return event.Recorded{}, fmt.Errorf("client: checkpoint %s: %w", cp.ID, err)
+	}
+	return c.prepare(event.Event{
+		ID: d.eventID, Type: d.typ, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, CausationID: cp.EventID, Actor: d.by, Payload: payload,
+	})
 }
 
 // Cancel cancels on behalf of whoever asked for it. It is the sweeper's.
 func (dl Deadlines) Cancel(ctx context.Context, cp projection.Checkpoint, reason string) (projection.Checkpoint, error) {
-	c := dl.c
-	return c.decide(ctx, cp.ID, event.CheckpointCancelled, SweeperActor, event.Cancelled{
+	return dl.c.decide(ctx, cp.ID, decision{typ: event.CheckpointCancelled, by: SweeperActor, payload: event.Cancelled{
 		CheckpointID: cp.ID, CancelledBy: SweeperActor, Reason: reason,
-	})
+	}})
 }

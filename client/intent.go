@@ -64,6 +64,9 @@ type IntentSpec struct {
 
 	CorrelationID, CausationID string
 	Metadata                   json.RawMessage
+	// EventID names the event of this call, so that a call that is sent again is stored once
+	// and answered as the first time. Default: a new UUIDv7.
+	EventID string
 }
 
 // Create creates an intent; it is pending until somebody claims or starts it.
@@ -79,15 +82,23 @@ func (ins Intents) Create(ctx context.Context, s IntentSpec) (projection.Intent,
 	if s.Timeout > 0 {
 		p.TimeoutMS = max(s.Timeout.Milliseconds(), 1)
 	}
-	if p.ID == "" {
-		p.ID = "intent_" + event.NewID()
+	if p.ID == "" { // of a call that is sent again, the same
+		p.ID = "intent_" + cmp.Or(s.EventID, event.NewID())
+	}
+	if s.EventID != "" {
+		switch i, err := ins.Get(ctx, p.ID); {
+		case err == nil && i.EventID == s.EventID:
+			return i, nil
+		case err != nil && !errors.Is(err, ErrUnknownIntent):
+			return projection.Intent{}, err
+		}
 	}
 	payload, err := marshal(p)
 	if err != nil {
 		return projection.Intent{}, fmt.Errorf("client: intent %s: %w", p.ID, err)
 	}
 	if _, err := c.Append(ctx, event.Event{
-		Type: event.AgentSpawned, StreamID: s.StreamID, Actor: s.Actor, Payload: payload,
+		ID: s.EventID, Type: event.AgentSpawned, StreamID: s.StreamID, Actor: s.Actor, Payload: payload,
 		CorrelationID: s.CorrelationID, CausationID: s.CausationID, Metadata: s.Metadata,
 	}); err != nil {
 		return projection.Intent{}, err
@@ -310,6 +321,9 @@ type End struct {
 	Token event.Sequence
 	// Result, of a completion; Error, of a failure; Reason, of either or an abort.
 	Result, Error, Reason string
+	// EventID names the event of this call, so that a call that is sent again is stored once
+	// and answered as the first time. Default: a new UUIDv7.
+	EventID string
 }
 
 // Complete ends an intent as completed.
@@ -351,7 +365,7 @@ func (c *Client) tryEnd(ctx context.Context, typ, id string, end End) (projectio
 		return i, fmt.Errorf("client: intent %s: %w", id, err)
 	}
 	r, err := c.prepare(event.Event{
-		Type: typ, StreamID: i.StreamID, CorrelationID: i.CorrelationID, CausationID: i.EventID, Actor: end.By, Payload: payload,
+		ID: end.EventID, Type: typ, StreamID: i.StreamID, CorrelationID: i.CorrelationID, CausationID: i.EventID, Actor: end.By, Payload: payload,
 	})
 	if err != nil {
 		return i, err
@@ -430,6 +444,9 @@ func (c *Client) protectEndOf(_ context.Context, r *event.Recorded, i projection
 	expected := cmp.Or(token, i.Guard)
 	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if now, err := c.Intents().Get(ctx, i.ID); err == nil && now.Ended() {
+			if now.EndID == r.ID { // the same call, sent twice at once
+				return c.log.Same(ctx, event.Recorded{Event: r.Event, Seq: now.EndSeq})
+			}
 			return event.Recorded{}, errors.Join(&EndedError{now}, conflict)
 		}
 		return event.Recorded{}, fmt.Errorf("intent %s: %w", i.ID, conflict)

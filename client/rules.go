@@ -81,10 +81,8 @@ type lostFunc = func(context.Context, *ConflictError) (event.Recorded, error)
 // it needs no guard. It is the one place through which requests, decisions and the
 // states of intents pass, whichever call they came by.
 func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, error) {
-	if c.rights.Limited { // else the subject need not be made
-		if err := c.mayStore(wire.EventSubject(r.Type, r.StreamID)); err != nil {
-			return nil, err
-		}
+	if err := c.mayAppend(*r); err != nil {
+		return nil, err
 	}
 	switch typ := r.Type; {
 	case typ == event.CheckpointRequested:
@@ -99,6 +97,14 @@ func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, e
 		return c.protectEnd(ctx, r)
 	}
 	return nil, nil
+}
+
+// mayAppend refuses at once an event that the role of this client's key does not allow.
+func (c *Client) mayAppend(r event.Recorded) error {
+	if !c.rights.Limited { // else the subject need not be made
+		return nil
+	}
+	return c.mayStore(wire.EventSubject(r.Type, r.StreamID))
 }
 
 func (c *Client) protectRequest(r *event.Recorded) (*protection, error) {
@@ -144,20 +150,28 @@ func guardOf(r *event.Recorded, kind, key, id string) (string, wire.GuardBody, e
 }
 
 func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*protection, error) {
-	id, d, err := projection.NewDecision(*r)
+	id, _, err := projection.NewDecision(*r)
 	if err != nil {
 		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: err.Error()}
 	}
 	if id == "" {
 		return nil, &event.InvalidError{Field: "payload.checkpoint_id", Value: "", Rule: "must name the checkpoint that is decided"}
 	}
-	subject, body, err := guardOf(r, event.GuardCheckpoint, "checkpoint_id", id)
-	if err != nil {
+	if _, _, err := guardOf(r, event.GuardCheckpoint, "checkpoint_id", id); err != nil {
 		return nil, err
 	}
 	cp, g, err := c.lookNow(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	return c.protectDecisionOf(ctx, r, cp, g)
+}
+
+// protectDecisionOf applies the rules to a decision about cp, whose gate is g.
+func (c *Client) protectDecisionOf(ctx context.Context, r *event.Recorded, cp projection.Checkpoint, g projection.Gate) (*protection, error) {
+	_, d, err := projection.NewDecision(*r)
+	if err != nil {
+		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: err.Error()}
 	}
 	if cp.Decision != nil && cp.Decision.EventID == r.ID {
 		return &protection{stored: cp.Decision.Seq}, bind(r, cp) // as it was stored
@@ -165,7 +179,22 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 	if cp.Decision != nil {
 		return nil, &DecidedError{cp}
 	}
-	if err := c.mayDecide(ctx, cp, d, r); err != nil {
+	if err := mayDecide(cp, d, r); err != nil {
+		return nil, err
+	}
+	if cp.Overdue(time.Now()) && !cp.Imported && d.Status != projection.Expired {
+		return nil, c.expire(ctx, cp, g)
+	}
+	if err := checkChoice(cp, d); err != nil {
+		return nil, err
+	}
+	return c.behindGate(r, cp, g)
+}
+
+// behindGate binds a decision to its request and puts it behind the checkpoint's guard.
+func (c *Client) behindGate(r *event.Recorded, cp projection.Checkpoint, g projection.Gate) (*protection, error) {
+	subject, body, err := guardOf(r, event.GuardCheckpoint, "checkpoint_id", cp.ID)
+	if err != nil {
 		return nil, err
 	}
 	if err := bind(r, cp); err != nil {
@@ -173,15 +202,18 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 	}
 	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if conflict.Winner != nil {
-			if of, d, err := projection.NewDecision(*conflict.Winner); err == nil && of == id {
+			if of, d, err := projection.NewDecision(*conflict.Winner); err == nil && of == cp.ID {
+				if conflict.Winner.ID == r.ID { // the same call, sent twice at once
+					return c.log.Same(ctx, event.Recorded{Event: r.Event, Seq: conflict.Winner.Seq})
+				}
 				cp.Decision, cp.Status = &d, d.Status
 				return event.Recorded{}, &DecidedError{cp}
 			}
 		}
-		now, err := c.Checkpoints().Get(ctx, id)
+		now, err := c.Checkpoints().Get(ctx, cp.ID)
 		switch {
 		case err == nil && now.Decision == nil:
-			err = conflict // its guard was voided meanwhile: who tries again may decide
+			err = conflict // its guard was voided meanwhile: a further try may decide
 		case err == nil:
 			err = &DecidedError{now}
 		}
@@ -190,9 +222,8 @@ func (c *Client) protectDecision(ctx context.Context, r *event.Recorded) (*prote
 	return &protection{guard: subject, expected: g.At, body: body.Encode(), lost: lost}, nil
 }
 
-// mayDecide holds a decision against its request.
-func (c *Client) mayDecide(ctx context.Context, cp projection.Checkpoint, d projection.Decision, r *event.Recorded) error {
-	overdue := cp.Overdue(time.Now()) && !cp.Imported
+// mayDecide says whether the decider may decide, and "expired" that the time has passed.
+func mayDecide(cp projection.Checkpoint, d projection.Decision, r *event.Recorded) error {
 	if d.Status == projection.Expired {
 		if cp.ExpiresAt == 0 || event.Now() < cp.ExpiresAt {
 			return fmt.Errorf("checkpoint %s: %w", cp.ID, ErrNotDue)
@@ -204,11 +235,11 @@ func (c *Client) mayDecide(ctx context.Context, cp projection.Checkpoint, d proj
 	if (own(r.Actor) || own(d.By)) && !onBehalf {
 		return fmt.Errorf("checkpoint %s: %s asked: %w", cp.ID, cp.RequestedBy, ErrOwnCheckpoint)
 	}
-	if overdue {
-		// Its time has passed and no sweeper has come by: settle it, so that the
-		// error can carry the decision that stands.
-		return c.expire(ctx, cp)
-	}
+	return nil
+}
+
+// checkChoice holds an approval's option and answer against the request.
+func checkChoice(cp projection.Checkpoint, d projection.Decision) error {
 	if d.Status != projection.Approved {
 		return nil
 	}
@@ -220,25 +251,39 @@ func (c *Client) mayDecide(ctx context.Context, cp projection.Checkpoint, d proj
 	return checkAnswer(cp, d)
 }
 
-// expire decides that a checkpoint's time has passed, and gives the error for who
-// came too late.
-func (c *Client) expire(ctx context.Context, cp projection.Checkpoint) error {
-	done, err := c.Deadlines().Expire(ctx, cp)
+// expire decides that the time of an overdue checkpoint has passed, since no sweeper has
+// done so, and returns the error of a decision that came too late.
+func (c *Client) expire(ctx context.Context, cp projection.Checkpoint, g projection.Gate) error {
+	r, err := c.decisionEvent(cp, expiry(cp))
+	if err != nil {
+		return &DecidedError{cp}
+	}
+	p, err := c.behindGate(&r, cp, g)
+	if err == nil {
+		r, err = c.appendProtected(ctx, r, p)
+	}
+	if err == nil {
+		var d projection.Decision
+		if _, d, err = projection.NewDecision(r); err == nil {
+			cp.Decision, cp.Status = &d, d.Status
+		}
+	}
 	var decided *DecidedError
-	switch {
-	case err == nil:
-		return &DecidedError{done}
-	case errors.As(err, &decided):
+	if errors.As(err, &decided) {
 		return decided
 	}
-	return &DecidedError{cp} // overdue, and nobody has decided so yet
+	return &DecidedError{cp} // without a decision where none could be stored yet
+}
+
+func expiry(cp projection.Checkpoint) decision {
+	return decision{typ: event.CheckpointExpired, by: SweeperActor, payload: event.Expired{CheckpointID: cp.ID, ExpiresAt: cp.ExpiresAt}}
 }
 
 // Expire decides that a checkpoint's time has passed; ErrNotDue before. It is the
 // sweeper's.
 func (dl Deadlines) Expire(ctx context.Context, cp projection.Checkpoint) (projection.Checkpoint, error) {
 	c := dl.c
-	return c.decide(ctx, cp.ID, event.CheckpointExpired, SweeperActor, event.Expired{CheckpointID: cp.ID, ExpiresAt: cp.ExpiresAt})
+	return c.decide(ctx, cp.ID, expiry(cp))
 }
 
 // SweeperActor is who decides what time decides.

@@ -78,7 +78,7 @@ func (c *Client) endSession(ctx context.Context, typ, id, by, reason string) (Se
 
 // withdraw cancels a checkpoint, or asks the sweeper to, without waiting for it.
 func (c *Client) withdraw(ctx context.Context, cp projection.Checkpoint, by, reason string) error {
-	_, err := c.decide(ctx, cp.ID, event.CheckpointCancelled, by, event.Cancelled{CheckpointID: cp.ID, CancelledBy: by, Reason: reason})
+	_, err := c.decide(ctx, cp.ID, decision{typ: event.CheckpointCancelled, by: by, payload: event.Cancelled{CheckpointID: cp.ID, CancelledBy: by, Reason: reason}})
 	var decided *DecidedError
 	switch {
 	case errors.As(err, &decided):

@@ -118,6 +118,17 @@ func TestRPCIntents(t *testing.T) {
 	require.Equal(t, "ended", name)
 	require.Equal(t, "completed", data["intent"].(object)["status"])
 
+	for _, method := range []string{"intent.complete", "intent.fail", "intent.abort"} { // under a lease
+		id := "leased_" + method
+		p.okay("intent.create", object{"id": id, "stream_id": "ses"}, nil)
+		p.okay("intent.claim", object{"id": id, "by": "w1", "lease_ms": 60000}, &l)
+		end := object{"id": id, "by": "w1", "token": l.Token, "event_id": "end_" + id}
+		var first, again projection.Intent
+		p.okay(method, end, &first)
+		p.okay(method, end, &again) // sent again under its id
+		require.Equal(t, first, again)
+	}
+
 	p.okay("intent.create", object{"id": "intent_2", "stream_id": "ses"}, nil)
 	p.okay("intent.fail", object{"id": "intent_2", "error": "broken"}, nil)
 	p.okay("intent.create", object{"id": "intent_3", "stream_id": "ses"}, nil)

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"context"
 	"encoding/json"
 	"time"
 
@@ -104,9 +103,7 @@ func (s *server) checkpointApprove(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	return s.decide(k.ctx, p.ID, p.By, p.EventID, event.CheckpointApproved, event.Approved{
-		CheckpointID: p.ID, ApprovedBy: p.By, SelectedOption: p.Option, Answer: p.Answer, Comment: p.Comment,
-	})
+	return s.c.Checkpoints().Approve(k.ctx, p.ID, client.Approval{By: p.By, Option: p.Option, Answer: p.Answer, Comment: p.Comment, EventID: p.EventID})
 }
 
 type withdrawParams struct {
@@ -121,24 +118,7 @@ func (s *server) checkpointReject(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	return s.decide(k.ctx, p.ID, p.By, p.EventID, event.CheckpointRejected, event.Rejected{CheckpointID: p.ID, RejectedBy: p.By, Reason: p.Reason})
-}
-
-// decide appends a decision under the caller's id for it, which makes it one that can
-// be sent again: Append applies the rules, and knows its own event.
-func (s *server) decide(ctx context.Context, id, by, eventID, typ string, payload any) (any, error) {
-	cp, err := s.c.Checkpoints().Get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	r, err := s.c.Append(ctx, event.Event{
-		ID: eventID, Type: typ, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, CausationID: cp.EventID,
-		Actor: by, Payload: encode(payload),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return decisionOf(cp, r)
+	return s.c.Checkpoints().Reject(k.ctx, p.ID, client.Rejection{By: p.By, Reason: p.Reason, EventID: p.EventID})
 }
 
 func (s *server) checkpointCancel(k *call) (any, error) {
@@ -146,5 +126,5 @@ func (s *server) checkpointCancel(k *call) (any, error) {
 	if err := decode(k.params, &p); err != nil {
 		return nil, err
 	}
-	return s.c.Checkpoints().Cancel(k.ctx, p.ID, client.Cancellation{By: p.By, Reason: p.Reason})
+	return s.c.Checkpoints().Cancel(k.ctx, p.ID, client.Cancellation{By: p.By, Reason: p.Reason, EventID: p.EventID})
 }

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"errors"
 	"time"
 
 	"durablestream/client"
@@ -28,31 +27,16 @@ func (s *server) intentCreate(k *call) (any, error) {
 	if _, err := event.Millis("timeout_ms", p.TimeoutMS); err != nil {
 		return nil, err
 	}
-	if p.ID == "" {
-		p.ID = "intent_" + event.NewID()
-	}
 	if p.Actor == "" {
 		p.Actor = "orchestrator" // as the original
 	}
-	e := event.Event{
-		ID: p.EventID, Type: event.AgentSpawned, StreamID: p.StreamID, Actor: p.Actor,
-		CorrelationID: p.CorrelationID, CausationID: p.CausationID,
-	}
+	e := event.Event{StreamID: p.StreamID, CorrelationID: p.CorrelationID}
 	s.fill(&e)
-	if p.EventID != "" { // sent again, it must be the same to the byte
-		i, err := s.c.Intents().Get(k.ctx, p.ID)
-		if err == nil && i.EventID == p.EventID {
-			return i, nil
-		}
-	}
-	e.Payload = encode(event.Intent{
-		ID: p.ID, Description: p.Description, Agent: p.Agent, Prompt: p.Prompt, ParentSessionID: e.StreamID,
-		TimeoutMS: p.TimeoutMS, Status: event.IntentPending, CreatedAt: event.Now(),
+	return s.c.Intents().Create(k.ctx, client.IntentSpec{
+		ID: p.ID, StreamID: e.StreamID, Actor: p.Actor, Description: p.Description, Agent: p.Agent, Prompt: p.Prompt,
+		Timeout:       time.Duration(p.TimeoutMS) * time.Millisecond,
+		CorrelationID: e.CorrelationID, CausationID: p.CausationID, EventID: p.EventID,
 	})
-	if _, err := s.c.Append(k.ctx, e); err != nil {
-		return nil, err
-	}
-	return s.c.Intents().Get(k.ctx, p.ID)
 }
 
 func (s *server) intentGet(k *call) (any, error) {
@@ -153,35 +137,12 @@ func (s *server) endIntent(k *call, typ string) (any, error) {
 	if p.By == "" {
 		p.By = "orchestrator"
 	}
-	if p.Token != 0 { // the work was done under a lease, which must still stand
-		end := client.End{By: p.By, Token: p.Token, Result: p.Result, Error: p.Error, Reason: p.Reason}
-		switch typ {
-		case event.AgentCompleted:
-			return s.c.Intents().Complete(k.ctx, p.ID, end)
-		case event.AgentFailed:
-			return s.c.Intents().Fail(k.ctx, p.ID, end)
-		}
-		return s.c.Intents().Abort(k.ctx, p.ID, end)
+	end := client.End{By: p.By, Token: p.Token, Result: p.Result, Error: p.Error, Reason: p.Reason, EventID: p.EventID}
+	switch typ {
+	case event.AgentCompleted:
+		return s.c.Intents().Complete(k.ctx, p.ID, end)
+	case event.AgentFailed:
+		return s.c.Intents().Fail(k.ctx, p.ID, end)
 	}
-	for {
-		i, err := s.c.Intents().Get(k.ctx, p.ID)
-		if err != nil {
-			return nil, err
-		}
-		if p.EventID != "" && i.EndID == p.EventID { // sent again
-			return i, nil
-		}
-		r, err := s.c.Append(k.ctx, event.Event{
-			ID: p.EventID, Type: typ, StreamID: i.StreamID, CorrelationID: i.CorrelationID, CausationID: i.EventID, Actor: p.By,
-			Payload: encode(event.IntentEnd{IntentID: p.ID, Result: p.Result, Error: p.Error, Reason: p.Reason}),
-		})
-		var moved *client.ConflictError
-		if errors.As(err, &moved) && !errors.Is(err, client.ErrIntentEnded) {
-			continue // as by a renewal, and no state was insisted on
-		}
-		if err != nil {
-			return nil, err
-		}
-		return i, i.End(r)
-	}
+	return s.c.Intents().Abort(k.ctx, p.ID, end)
 }
