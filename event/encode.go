@@ -27,12 +27,12 @@ func Compact(v json.RawMessage) json.RawMessage {
 	return append(out, v[done:]...)
 }
 
-// textEnd is stringEnd for strings that are long and hold few escapes, as most that
+// textEnd is StringEnd for strings that are long and hold few escapes, as most that
 // are appended do.
 func textEnd(b []byte, i int) int {
 	n := bytes.IndexByte(b[i+1:], '"')
 	if n < 0 || bytes.IndexByte(b[i+1:i+1+n], '\\') >= 0 {
-		return stringEnd(b, i)
+		return StringEnd(b, i)
 	}
 	return i + n + 2
 }

@@ -91,7 +91,7 @@ func valueEnd(b []byte, i int) int {
 	for i < len(b) {
 		switch b[i] {
 		case '"':
-			i = stringEnd(b, i)
+			i = StringEnd(b, i)
 			if depth == 0 {
 				return i
 			}
@@ -116,8 +116,9 @@ func valueEnd(b []byte, i int) int {
 	return i
 }
 
-// stringEnd returns the index after the string whose opening quote is b[i].
-func stringEnd(b []byte, i int) int {
+// StringEnd returns the index after the JSON string whose opening quote is b[i], or len(b) if
+// the string does not end.
+func StringEnd(b []byte, i int) int {
 	for i++; i < len(b); i++ {
 		switch b[i] {
 		case '\\':

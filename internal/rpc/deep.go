@@ -25,7 +25,7 @@ func tooDeep(line []byte) (id json.RawMessage, err error) {
 		case '}', ']':
 			depth--
 		case '"':
-			end := stringEnd(line, i)
+			end := event.StringEnd(line, i)
 			if depth == 1 && string(line[i:end]) == `"id"` {
 				id = idAfter(line[end:], id)
 			}
@@ -47,7 +47,7 @@ func idAfter(rest []byte, otherwise json.RawMessage) json.RawMessage {
 	}
 	end := bytes.IndexAny(rest, ",}")
 	if rest[0] == '"' {
-		end = stringEnd(rest, 0)
+		end = event.StringEnd(rest, 0)
 	}
 	if end < 0 || rest[0] != '"' && rest[0] != '-' && (rest[0] < '0' || rest[0] > '9') {
 		return otherwise
@@ -56,17 +56,4 @@ func idAfter(rest []byte, otherwise json.RawMessage) json.RawMessage {
 		return v
 	}
 	return otherwise
-}
-
-// stringEnd is the index behind the string that begins at b[i].
-func stringEnd(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(b)
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"unicode/utf8"
+
+	"durablestream/event"
 )
 
 // cutMarker stands at the end of a string that was cut: how large it was, and its
@@ -49,7 +51,7 @@ func cutDeep(v json.RawMessage, depth int) (out json.RawMessage, n int) {
 	for i := 0; i < len(v); i++ {
 		switch v[i] {
 		case '"':
-			i = literalEnd(v, i) - 1
+			i = event.StringEnd(v, i) - 1
 		case '{', '[':
 			if level++; level == depth+1 {
 				out = append(out, v[from:i]...)
@@ -78,7 +80,7 @@ func cutStrings(v json.RawMessage, most int) (out json.RawMessage, n int) {
 			i++
 			continue
 		}
-		end := literalEnd(v, i)
+		end := event.StringEnd(v, i)
 		if end-i > most && !isName(v, end) {
 			var s string
 			if json.Unmarshal(v[i:end], &s) == nil {
@@ -104,19 +106,6 @@ func prefixOf(s string, size int) string {
 		}
 	}
 	return ""
-}
-
-// literalEnd is the index after the string that begins at v[i].
-func literalEnd(v []byte, i int) int {
-	for i++; i < len(v); i++ {
-		switch v[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(v)
 }
 
 // isName reports whether the string before v[i] names a member.
