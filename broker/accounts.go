@@ -2,18 +2,17 @@ package broker
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"durablestream/internal/certs"
 	"durablestream/internal/roles"
 )
 
@@ -63,42 +62,11 @@ func (t TLSConfig) load() (*tls.Config, error) {
 	if t.Cert == "" || t.Key == "" {
 		return nil, asConfig(errors.New("broker: TLS needs a certificate and its key: give both"))
 	}
-	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	cfg, err := certs.Load(t.Cert, t.Key, t.CA)
 	if err != nil {
-		return nil, fmt.Errorf("broker: the TLS certificate %s and key %s cannot be used: %w", t.Cert, t.Key, err)
+		return nil, fmt.Errorf("broker: %w", err)
 	}
-	if err := inTime(t.Cert, cert.Leaf, time.Now()); err != nil {
-		return nil, err
-	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	if t.CA == "" {
-		return cfg, nil
-	}
-	pem, err := os.ReadFile(t.CA)
-	if err != nil {
-		return nil, fmt.Errorf("broker: the TLS authorities cannot be read: %w", err)
-	}
-	cfg.RootCAs = x509.NewCertPool()
-	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("broker: the TLS authorities: %s holds no certificate in PEM form", t.CA)
-	}
-	cfg.ClientCAs, cfg.ClientAuth = cfg.RootCAs, tls.VerifyClientCertIfGiven
 	return cfg, nil
-}
-
-// inTime refuses a certificate that nobody would take today.
-func inTime(path string, cert *x509.Certificate, now time.Time) error {
-	var word string
-	switch {
-	case now.Before(cert.NotBefore):
-		word = "is not valid yet"
-	case now.After(cert.NotAfter):
-		word = "has expired"
-	default:
-		return nil
-	}
-	return fmt.Errorf("broker: the TLS certificate %s %s: it is valid from %s to %s, and it is %s now: make another one (dstream keys tls), or set this machine's clock",
-		path, word, cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
 // checkListen refuses to let other machines in unless it is known who they are and

@@ -30,7 +30,7 @@ func (b *Broker) Advertise() error {
 	if err := address.Write(path, mine); err != nil {
 		return err
 	}
-	b.telling.end()
+	b.telling.End()
 	b.ads.once.Do(func() {
 		b.ads.mine = mine
 		b.ads.quit, b.ads.done = make(chan struct{}), make(chan struct{})

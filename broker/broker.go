@@ -28,11 +28,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/internal/address"
+	"durablestream/internal/copywatch"
 	"durablestream/internal/finder"
 	"durablestream/internal/gate"
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/scrub"
+	"durablestream/internal/slowstart"
 	"durablestream/internal/wire"
 )
 
@@ -76,7 +78,7 @@ type Broker struct {
 	led       string                  // see lead
 	disk      *diskWatch
 	scrub     *scrub.Scrub
-	copy      *copyWatch // nil on a lone host
+	copy      *copywatch.Watch // nil on a lone host
 	finder    *finder.Finder
 	gate      *gate.Gate  // nil where keys do not publish by way of it
 	known     scrub.Known // by checkStore
@@ -84,8 +86,7 @@ type Broker struct {
 	place     placed
 	prover    *address.Prover
 	identity  atomic.Pointer[string] // of the Log
-	work      atomic.Pointer[work]   // of the engine, at its start
-	telling   *slowStart             // until Advertise
+	telling   *slowstart.Start       // until Advertise
 
 	store     *os.File // the store's directory
 	storeInfo os.FileInfo
@@ -141,7 +142,9 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := b.takeLock(); err != nil {
 		return nil, err
 	}
-	b.telling = b.tellStart()
+	if cfg.Cluster == nil { // a node waits for others, mostly, and says so itself
+		b.telling = slowstart.Tell(filepath.Join(cfg.Dir, StartingFile), cfg.Waiting)
+	}
 	err = Shortage(cfg.Dir)
 	if err == nil {
 		err = b.notRepaired()
@@ -420,7 +423,7 @@ func (b *Broker) address() address.Address {
 func (b *Broker) Stop(context.Context) error {
 	b.stopOnce.Do(func() {
 		b.stopErr = b.withdraw()
-		b.telling.end()
+		b.telling.End()
 		if b.prover != nil {
 			b.prover.Stop()
 		}
@@ -431,7 +434,7 @@ func (b *Broker) Stop(context.Context) error {
 			b.scrub.Stop()
 		}
 		if b.copy != nil {
-			b.copy.stop()
+			b.copy.Stop()
 		}
 		if b.disk != nil {
 			b.disk.stop()

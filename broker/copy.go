@@ -3,13 +3,8 @@ package broker
 import (
 	"fmt"
 	"path/filepath"
-	"sync/atomic"
-	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
-	"durablestream/event"
-	"durablestream/internal/wire"
+	"durablestream/internal/copywatch"
 )
 
 // CopyState is what is wrong with the engine's use of this node's copy of the Log.
@@ -20,114 +15,20 @@ type CopyState struct {
 	Out bool
 }
 
-// copyWatch looks whether the engine uses this node's copy of the Log. The Log's leader may
-// call a copy current that the node itself has not opened, so each node asks its own engine.
-type copyWatch struct {
-	b     *Broker
-	state atomic.Pointer[CopyState]
-	bad   int            // looks in a row that found the same copy no better
-	last  event.Sequence // of the copy, at the look before
-	quit  chan struct{}
-	done  chan struct{}
-}
-
-const (
-	copyTick = time.Second
-	// copyLooks is how many looks in a row must find a copy that makes no progress. After a
-	// start, and while a leader is chosen, the engine takes some seconds.
-	copyLooks = 15
-)
-
 // Copy is what is wrong with this node's copy of the Log; nothing on a lone host.
 func (b *Broker) Copy() CopyState {
 	if b.copy == nil {
 		return CopyState{}
 	}
-	return *b.copy.state.Load()
+	return CopyState(b.copy.State())
 }
 
 // watchCopy watches over a node's copy. On a lone host Stuck does.
-func watchCopy(b *Broker) *copyWatch {
-	w := &copyWatch{b: b, quit: make(chan struct{}), done: make(chan struct{})}
-	w.state.Store(&CopyState{})
-	go func() {
-		defer close(w.done)
-		for tick := time.NewTicker(copyTick); ; {
-			select {
-			case <-w.quit:
-				tick.Stop()
-				return
-			case <-tick.C:
-				w.look()
-			}
-		}
-	}()
-	return w
-}
-
-func (w *copyWatch) stop() {
-	close(w.quit)
-	<-w.done
-}
-
-func (w *copyWatch) look() {
-	now, known := w.ask()
-	if !known {
-		return
-	}
-	was := w.state.Load()
-	if now.Why == "" {
-		w.bad = 0
-		if was.Why != "" {
-			w.b.cfg.Logger.Info("the engine uses this node's copy of the log again")
-			w.state.Store(&CopyState{})
-		}
-		return
-	}
-	if w.bad++; w.bad < copyLooks || *was == now {
-		return
-	}
-	w.b.cfg.Logger.Error((&CopyError{w.b.cfg.Dir, now}).Error())
-	w.state.Store(&now)
-}
-
-// ask asks the engine about the copy. One that makes progress is not bad. Without a leader of
-// the meta group, nothing is known.
-func (w *copyWatch) ask() (now CopyState, known bool) {
-	b := w.b
-	b.switching.RLock()
-	defer b.switching.RUnlock()
-	if !b.server.JetStreamEnabled() {
-		return now, true // the disk watch has taken the node out, and says so
-	}
-	h := b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName, Details: true})
-	for _, e := range h.Errors {
-		if e.Type == server.HealthzErrorStream {
-			now.Why = e.Error
-		}
-	}
-	if now.Why == "" {
-		return now, len(h.Errors) == 0
-	}
-	z, err := b.server.Jsz(&server.JSzOptions{Account: b.cfg.account(), Streams: true})
-	if err != nil {
-		return CopyState{}, false
-	}
-	now.Out = true
-	for _, a := range z.AccountDetails {
-		for _, s := range a.Streams {
-			if s.Name != wire.LogName {
-				continue
-			}
-			now.Out = false
-			last := event.Sequence(s.State.LastSeq)
-			if last != w.last || s.Cluster == nil || s.Cluster.Leader == "" { // it catches up, or all wait for a leader
-				w.last = last
-				return CopyState{}, true
-			}
-		}
-	}
-	return now, true
+func watchCopy(b *Broker) *copywatch.Watch {
+	return copywatch.Start(copywatch.Node{
+		Server: b.server, Switching: &b.switching, Account: b.cfg.account(), Logger: b.cfg.Logger,
+		Words: func(s copywatch.State) string { return (&CopyError{b.cfg.Dir, CopyState(s)}).Error() },
+	})
 }
 
 // CopyError is a node's copy of the Log that the engine does not use.

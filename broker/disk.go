@@ -8,9 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"durablestream/internal/wire"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"durablestream/internal/room"
+	"durablestream/internal/wire"
 )
 
 // diskWatch refuses appends before the disk is full, and takes them again when
@@ -38,8 +40,8 @@ import (
 // misses its end, or has a hole, and is forgotten as a whole.
 type diskWatch struct {
 	b     *Broker
-	see   func() (room, error)  // a test's own in tests
-	probe func(sync bool) error // the same
+	see   func() (room.Room, error) // a test's own in tests
+	probe func(sync bool) error     // the same
 	state atomic.Pointer[DiskState]
 	// unhealthy counts looks in a row that found the stream stuck with space left,
 	// and mends what was done about it in vain.
@@ -80,8 +82,8 @@ func watchDisk(b *Broker) (*diskWatch, error) {
 	if b.cfg.ReadOnly {
 		return refuseForGood(b)
 	}
-	w := startWatch(b, b.cfg.DiskFloor, func() (room, error) { return roomOf(b.streamDir()) },
-		func(sync bool) error { return probe(b.streamDir(), sync) })
+	w := startWatch(b, b.cfg.DiskFloor, func() (room.Room, error) { return room.Of(b.streamDir()) },
+		func(sync bool) error { return room.Probe(b.streamDir(), sync) })
 	return w, w.behind
 }
 
@@ -98,7 +100,7 @@ func refuseForGood(b *Broker) (*diskWatch, error) {
 	return w, nil
 }
 
-func startWatch(b *Broker, floor int64, see func() (room, error), probe func(sync bool) error) *diskWatch {
+func startWatch(b *Broker, floor int64, see func() (room.Room, error), probe func(sync bool) error) *diskWatch {
 	w := &diskWatch{
 		b: b, see: see, probe: probe,
 		quit: make(chan struct{}),
@@ -147,8 +149,8 @@ func (w *diskWatch) look() {
 		w.state.Store(&now)
 		return
 	}
-	now.Free, now.Inodes, now.InodeFloor = r.free, r.inodes, r.inodeFloor()
-	if now.Lack = r.lacks(was.Floor, was.Full); w.b.cfg.Cluster != nil {
+	now.Free, now.Inodes, now.InodeFloor = r.Free, r.Inodes, r.InodeFloor()
+	if now.Lack = Lack(r.Lacks(was.Floor, was.Full)); w.b.cfg.Cluster != nil {
 		w.stepAside(was, &now, r)
 	} else {
 		w.decide(was, &now, r)
@@ -164,7 +166,7 @@ func (w *diskWatch) look() {
 
 // decide is what a lone host does about what it has seen: now.Lack, on the way in, is what
 // the file system says.
-func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
+func (w *diskWatch) decide(was DiskState, now *DiskState, r room.Room) {
 	torn := w.b.torn.Load()
 	switch {
 	case torn != nil && torn.gone:
@@ -194,9 +196,9 @@ func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
 		}
 	default:
 		w.unhealthy, w.mends, now.Blocked = 0, 0, ""
-		if time.Since(w.probed) > probeEvery && r.free >= roomSize {
+		if time.Since(w.probed) > probeEvery && r.Free >= room.Size {
 			w.probed = time.Now()
-			now.Lack = r.lackOf(w.probe(false))
+			now.Lack = Lack(r.LackOf(w.probe(false)))
 		}
 	}
 	if now.Lack != LackNothing && (!was.Full || was.Lack != now.Lack) {
@@ -206,9 +208,9 @@ func (w *diskWatch) decide(was DiskState, now *DiskState, r room) {
 
 // hasRoom reports whether a file of a block's size can be made, which it tries at most
 // each again. Where it cannot, now says why.
-func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room, again time.Duration) bool {
+func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room.Room, again time.Duration) bool {
 	now.Lack, now.Blocked = was.Lack, was.Blocked
-	if r.free < roomSize+w.b.stagedNeeds() {
+	if r.Free < room.Size+w.b.batches().Needs() {
 		now.Lack = LackSpace
 		return false
 	}
@@ -217,7 +219,7 @@ func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room, again time.Du
 	}
 	w.probed = time.Now()
 	err := w.probe(true)
-	now.Lack, now.Blocked = r.lackOf(err), ""
+	now.Lack, now.Blocked = Lack(r.LackOf(err)), ""
 	if err != nil && now.Lack == LackNothing {
 		now.Lack, now.Blocked = was.Lack, err.Error()
 	}
@@ -365,7 +367,7 @@ func (w *diskWatch) restartEngine() {
 	acc, lookup := b.logAccount()
 	err = errors.Join(err, lookup)
 	if err == nil {
-		err = moveStaged(b.staged(), b.aside())
+		err = b.putAside()
 	}
 	if err == nil && acc.JetStreamEnabled() { // else the last restart did not get far
 		err = acc.DisableJetStream()

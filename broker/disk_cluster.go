@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"durablestream/internal/room"
+
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -19,14 +21,14 @@ import (
 // take the node out of the cluster for good. ShutdownJetStream keeps its place.
 //
 // Should a majority of the nodes have no space, appends wait until one has.
-func (w *diskWatch) stepAside(was DiskState, now *DiskState, r room) {
+func (w *diskWatch) stepAside(was DiskState, now *DiskState, r room.Room) {
 	s := w.b.server
 	on := s.JetStreamEnabled()
 	if on && now.Lack == LackNothing {
 		w.unhealthy, w.mends, now.Blocked = 0, 0, ""
-		if time.Since(w.probed) > probeEvery && r.free >= roomSize {
+		if time.Since(w.probed) > probeEvery && r.Free >= room.Size {
 			w.probed = time.Now()
-			now.Lack = r.lackOf(w.probe(false))
+			now.Lack = Lack(r.LackOf(w.probe(false)))
 		}
 	}
 	switch {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"durablestream/internal/room"
 	"durablestream/internal/wire"
 )
 
@@ -59,7 +60,7 @@ func TestClusterNodeWithFullDisk(t *testing.T) {
 	full := nodes[leader]
 	var free atomic.Int64
 	free.Store(1 << 40)
-	full.disk = startWatch(full, 1<<30, func() (room, error) { return room{free: free.Load(), inodes: -1}, nil }, full.disk.probe)
+	full.disk = startWatch(full, 1<<30, func() (room.Room, error) { return room.Room{Free: free.Load(), Inodes: -1}, nil }, full.disk.probe)
 
 	seqs := map[uint64]bool{}
 	n := 0
@@ -148,19 +149,19 @@ func TestClusterNodeStepsAside(t *testing.T) {
 	t.Parallel()
 	nodes := upAll(t, clusterOf(t, 3))
 	node := nodes[0]
-	var see atomic.Pointer[room]
+	var see atomic.Pointer[room.Room]
 	var full atomic.Bool // for a file of a block's size
-	ample := room{free: 1 << 40, inodes: 1000, files: 2000}
+	ample := room.Room{Free: 1 << 40, Inodes: 1000, Files: 2000}
 	see.Store(&ample)
-	node.disk = startWatch(node, 1<<20, func() (room, error) { return *see.Load(), nil }, func(bool) error {
+	node.disk = startWatch(node, 1<<20, func() (room.Room, error) { return *see.Load(), nil }, func(bool) error {
 		if full.Load() {
 			return syscall.EDQUOT
 		}
 		return nil
 	})
-	for lack, r := range map[Lack]room{
-		LackInodes:  {free: 1 << 40, inodes: 3, files: 2000},
-		LackWriting: {free: 1 << 40, inodes: 1000, files: 2000, readOnly: true},
+	for lack, r := range map[Lack]room.Room{
+		LackInodes:  {Free: 1 << 40, Inodes: 3, Files: 2000},
+		LackWriting: {Free: 1 << 40, Inodes: 1000, Files: 2000, ReadOnly: true},
 	} {
 		see.Store(&r)
 		require.Eventually(t, func() bool { return node.Disk().Full }, 20*time.Second, time.Millisecond)

@@ -7,6 +7,7 @@ import (
 
 	"durablestream/internal/address"
 	"durablestream/internal/roles"
+	"durablestream/internal/room"
 	"durablestream/internal/wire"
 )
 
@@ -16,9 +17,9 @@ func (b *Broker) Varz() (*server.Varz, error) { return b.server.Varz(nil) }
 // WatchDisk replaces the watch over the real disk by one that asks free for the bytes.
 func (b *Broker) WatchDisk(floor int64, free func() (int64, error)) {
 	b.disk.stop()
-	b.disk = startWatch(b, floor, func() (room, error) {
+	b.disk = startWatch(b, floor, func() (room.Room, error) {
 		n, err := free()
-		return room{free: n, inodes: -1}, err
+		return room.Room{Free: n, Inodes: -1}, err
 	}, b.disk.probe)
 }
 
@@ -32,9 +33,9 @@ type Room struct {
 // WatchRoom replaces the watch over the real disk by one over what see returns.
 func (b *Broker) WatchRoom(floor int64, see func() Room) {
 	b.disk.stop()
-	b.disk = startWatch(b, floor, func() (room, error) {
+	b.disk = startWatch(b, floor, func() (room.Room, error) {
 		r := see()
-		return room{free: r.Free, inodes: r.Inodes, files: r.Files, readOnly: r.ReadOnly}, nil
+		return room.Room{Free: r.Free, Inodes: r.Inodes, Files: r.Files, ReadOnly: r.ReadOnly}, nil
 	}, func(bool) error { return see().Probe })
 }
 

@@ -196,5 +196,8 @@ func (b *Broker) writeHome() error {
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	return writeSynced(filepath.Join(b.cfg.Dir, HomeFile), append(body, '\n'))
+	if err := paths.WriteSynced(filepath.Join(b.cfg.Dir, HomeFile), append(body, '\n')); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return nil
 }

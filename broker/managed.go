@@ -113,30 +113,7 @@ func (c Config) claim() error {
 	if b, err = json.Marshal(want); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	return writeSynced(path, append(b, '\n'))
-}
-
-// writeSynced writes a new file in one step, which lasts.
-func writeSynced(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // mode 0600
-	if err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
-	defer os.Remove(tmp.Name()) // gone already after the rename
-	_, err = tmp.Write(b)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
+	if err := paths.WriteSynced(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
 	return nil

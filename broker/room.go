@@ -3,16 +3,14 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
 	"durablestream/internal/paths"
+	"durablestream/internal/room"
 	"durablestream/internal/wire"
 )
 
@@ -21,152 +19,18 @@ type Lack string
 
 // What a disk, or a process, may lack.
 const (
-	LackNothing  Lack = ""
-	LackSpace    Lack = "space"     // bytes
-	LackInodes   Lack = "inodes"    // the file system takes no more files
-	LackQuota    Lack = "quota"     // of the user or the project
-	LackFileSize Lack = "file_size" // RLIMIT_FSIZE of this process is under a block's size
-	LackWriting  Lack = "writing"   // the file system or the directory is read-only
-	LackBatch    Lack = "batch"     // the rest of the batch with a part of which the Log ends
+	LackNothing       = Lack(room.LackNothing)
+	LackSpace         = Lack(room.LackSpace)    // bytes
+	LackInodes        = Lack(room.LackInodes)   // the file system takes no more files
+	LackQuota         = Lack(room.LackQuota)    // of the user or the project
+	LackFileSize      = Lack(room.LackFileSize) // RLIMIT_FSIZE of this process is under a block's size
+	LackWriting       = Lack(room.LackWriting)  // the file system or the directory is read-only
+	LackBatch    Lack = "batch"                 // the rest of the batch with a part of which the Log ends
 )
-
-const (
-	// blockSize is the size of the engine's block files: 8 MiB, or a little more where
-	// one message of MaxPayload fills the block.
-	blockSize = engine.BlockSize + 64<<10
-	// roomSize is the free space under which no file of that size is tried: the trial
-	// must leave something for those who write meanwhile.
-	roomSize = 2 * blockSize
-	// mostInodes is the floor of free inodes on any large file system: a block file, its
-	// index and a mirror file take one each, and each batch that is under way takes five.
-	mostInodes = 256
-)
-
-// room is what a file system says of itself.
-type room struct {
-	free     int64 // bytes
-	inodes   int64 // free; -1: the file system has no limit of its own
-	files    int64 // inodes, used and free
-	readOnly bool
-}
-
-// roomOf asks the file system of dir.
-func roomOf(dir string) (room, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return room{}, err
-	}
-	r := room{
-		free:     int64(st.Bavail) * int64(st.Bsize), //nolint:unconvert // Bsize is an int32 on other systems
-		inodes:   -1,
-		readOnly: readOnly(&st),
-	}
-	// btrfs and others make inodes as they are needed and report none; some network file
-	// systems report more free ones than there are.
-	if st.Files > 0 && st.Ffree <= st.Files {
-		r.inodes, r.files = int64(st.Ffree), int64(st.Files)
-	}
-	if r.inodes == 0 && try(dir) == nil { // what it reports is not true
-		r.inodes, r.files = -1, 0
-	}
-	return r, nil
-}
-
-// inodeFloor is how many inodes must be free: fewer on a small file system, where the
-// log's own first files are a considerable part.
-func (r room) inodeFloor() int64 { return min(mostInodes, r.files/8) }
-
-// lacks is what r has too little of. refusing adds a margin, so that the answer does not
-// flap once appends are refused.
-func (r room) lacks(floor int64, refusing bool) Lack {
-	inodes := r.inodeFloor()
-	if refusing {
-		floor, inodes = floor+floor/4, inodes+inodes/4
-	}
-	switch {
-	case r.readOnly:
-		return LackWriting
-	case r.free < floor:
-		return LackSpace
-	case r.inodes >= 0 && r.inodes < inodes:
-		return LackInodes
-	case fileSizeLimit() < blockSize:
-		return LackFileSize
-	}
-	return LackNothing
-}
-
-// fileSizeLimit is the largest file that this process may write.
-func fileSizeLimit() uint64 {
-	var l unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &l); err != nil {
-		return 1 << 63
-	}
-	return l.Cur
-}
-
-// lackOf sorts the errors of a write. It returns LackNothing for errors that more room
-// does not end, such as a failing disk's, and for nil.
-func (r room) lackOf(err error) Lack {
-	switch {
-	case errors.Is(err, syscall.ENOSPC) && r.inodes == 0:
-		return LackInodes
-	case errors.Is(err, syscall.ENOSPC):
-		return LackSpace
-	case errors.Is(err, syscall.EDQUOT):
-		return LackQuota
-	case errors.Is(err, syscall.EFBIG):
-		return LackFileSize
-	case errors.Is(err, syscall.EROFS), errors.Is(err, os.ErrPermission):
-		return LackWriting
-	}
-	return LackNothing
-}
 
 // ProbeFile is made in the stream's directory, where the engine reads nothing but the
 // names that it knows.
-const ProbeFile = "room.probe"
-
-// probe makes a file of a block's size in dir, and removes it. The file loses its name
-// before it grows: a crash leaves at most an empty file, which the next start removes. With
-// sync the disk has taken the file, too.
-func probe(dir string, sync bool) error {
-	path := filepath.Join(dir, ProbeFile)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := os.Remove(path); err != nil {
-		return err
-	}
-	err = reserve(f, blockSize)
-	if errors.Is(err, errors.ErrUnsupported) {
-		err = write(f, blockSize)
-	}
-	if err == nil && sync {
-		err = f.Sync()
-	}
-	return err
-}
-
-// write fills a file with what no file system can compress.
-func write(f *os.File, size int) error {
-	random := rand.NewChaCha8([32]byte{})
-	buf := make([]byte, 256<<10)
-	for size > 0 {
-		n := min(size, len(buf))
-		_, _ = random.Read(buf[:n]) // never fails
-		if _, err := f.Write(buf[:n]); err != nil {
-			return err
-		}
-		size -= n
-	}
-	return nil
-}
+const ProbeFile = room.ProbeFile
 
 // streamDir is where the engine writes the Log; the store, while there is none yet. It leads
 // by the open directory: another's in its place is not written to.
@@ -215,22 +79,12 @@ func Unwritable(dir string) error {
 		dirs = append(dirs, filepath.Dir(msgs))
 	}
 	for _, d := range append(dirs, dir, store) {
-		err := try(d)
+		err := room.Try(d)
 		if errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission) {
 			return &UnwritableError{dir, err}
 		}
 	}
 	return nil
-}
-
-// try makes an empty file in dir for a moment.
-func try(dir string) error {
-	f, err := os.CreateTemp(dir, ProbeFile+".*")
-	if err != nil {
-		return err
-	}
-	_ = os.Remove(f.Name()) // or the next start does
-	return f.Close()
 }
 
 // cannotHost puts the reason into an error of Start where it is the directory: the engine

@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -35,31 +34,7 @@ func (b *Broker) ownLockFile() error {
 // are never written again, and stay shared. It is called under the locks, at each start,
 // also after a crash in the middle.
 func (b *Broker) ownFiles() error {
-	newest := map[string]bool{} // block of its directory
-	copied := 0
-	err := filepath.WalkDir(b.cfg.Dir, func(path string, e fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		case e.IsDir() && e.Name() == DamagedDir:
-			return fs.SkipDir
-		case e.IsDir():
-			list, err := blocks.List(path)
-			if len(list) > 0 {
-				newest[list[len(list)-1].Path] = true
-			}
-			return err
-		case !e.Type().IsRegular(), filepath.Ext(path) == ".blk" && !newest[path]:
-			return nil
-		}
-		changed, err := paths.Own(path)
-		if changed {
-			copied++
-		}
-		return err
-	})
+	copied, err := blocks.OwnFiles(b.cfg.Dir, DamagedDir)
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}

@@ -1,12 +1,11 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"durablestream/internal/room"
 )
 
 // ShortageError is a machine that gives a host too little to start. Of a log that exists
@@ -38,7 +37,7 @@ const (
 
 // Shortage returns a *ShortageError where a host in dir could not start.
 func Shortage(dir string) error {
-	if have := descriptors(); have < descriptorsNeeded {
+	if have := room.Descriptors(); have < descriptorsNeeded {
 		return &ShortageError{Dir: dir, Descriptors: true, Have: max(0, have), Need: descriptorsNeeded}
 	}
 	need := int64(inodesNew)
@@ -49,22 +48,8 @@ func Shortage(dir string) error {
 	for _, err := os.Stat(at); err != nil && at != filepath.Dir(at); _, err = os.Stat(at) {
 		at = filepath.Dir(at)
 	}
-	if r, err := roomOf(at); err == nil && r.inodes >= 0 && r.inodes < need {
-		return &ShortageError{Dir: dir, Have: r.inodes, Need: need}
+	if r, err := room.Of(at); err == nil && r.Inodes >= 0 && r.Inodes < need {
+		return &ShortageError{Dir: dir, Have: r.Inodes, Need: need}
 	}
 	return nil
-}
-
-// descriptors is how many more files this process can open. Go has raised the soft limit
-// to the hard one when the process began.
-func descriptors() int64 {
-	var l unix.Rlimit
-	open, err := os.ReadDir("/dev/fd")
-	if errors.Is(err, unix.EMFILE) {
-		return 0
-	}
-	if err != nil || unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur > 1<<40 {
-		return 1 << 40 // not known, or no limit
-	}
-	return int64(l.Cur) - int64(len(open)) //nolint:gosec // it was compared
 }

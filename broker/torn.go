@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/staged"
 	"durablestream/internal/wire"
 )
 
@@ -90,49 +89,21 @@ func (b *Broker) Torn() string {
 	return fmt.Sprintf("the log ends with a part of a batch (position %s), and the disk had no space for the rest, which is kept: %s", e.part.Range, again)
 }
 
-// staged is where the engine keeps the messages of batches that are not committed;
-// aside is where they are kept until the Log's end is seen.
-func (b *Broker) staged() string {
-	return filepath.Join(b.cfg.Dir, StoreDir, engine.StoreDir, b.cfg.account(), engine.StreamsDir, wire.LogName, engine.BatchesDir)
+// batches are what the engine has staged, and what is kept of it until the Log's end is seen.
+func (b *Broker) batches() staged.Batches {
+	return staged.Batches{
+		Staged: filepath.Join(b.cfg.Dir, StoreDir, engine.StoreDir, b.cfg.account(), engine.StreamsDir, wire.LogName, engine.BatchesDir),
+		Aside:  filepath.Join(b.cfg.Dir, AsideDir), Host: b.cfg.Dir, Logger: b.cfg.Logger,
+	}
 }
-
-func (b *Broker) aside() string { return filepath.Join(b.cfg.Dir, AsideDir) }
 
 // AsideDir is inside Config.Dir while the engine starts, and as long as the Log ends with a
 // part of a batch.
 const AsideDir = "batches"
 
-// moveStaged moves the batches in one directory into another. Of one that is there already
-// the engine has had a copy.
-func moveStaged(from, to string) error {
-	entries, err := os.ReadDir(from)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil && len(entries) > 0 {
-		err = os.MkdirAll(to, 0o700)
-	}
-	for _, e := range entries {
-		if err != nil {
-			break
-		}
-		at := filepath.Join(to, e.Name())
-		if _, there := os.Lstat(at); errors.Is(there, fs.ErrNotExist) {
-			err = os.Rename(filepath.Join(from, e.Name()), at)
-		}
-	}
-	if err == nil {
-		err = os.RemoveAll(from)
-	}
-	if err != nil {
-		return fmt.Errorf("broker: cannot keep the batches that are under way: %w", err)
-	}
-	return nil
-}
-
-// batches are the directories of the batches, of those that are kept aside, that the engine
-// may need; all where that is not known.
-func (b *Broker) batches() (dirs []string, err error) {
+// lend gives the engine, which is off, copies of what it needs to complete a batch. Where
+// there is no room for that it gets none.
+func (b *Broker) lend() error {
 	var ids []string
 	if e := b.torn.Load(); e != nil && e.part != nil {
 		ids = append(ids, e.part.Batch)
@@ -146,68 +117,9 @@ func (b *Broker) batches() (dirs []string, err error) {
 			ids = append(ids, part.Batch)
 		}
 	}
-	kept, err := os.ReadDir(b.aside())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	for _, e := range kept {
-		needed := !known
-		for _, id := range ids {
-			needed = needed || e.Name() == engine.BatchDir(id)
-		}
-		if needed {
-			dirs = append(dirs, e.Name())
-		}
-	}
-	return dirs, err
-}
-
-// lend gives the engine, which is off, copies of what it needs to complete a batch. Where
-// there is no room for that it gets none.
-func (b *Broker) lend() error {
-	b.lent.Store(false)
-	dirs, err := b.batches()
-	if err != nil || len(dirs) == 0 {
-		return err
-	}
-	var size int64
-	for _, name := range dirs {
-		size += sizeOfAll(filepath.Join(b.aside(), name))
-	}
-	r, err := roomOf(b.cfg.Dir)
-	if err == nil && r.free < roomSize+2*size {
-		b.cfg.Logger.Warn("a batch may be stored in part, and there is no room to complete it: appends are refused until there is", "free", r.free, "needed", roomSize+2*size)
-		return nil
-	}
-	for _, name := range dirs {
-		if err == nil {
-			err = os.CopyFS(filepath.Join(b.staged(), name), os.DirFS(filepath.Join(b.aside(), name)))
-		}
-	}
-	if err != nil { // somebody else has filled the disk
-		b.cfg.Logger.Warn("the rest of a batch cannot be copied for the engine", "err", err)
-		return os.RemoveAll(b.staged())
-	}
-	b.lent.Store(true)
-	return nil
-}
-
-// stagedNeeds is how many bytes the engine's start may take for batches that are stored in
-// part, while the engine is at work: only some of them are needed in the end.
-func (b *Broker) stagedNeeds() int64 { return 2 * (sizeOfAll(b.staged()) + sizeOfAll(b.aside())) }
-
-func sizeOfAll(dir string) (size int64) {
-	// What goes meanwhile is of no size; what cannot be read, the engine cannot either.
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil //nolint:nilerr // see above
-		}
-		if info, err := d.Info(); err == nil {
-			size += info.Size()
-		}
-		return nil
-	})
-	return size
+	lent, err := b.batches().Lend(ids, !known)
+	b.lent.Store(lent)
+	return err
 }
 
 // giveStaged prepares what is staged for the engine, before the host starts it.
@@ -215,10 +127,17 @@ func (b *Broker) giveStaged() error {
 	if b.cfg.ReadOnly || b.cfg.Cluster != nil { // a copy is thrown away; a node's raft log has the batch as a whole
 		return nil
 	}
-	if err := moveStaged(b.staged(), b.aside()); err != nil {
+	if err := b.putAside(); err != nil {
 		return err
 	}
 	return b.lend()
+}
+
+func (b *Broker) putAside() error {
+	if err := b.batches().PutAside(); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return nil
 }
 
 // heldSubject is where appends are led until the Log's end is seen. Nobody answers there, so that
@@ -253,7 +172,7 @@ func (b *Broker) lookAtEnd(ctx context.Context) error {
 	}
 	if part == nil {
 		b.torn.Store(nil)
-		if err := os.RemoveAll(b.aside()); err != nil { // it is of no use, and of no harm
+		if err := b.batches().Forget(); err != nil { // it is of no use, and of no harm
 			b.cfg.Logger.Warn("cannot remove what was staged of a batch that is stored", "err", err)
 		}
 		if b.disk != nil { // whose watch takes appends again
@@ -272,12 +191,10 @@ func (b *Broker) lookAtEnd(ctx context.Context) error {
 // tornWith notes the part with which the Log ends.
 func (b *Broker) tornWith(part *blocks.Part) {
 	e := &tornEnd{part: part}
-	dir := filepath.Join(b.aside(), engine.BatchDir(part.Batch))
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		e.gone = true
-	}
-	if r, err := roomOf(b.cfg.Dir); err == nil && r.free >= roomSize+2*sizeOfAll(dir) {
-		e.room = !e.gone && b.lent.Load()
+	kept, enough := b.batches().Kept(part.Batch)
+	e.gone = !kept
+	if enough {
+		e.room = kept && b.lent.Load()
 	}
 	if was := b.torn.Load(); was != nil && e.room {
 		e.tries = min(was.tries+1, tornMost)

@@ -1,4 +1,4 @@
-package broker
+package room
 
 import (
 	"errors"
