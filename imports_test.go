@@ -66,7 +66,7 @@ var imports = map[string]struct {
 
 	"internal/agents":                 {ours: []string{"internal/canonical", "event", "projection", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/agents/source":          {ours: []string{"event", "projection"}},
-	"internal/agents/opencode":        {ours: []string{"event", "projection", "internal/agents/source", "internal/console"}},
+	"internal/agents/opencode":        {ours: []string{"event", "projection", "internal/agents/source", "internal/canonical", "internal/console"}},
 	"internal/agents/opencode/plugin": {ours: []string{"internal/console", "internal/paths"}},
 }
 

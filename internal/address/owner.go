@@ -7,15 +7,10 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
-	"syscall"
-)
 
-// TrustVariable names the users, by their numbers and separated by commas, whose
-// directories this process uses as if they were its own.
-const TrustVariable = "DSTREAM_TRUST_OWNER"
+	"durablestream/internal/paths"
+)
 
 // OwnerError reports a file or directory of another user: it may lead events, questions
 // and their answers to a process of that user.
@@ -27,7 +22,7 @@ type OwnerError struct {
 
 func (e *OwnerError) Error() string {
 	return fmt.Sprintf("dubious ownership: %s belongs to %s, and this process runs as %s: run it as the owner, use another directory (--dir), or, if you trust the owner with what you log and with the answers that you wait for, set %s=%d",
-		e.Path, userName(e.Owner), userName(e.Me), TrustVariable, e.Owner)
+		e.Path, userName(e.Owner), userName(e.Me), paths.TrustVariable, e.Owner)
 }
 
 func userName(uid int) string {
@@ -39,21 +34,18 @@ func userName(uid int) string {
 
 // Owner is the user that a file belongs to.
 func Owner(info fs.FileInfo) (uid int, known bool) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, false
-	}
-	return int(st.Uid), true
+	u, known := paths.Owner(info)
+	return u.UID, known
 }
 
 // Trusted reports whether this process uses the files of uid: its own user, the users
-// that TrustVariable names, and every user if the process is root. Root works in
+// that paths.TrustVariable names, and every user if the process is root. Root works in
 // containers on mounted projects, and anybody who can mislead root there needs no host
 // for it.
-func Trusted(uid int) bool { return trusts(os.Geteuid(), uid, os.Getenv(TrustVariable)) }
+func Trusted(uid int) bool { return trusts(os.Geteuid(), uid, os.Getenv(paths.TrustVariable)) }
 
 func trusts(me, uid int, named string) bool {
-	return me == 0 || uid == me || slices.Contains(strings.Split(named, ","), strconv.Itoa(uid))
+	return me == 0 || uid == me || paths.Names(named, uid)
 }
 
 // CheckOwner returns an *OwnerError if a host's directory belongs to a user that this
@@ -79,7 +71,7 @@ func CheckOwner(path string) error {
 //
 // Safety: root uses a user's files in a directory of that user. In a directory where
 // every user may create files, such as /tmp, a path shows only which user came first, and
-// root would trust a stranger's answers. Root may name the owner in TrustVariable, and
+// root would trust a stranger's answers. Root may name the owner in paths.TrustVariable, and
 // sudo names the user that called it.
 func CheckPlaced(path string) error {
 	if os.Geteuid() != 0 {
@@ -102,8 +94,7 @@ func CheckPlaced(path string) error {
 
 // called reports whether root itself or sudo has named uid.
 func called(uid int) bool {
-	n := strconv.Itoa(uid)
-	return os.Getenv("SUDO_UID") == n || slices.Contains(strings.Split(os.Getenv(TrustVariable), ","), n)
+	return os.Getenv("SUDO_UID") == strconv.Itoa(uid) || paths.Names(os.Getenv(paths.TrustVariable), uid)
 }
 
 // ownerAt is the owner of the file at path; unknown if there is none.

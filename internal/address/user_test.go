@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/internal/address"
+	"durablestream/internal/paths"
 )
 
 // asUser is set in a child of this test binary, and names the address that it looks for.
@@ -66,8 +67,8 @@ func TestAnotherUsersDirectory(t *testing.T) {
 	said, status = find(other)
 	require.Equal(t, 3, status, said)
 	require.Contains(t, said, fmt.Sprintf("dubious ownership: %s belongs to user %d, and this process runs as user %d", h.dir, owner, other))
-	require.Contains(t, said, fmt.Sprintf("set %s=%d", address.TrustVariable, owner))
-	said, status = find(other, fmt.Sprintf("%s=%d", address.TrustVariable, owner))
+	require.Contains(t, said, fmt.Sprintf("set %s=%d", paths.TrustVariable, owner))
+	said, status = find(other, fmt.Sprintf("%s=%d", paths.TrustVariable, owner))
 	require.Zero(t, status, "that user is trusted, and only the directory's own mode is in the way: %s", said)
 	require.Contains(t, said, "permission denied")
 

@@ -37,6 +37,11 @@ func ownerOf(path string) (User, bool) {
 	if err != nil {
 		return User{}, false
 	}
+	return Owner(info)
+}
+
+// Owner is the user that a file belongs to. It returns false on a system without owners.
+func Owner(info fs.FileInfo) (User, bool) {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return User{}, false
@@ -80,17 +85,23 @@ type RootError struct {
 
 func (e *RootError) Error() string {
 	return fmt.Sprintf("%s belongs to %s, who could not use what root makes there: run this as %s (sudo -u '#%d' …), or set %s=%d if root is to have the log from now on",
-		e.Dir, e.Owner, e.Owner, e.Owner.UID, trustVariable, e.Owner.UID)
+		e.Dir, e.Owner, e.Owner, e.Owner.UID, TrustVariable, e.Owner.UID)
 }
 
-// trustVariable names the users whose directories this process uses as its own.
-const trustVariable = "DSTREAM_TRUST_OWNER"
+// TrustVariable names the users, by their numbers and separated by commas, whose
+// directories this process uses as if they were its own.
+const TrustVariable = "DSTREAM_TRUST_OWNER"
+
+// Names reports whether list, a value of TrustVariable, holds uid.
+func Names(list string, uid int) bool {
+	return slices.Contains(strings.Split(list, ","), strconv.Itoa(uid))
+}
 
 // NotAsRoot returns a *RootError if this process is root, and a log's directory belongs
 // to another user that it is not told to trust.
 func NotAsRoot(dir string) error {
 	owner, ok := OwnerOf(dir)
-	if !ok || owner.UID == 0 || os.Geteuid() != 0 || slices.Contains(strings.Split(os.Getenv(trustVariable), ","), strconv.Itoa(owner.UID)) {
+	if !ok || owner.UID == 0 || os.Geteuid() != 0 || Names(os.Getenv(TrustVariable), owner.UID) {
 		return nil
 	}
 	return &RootError{dir, owner}

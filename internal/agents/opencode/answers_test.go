@@ -25,6 +25,7 @@ func TestSameAction(t *testing.T) {
 		same  bool
 	}{
 		"asked again":           {`{"opencode":"permission","id":"per_2","sessionID":"ses_1","permission":"bash","patterns":["a"],"metadata":{"y":"z","x":1},"always":[],"tool":{"callID":"2"}}`, true},
+		"other escapes":         {`{"opencode":"permission","sessionID":"ses_1","permission":"b\u0061sh","patterns":["\u0061"],"metadata":{"x":1,"y":"z"}}`, true},
 		"another session":       {`{"opencode":"permission","sessionID":"ses_2","permission":"bash","patterns":["a"],"metadata":{"x":1,"y":"z"}}`, false},
 		"another permission":    {`{"opencode":"permission","sessionID":"ses_1","permission":"edit","patterns":["a"],"metadata":{"x":1,"y":"z"}}`, false},
 		"another pattern":       {`{"opencode":"permission","sessionID":"ses_1","permission":"bash","patterns":["a","b"],"metadata":{"x":1,"y":"z"}}`, false},
@@ -42,6 +43,7 @@ func TestSameAction(t *testing.T) {
 		`{"opencode":"permission","sessionID":"ses_1","permission":"bash","patterns":["\ud800"]}`,
 		`{"opencode":"permission","sessionID":"ses_1","permission":"bash","patterns":["…[cut: 9 bytes in all, sha256 0]"]}`,
 		`{"opencode":"permission","sessionID":"ses_1"}`,
+		`{"opencode":"permission","sessionID":"ses_1","permission":"bash","metadata":{"x":1,"x":2}}`, // readers differ on which one counts
 	} {
 		require.False(t, questions().SameAction(json.RawMessage(unknown), json.RawMessage(unknown)), unknown)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/agents/source"
+	"durablestream/internal/canonical"
 	"durablestream/projection"
 )
 
@@ -92,17 +93,11 @@ func (*feed) Action(action json.RawMessage) (kind, key string) {
 	if p.Session == "" || (p.Permission == nil) == (p.Questions == nil) {
 		return p.Kind, ""
 	}
-	dec := json.NewDecoder(bytes.NewReader(marshal(p)))
-	dec.UseNumber() // 1 and 1.0 are two actions
-	var v any
-	if dec.Decode(&v) != nil {
-		return p.Kind, ""
+	text, err := canonical.JSON(marshal(p))
+	if err != nil || bytes.Contains(text, []byte("…[cut: ")) {
+		return p.Kind, "" // a part of the action is not known
 	}
-	canonical := marshal(v) // members sorted
-	if bytes.ContainsRune(canonical, '\ufffd') || bytes.Contains(canonical, []byte("…[cut: ")) {
-		return p.Kind, "" // something of it is not known
-	}
-	return p.Kind, digest(canonical)
+	return p.Kind, digest(text)
 }
 
 // Settled names the question that was answered in OpenCode by an answer that is no
