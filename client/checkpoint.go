@@ -84,7 +84,7 @@ func (cps Checkpoints) Request(ctx context.Context, q CheckpointRequest) (projec
 		}
 		p.ActionHash = hash
 	}
-	payload, err := encodePayload(p)
+	payload, err := event.Marshal(p)
 	if err != nil {
 		return projection.Checkpoint{}, fmt.Errorf("client: checkpoint %s: %w", p.ID, err)
 	}
@@ -104,11 +104,6 @@ func checkpointID(r event.Recorded) string {
 		return ""
 	}
 	return cp.ID
-}
-
-// encodePayload is json.Marshal without escaping HTML.
-func encodePayload(v any) (json.RawMessage, error) {
-	return marshal(v)
 }
 
 // checkRequest checks a request that is about to be stored.
@@ -354,7 +349,7 @@ func (dl Deadlines) RequestCancel(ctx context.Context, id string, w Cancellation
 	if cp.Decision != nil {
 		return cp, fmt.Errorf("client: %w", &DecidedError{cp})
 	}
-	payload, err := encodePayload(event.CancelRequested{CheckpointID: id, RequestedBy: w.By, Reason: w.Reason})
+	payload, err := event.Marshal(event.CancelRequested{CheckpointID: id, RequestedBy: w.By, Reason: w.Reason})
 	if err == nil {
 		_, err = c.Append(ctx, event.Event{ID: w.EventID, Type: event.CheckpointCancelRequested, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, Actor: w.By, Payload: payload})
 	}
@@ -412,7 +407,7 @@ func (c *Client) decide(ctx context.Context, id string, d decision) (projection.
 
 // decisionEvent is the event of a decision about cp.
 func (c *Client) decisionEvent(cp projection.Checkpoint, d decision) (event.Recorded, error) {
-	payload, err := encodePayload(d.payload)
+	payload, err := event.Marshal(d.payload)
 	if err != nil {
 		return event.Recorded{}, fmt.Errorf("client: checkpoint %s: %w", cp.ID, err)
 	}

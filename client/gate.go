@@ -149,7 +149,7 @@ func (adm Admin) VoidGuard(ctx context.Context, id, by, reason string) (projecti
 	if err != nil {
 		return cp, err
 	}
-	payload, err := encodePayload(event.GuardVoided{CheckpointID: id, GuardSeq: g.Blocked, VoidedBy: by, Reason: reason})
+	payload, err := event.Marshal(event.GuardVoided{CheckpointID: id, GuardSeq: g.Blocked, VoidedBy: by, Reason: reason})
 	if err == nil {
 		_, err = c.Append(ctx, event.Event{
 			Type: event.CheckpointGuardVoided, StreamID: cp.StreamID, CorrelationID: cp.CorrelationID, Actor: by, Payload: payload,

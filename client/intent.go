@@ -93,7 +93,7 @@ func (ins Intents) Create(ctx context.Context, s IntentSpec) (projection.Intent,
 			return projection.Intent{}, err
 		}
 	}
-	payload, err := marshal(p)
+	payload, err := event.Marshal(p)
 	if err != nil {
 		return projection.Intent{}, fmt.Errorf("client: intent %s: %w", p.ID, err)
 	}
@@ -360,7 +360,7 @@ func (c *Client) tryEnd(ctx context.Context, typ, id string, end End) (projectio
 	if err != nil {
 		return i, err
 	}
-	payload, err := marshal(event.IntentEnd{IntentID: id, Result: end.Result, Error: end.Error, Reason: end.Reason})
+	payload, err := event.Marshal(event.IntentEnd{IntentID: id, Result: end.Result, Error: end.Error, Reason: end.Reason})
 	if err != nil {
 		return i, fmt.Errorf("client: intent %s: %w", id, err)
 	}

@@ -365,7 +365,7 @@ func bind(r *event.Recorded, cp projection.Checkpoint) error {
 		return &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: "must be an object"}
 	}
 	add := func(name string, v any) error {
-		b, err := marshal(v)
+		b, err := event.Marshal(v)
 		if err != nil {
 			return err
 		}
@@ -388,17 +388,6 @@ func bind(r *event.Recorded, cp projection.Checkpoint) error {
 		return add("action_hash", hash)
 	}
 	return nil
-}
-
-// marshal is json.Marshal without escaping HTML.
-func marshal(v any) (json.RawMessage, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // appendProtected stores an event behind its guard.

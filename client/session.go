@@ -64,7 +64,7 @@ func (c *Client) endSession(ctx context.Context, typ, id, by, reason string) (Se
 		if s, ok := sessions.Get(session); ok && s.Gone != 0 && session != id {
 			continue
 		}
-		payload, err := marshal(map[string]string{"id": session, "by": by, "reason": reason})
+		payload, err := event.Marshal(map[string]string{"id": session, "by": by, "reason": reason})
 		if err == nil {
 			_, err = c.Append(ctx, event.Event{Type: typ, StreamID: session, Actor: by, Payload: payload})
 		}
@@ -84,7 +84,7 @@ func (c *Client) withdraw(ctx context.Context, cp projection.Checkpoint, by, rea
 	case errors.As(err, &decided):
 		return nil
 	case errors.Is(err, ErrOwnCheckpoint), errors.Is(err, ErrNotAllowed):
-		payload, err := marshal(event.CancelRequested{CheckpointID: cp.ID, RequestedBy: by, Reason: reason})
+		payload, err := event.Marshal(event.CancelRequested{CheckpointID: cp.ID, RequestedBy: by, Reason: reason})
 		if err == nil {
 			_, err = c.Append(ctx, event.Event{Type: event.CheckpointCancelRequested, StreamID: cp.StreamID, Actor: by, Payload: payload})
 		}
