@@ -53,6 +53,12 @@ var imports = map[string]struct {
 	"internal/monitor": {ours: []string{"event"}},
 	"internal/rpc":     {ours: []string{"internal/canonical", "event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
+	"internal/certs":     {},
+	"internal/copywatch": {ours: []string{"event", "internal/wire"}, server: true, nats: true},
+	"internal/room":      {ours: []string{"event", "internal/engine"}, nats: true},
+	"internal/slowstart": {ours: []string{"internal/paths"}},
+	"internal/staged":    {ours: []string{"event", "internal/engine", "internal/room"}, nats: true},
+
 	"internal/status":    {ours: append([]string{"internal/console", "internal/monitor", "internal/place"}, facade...), server: true, nats: true},
 	"internal/doctor":    {ours: append([]string{"internal/console", "internal/monitor", "internal/place", "internal/status"}, facade...), server: true, nats: true},
 	"internal/otherlog":  {ours: append([]string{"internal/place"}, facade...), server: true, nats: true},
