@@ -106,7 +106,7 @@ func TestBarrierWithALeaderThatIsCutOff(t *testing.T) {
 	t.Parallel()
 	old, others, stored, links := cutOff(t)
 	stale, err := old.Position(within(t, 5*time.Second))
-	for range 2 {
+	for range 5 {
 		if err == nil {
 			break
 		}

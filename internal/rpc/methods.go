@@ -7,7 +7,6 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
-	"durablestream/projection"
 )
 
 // method is one that can be called.
@@ -260,11 +259,4 @@ func (s *server) shutDown(k *call) (any, error) {
 	}
 	s.shutdown = true
 	return struct{}{}, nil
-}
-
-// decisionOf reads back a decision that was just recorded.
-func decisionOf(cp projection.Checkpoint, r event.Recorded) (projection.Checkpoint, error) {
-	_, d, err := projection.NewDecision(r)
-	cp.Decision, cp.Status = &d, d.Status
-	return cp, err
 }
