@@ -28,7 +28,7 @@ cluster: build ## three nodes and a mirror on the loopback, until Ctrl-C; ARGS=-
 	@DSTREAM=$(BIN) deploy/cluster.sh $(ARGS)
 
 test: ## what holds each package's promises, in minutes; docs/testing.md says what it leaves to test-all
-	$(GO) test $(RACE) -short -timeout 10m ./...
+	$(GO) test $(RACE) -short -timeout 20m ./...
 	@set -e; for m in $(NESTED); do $(GO) test -C $$m $(RACE) -short ./...; done
 
 # A step of a long target, with the time; a target that needs npm, where there is npm; the revision that an upgrade begins at.
