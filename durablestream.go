@@ -33,6 +33,16 @@ type Config struct {
 	// Dir is the project's directory for the log and its mirror. Default ".opencode".
 	// Where it does not exist it is created; the directory above it must exist.
 	Dir string
+	// StreamID is given to events that name no stream. Default: none, they are refused.
+	StreamID string
+	// CorrelationID is given to events that have none. Default: a new UUIDv7.
+	CorrelationID string
+	// JoinOnly forbids this process to host. Default: it hosts when nobody does, and
+	// takes over when the host of the moment has gone.
+	JoinOnly bool
+	// Logger hears of what goes wrong in the background. Default: discarded.
+	Logger *slog.Logger
+
 	// Servers are URLs of NATS servers that hold the Log, instead of a host in Dir.
 	Servers []string
 	// NKey is a file with the seed of the key to connect with. Default: none.
@@ -45,16 +55,36 @@ type Config struct {
 	// ServerMonitor are the monitoring URLs of Servers (http://host:8222), where what
 	// they promise is read. Default: what cannot be seen is logged as a warning.
 	ServerMonitor []string
+	// Replicas of a Log that is made on Servers; one that exists with fewer is
+	// refused. Default: 3 in a cluster, else 1, and any number of one that exists.
+	Replicas int
+
+	// Listen is the host's address. Default: a free port of the loopback.
+	Listen string
+	// Serve is for hosts that are more than one machine's: nodes of a cluster, and
+	// hosts with keys. Default: none of it.
+	Serve Serve
+	// DuplicateWindow, default 10 minutes: see broker.Config.
+	DuplicateWindow time.Duration
+	// DiskFloor in bytes, default 64 MiB: see broker.Config.
+	DiskFloor int64
+	// MirrorMaxBytes is the size at which the file is rotated. Default 64 MiB.
+	MirrorMaxBytes int64
+
+	// Worktree names the git work tree that this process works in, for the metadata of
+	// its events: see event.MetadataWorktree. Default: none.
+	Worktree string
+	// Command is for programs that, like the commands of dstream, are short, only look,
+	// or repair a log. Default: none of it.
+	Command Command
+}
+
+// Command is what a program sets that is short, only looks, or repairs a log.
+type Command struct {
 	// NoCreate makes it an error that there is no Log: client.ErrNoLog on Servers, a
 	// *NoLogError in Dir, where then no file or directory is created either. Default:
 	// the Log is created.
 	NoCreate bool
-	// Replicas of a Log that is made on Servers; one that exists with fewer is
-	// refused. Default: 3 in a cluster, else 1, and any number of one that exists.
-	Replicas int
-	// JoinOnly forbids this process to host. Default: it hosts when nobody does, and
-	// takes over when the host of the moment has gone.
-	JoinOnly bool
 	// Wait is how long Open waits for a host that does not answer. A host that is starting
 	// is waited for, and one that this process starts takes as long as it needs. Default:
 	// as long as the context lasts, in the first two cases.
@@ -84,28 +114,6 @@ type Config struct {
 	CheckMirror bool
 	// Restoring opens a Log whose restore was interrupted. Default: refused.
 	Restoring bool
-
-	// Listen is the host's address. Default: a free port of the loopback.
-	Listen string
-	// Serve is for hosts that are more than one machine's: nodes of a cluster, and
-	// hosts with keys. Default: none of it.
-	Serve Serve
-	// DuplicateWindow, default 10 minutes: see broker.Config.
-	DuplicateWindow time.Duration
-	// DiskFloor in bytes, default 64 MiB: see broker.Config.
-	DiskFloor int64
-	// MirrorMaxBytes is the size at which the file is rotated. Default 64 MiB.
-	MirrorMaxBytes int64
-
-	// StreamID is given to events that name no stream. Default: none, they are refused.
-	StreamID string
-	// CorrelationID is given to events that have none. Default: a new UUIDv7.
-	CorrelationID string
-	// Worktree names the git work tree that this process works in, for the metadata of
-	// its events: see event.MetadataWorktree. Default: none.
-	Worktree string
-	// Logger hears of what goes wrong in the background. Default: discarded.
-	Logger *slog.Logger
 }
 
 // Serve is what a host of more than one machine needs.
@@ -180,20 +188,20 @@ func (c Config) hosting() hosting.Config {
 		NKey:            c.NKey,
 		TLS:             c.TLS,
 		JoinOnly:        c.JoinOnly,
-		Wait:            c.Wait,
-		Linger:          c.Linger,
-		NoTakeOver:      c.NoTakeOver,
-		NoCreate:        c.NoCreate,
-		ReadCopy:        c.ReadCopy,
-		Restoring:       c.Restoring,
+		Wait:            c.Command.Wait,
+		Linger:          c.Command.Linger,
+		NoTakeOver:      c.Command.NoTakeOver,
+		NoCreate:        c.Command.NoCreate,
+		ReadCopy:        c.Command.ReadCopy,
+		Restoring:       c.Command.Restoring,
 		Explain:         c.noLog,
 		Node:            hosting.Node(c.Serve),
 		Listen:          c.Listen,
 		DuplicateWindow: c.DuplicateWindow,
 		DiskFloor:       c.DiskFloor,
-		NoSweeper:       c.NoSweeper,
-		NoMirror:        c.NoMirror,
-		CheckMirror:     c.CheckMirror,
+		NoSweeper:       c.Command.NoSweeper,
+		NoMirror:        c.Command.NoMirror,
+		CheckMirror:     c.Command.CheckMirror,
 		MirrorMaxBytes:  c.MirrorMaxBytes,
 	}
 }

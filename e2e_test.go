@@ -241,7 +241,7 @@ func TestRestoreAfterTheStoreIsDeleted(t *testing.T) {
 	require.ErrorContains(t, err, "dstream restore")
 
 	restore := func() error {
-		d, err := durablestream.Open(ctx, durablestream.Config{Dir: dir, NoMirror: true, Restoring: true})
+		d, err := durablestream.Open(ctx, durablestream.Config{Dir: dir, Command: durablestream.Command{NoMirror: true, Restoring: true}})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, d.Close()) }()
 		_, err = mirror.Restore(ctx, mirror.RestoreConfig{Client: d.Client(), Conn: d.Admin().Conn(), From: []string{dir}, Recreate: d.Admin().RecreateLog})

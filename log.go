@@ -92,7 +92,7 @@ func (d *DurableStream) Admin() Admin { return Admin{d.client.Admin(), d} }
 func (a Admin) HostStatus(ctx context.Context) (HostStatus, error) { return a.d.process.Status(ctx) }
 
 // Copied is why this is a temporary copy of the log, and not the log itself; nil: it is
-// the log. See Config.ReadCopy.
+// the log. See Command.ReadCopy.
 func (a Admin) Copied() *broker.UnwritableError { return a.d.process.Copied() }
 
 // Hosted is closed when this process begins to host.

@@ -10,7 +10,7 @@ import (
 	"durablestream/mirror"
 )
 
-// NoLogError says that Dir holds no log, where none may be created: Config.NoCreate forbids
+// NoLogError says that Dir holds no log, where none may be created: Command.NoCreate forbids
 // it, or there was one. errors.Is finds client.ErrNoLog in it.
 type NoLogError struct {
 	Dir    string

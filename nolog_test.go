@@ -17,7 +17,7 @@ import (
 func TestNoCreateInADirectory(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), ".opencode")
-	reading := durablestream.Config{Dir: dir, NoCreate: true}
+	reading := durablestream.Config{Dir: dir, Command: durablestream.Command{NoCreate: true}}
 	var none *durablestream.NoLogError
 	_, err := durablestream.Open(t.Context(), reading)
 	require.ErrorAs(t, err, &none)

@@ -180,7 +180,7 @@ func TestExpiresWithNobodyButTheHost(t *testing.T) {
 func TestExpiredWhileEverythingWasDown(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, NoSweeper: true})
+	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, Command: durablestream.Command{NoSweeper: true}})
 	require.NoError(t, err)
 	cp := brokertest.Ask(t, d.Client(), func(q *client.CheckpointRequest) { q.ExpiresIn = 50 * time.Millisecond })
 	i, err := d.Intents().Create(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent", Timeout: 50 * time.Millisecond})
@@ -303,7 +303,7 @@ func restored(t *testing.T, d *durablestream.DurableStream) *durablestream.Durab
 	dir := d.Dir()
 	require.NoError(t, d.Close())
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir)))
-	r, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, NoMirror: true, NoSweeper: true, Restoring: true})
+	r, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, Command: durablestream.Command{NoMirror: true, NoSweeper: true, Restoring: true}})
 	require.NoError(t, err)
 	_, err = mirror.Restore(t.Context(), mirror.RestoreConfig{Client: r.Client(), Conn: r.Admin().Conn(), From: []string{dir}, Recreate: r.Admin().RecreateLog})
 	require.NoError(t, err)

@@ -40,7 +40,7 @@ func writtenOn(t *testing.T) (dir, was string) {
 	was = command(t, dir, "query")
 	cutStore(t, dir, 21)
 	require.NoError(t, os.Remove(checkedPath(dir)))
-	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, NoMirror: true})
+	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, Command: durablestream.Command{NoMirror: true}})
 	require.NoError(t, err)
 	r, err := d.Append(t.Context(), event.Event{Type: "task.created", StreamID: "new", Actor: "a", Payload: []byte(`{}`)})
 	require.NoError(t, err)

@@ -25,7 +25,7 @@ func tornEnd(t *testing.T, n, members int) (dir string, batch []event.Event) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), ".opencode")
 	open := func(noMirror bool) *durablestream.DurableStream {
-		d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, NoMirror: noMirror})
+		d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir, Command: durablestream.Command{NoMirror: noMirror}})
 		require.NoError(t, err)
 		return d
 	}

@@ -68,7 +68,7 @@ imported and then kept under another name.`,
 					return err
 				}
 			}
-			expiring := func(cfg *durablestream.Config) { cfg.NoCreate = true }
+			expiring := func(cfg *durablestream.Config) { cfg.Command.NoCreate = true }
 			return withLog(cmd, o, func(ctx context.Context, d *durablestream.DurableStream) error {
 				checkpoints, intents, err := d.Client().Deadlines().ExpireImported(ctx)
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s expired, %s failed with reason timeout\n", console.Count(checkpoints, "imported checkpoint"), console.Count(intents, "imported intent"))
@@ -125,7 +125,9 @@ func importFiles(cmd *cobra.Command, o *options, list []string, adopt bool) erro
 }
 
 func (a *importAnswer) store(cmd *cobra.Command, o *options, lines legacy.Lines, adopt bool) (err error) {
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = adopt, adopt, adopt })
+	d, err := o.open(cmd, func(cfg *durablestream.Config) {
+		cfg.Command.NoMirror, cfg.Command.NoSweeper, cfg.Command.NoTakeOver = adopt, adopt, adopt
+	})
 	if err != nil {
 		return err
 	}
@@ -181,7 +183,7 @@ func importedAlready(cmd *cobra.Command, o *options, from string, kept []string)
 		a.Read += r.Events
 	}
 	a.Present = a.Read
-	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.NoCreate = true })
+	d, err := o.open(cmd, func(cfg *durablestream.Config) { cfg.Command.NoCreate = true })
 	if err != nil {
 		return errors.Join(fmt.Errorf("there is no log in %s any more: another one has taken it over, and it is kept in %s", from, a.Kept), err)
 	}

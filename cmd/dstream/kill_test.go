@@ -176,7 +176,7 @@ func TestKill(t *testing.T) {
 func checkAcks(t *testing.T, dir string, acks [][]ack) {
 	t.Helper()
 	ctx := t.Context()
-	d, err := durablestream.Open(ctx, durablestream.Config{Dir: dir, NoMirror: true})
+	d, err := durablestream.Open(ctx, durablestream.Config{Dir: dir, Command: durablestream.Command{NoMirror: true}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, d.Close()) }()
 

@@ -236,7 +236,7 @@ func manyWorkers(t *testing.T, kills int) {
 func (w *workers) check() {
 	t := w.t
 	t.Helper()
-	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: w.dir, NoMirror: true})
+	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: w.dir, Command: durablestream.Command{NoMirror: true}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, d.Close()) }()
 	next := map[string]int{}

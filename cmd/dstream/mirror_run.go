@@ -65,7 +65,9 @@ func mirrorRun(cmd *cobra.Command, o *options, monitor monitorFlags, sweep bool,
 	return mirrorrun.Run(cmd.Context(), mirrorrun.Config{
 		Dir: o.dir, Servers: o.servers, Sweep: sweep, MaxBytes: maxBytes,
 		Open: func() (*durablestream.DurableStream, error) {
-			return o.open(cmd, func(cfg *durablestream.Config) { cfg.JoinOnly, cfg.NoMirror, cfg.NoCreate = true, true, true })
+			return o.open(cmd, func(cfg *durablestream.Config) {
+				cfg.JoinOnly, cfg.Command.NoMirror, cfg.Command.NoCreate = true, true, true
+			})
 		},
 		Watched: watched, Words: cmd.ErrOrStderr(), Logger: o.config(cmd).Logger,
 	})

@@ -59,7 +59,7 @@ func (o *options) config(cmd *cobra.Command) durablestream.Config {
 
 		ServerMonitor:          o.monitors,
 		AcceptWeakerDurability: o.acceptWeaker,
-		NoCreate:               !slices.Contains(creators, cmd.Name()),
+		Command:                durablestream.Command{NoCreate: !slices.Contains(creators, cmd.Name())},
 	}
 }
 
@@ -110,10 +110,10 @@ func (o *options) open(cmd *cobra.Command, change ...func(*durablestream.Config)
 	}
 	ctx := cmd.Context()
 	if cfg.Serve.Cluster == nil && !o.timed { // a node waits for the others, and says so
-		cfg.Wait = openWait
+		cfg.Command.Wait = openWait
 	}
 	if cmd.Name() != "serve" { // its host is asked to end, and ends
-		cfg.Linger = lingerMost
+		cfg.Command.Linger = lingerMost
 	}
 	if len(cfg.Servers) > 0 && !o.timed {
 		var cancel context.CancelFunc
@@ -203,11 +203,11 @@ func (o *options) toRead(cmd *cobra.Command, change ...func(*durablestream.Confi
 
 // onlyLook is for commands that must not start the mirror or decide anything.
 func onlyLook(cfg *durablestream.Config) {
-	cfg.NoMirror, cfg.NoSweeper, cfg.NoTakeOver = true, true, true
+	cfg.Command.NoMirror, cfg.Command.NoSweeper, cfg.Command.NoTakeOver = true, true, true
 }
 
 // readCopy is for commands that only read: they go on where the log cannot be written.
-func readCopy(cfg *durablestream.Config) { cfg.ReadCopy = true }
+func readCopy(cfg *durablestream.Config) { cfg.Command.ReadCopy = true }
 
 // readLog opens the log for a command that only reads.
 func readLog(cmd *cobra.Command, o *options, f func(context.Context, *durablestream.DurableStream) error) (err error) {

@@ -70,7 +70,7 @@ func restoreFrom(cmd *cobra.Command, o *options, from []string, change func(*dur
 		return report, err
 	}
 	d, err := o.open(cmd, func(cfg *durablestream.Config) {
-		cfg.NoMirror, cfg.NoSweeper, cfg.Restoring = true, true, true
+		cfg.Command.NoMirror, cfg.Command.NoSweeper, cfg.Command.Restoring = true, true, true
 		change(cfg)
 	})
 	if err != nil {

@@ -46,8 +46,8 @@ gone. Interrupt it (Ctrl-C) to stop: the mirror is written up to the end first.`
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "loopback address of the broker; port 0 is any free one")
 	fs.Int64Var(&cfg.MirrorMaxBytes, "mirror-max-bytes", 64<<20, "size at which the JSONL file is rotated")
 	fs.Int64Var(&cfg.DiskFloor, "disk-floor", 64<<20, "free bytes under which appends are refused; negative: no watch")
-	fs.BoolVar(&cfg.NoMirror, "no-mirror", false, "leave the JSONL file to 'dstream mirror run'")
-	fs.BoolVar(&cfg.NoSweeper, "no-sweeper", false, "leave what time decides to another process")
+	fs.BoolVar(&cfg.Command.NoMirror, "no-mirror", false, "leave the JSONL file to 'dstream mirror run'")
+	fs.BoolVar(&cfg.Command.NoSweeper, "no-sweeper", false, "leave what time decides to another process")
 	monitor.register(fs)
 	node.register(fs)
 	fs.StringVar(&cfg.Serve.KeyFile, "keys", "", "list of the keys that may connect, made with dstream keys (default: whoever can read --dir may do everything)")
@@ -74,8 +74,8 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 		cfg.Listen, cfg.MirrorMaxBytes = flags.Listen, flags.MirrorMaxBytes
 		cfg.DiskFloor, cfg.Serve = flags.DiskFloor, flags.Serve
 		cfg.Servers = nil // perhaps from the environment
-		cfg.CheckMirror = true
-		cfg.NoMirror, cfg.NoSweeper = flags.NoMirror, flags.NoSweeper
+		cfg.Command.CheckMirror = true
+		cfg.Command.NoMirror, cfg.Command.NoSweeper = flags.Command.NoMirror, flags.Command.NoSweeper
 	})
 	if err != nil && cmd.Context().Err() != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "stopped")
@@ -101,7 +101,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 		switch {
 		case !hosting:
 			fmt.Fprintln(words, "stopped: this process was standing by")
-		case flags.NoMirror:
+		case flags.Command.NoMirror:
 			fmt.Fprintln(words, "stopped")
 		default:
 			fmt.Fprintln(words, "stopped: the mirror has everything that was acknowledged")
@@ -117,7 +117,7 @@ func serve(cmd *cobra.Command, o *options, flags durablestream.Config, monitor m
 		return err
 	}
 	mirror := durablestream.MirrorPath(d.Dir())
-	if flags.NoMirror {
+	if flags.Command.NoMirror {
 		mirror = "not written here (--no-mirror)"
 	}
 	fmt.Fprintf(words, `Durable Stream %s hosts the log of %s

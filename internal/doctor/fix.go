@@ -212,7 +212,7 @@ func (d *Examination) verify(ctx context.Context) (err error) {
 	if err := d.unmark(ctx); err != nil {
 		return err
 	}
-	log, err := d.cfg.Open(func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper = nil, true })
+	log, err := d.cfg.Open(func(cfg *durablestream.Config) { cfg.Servers, cfg.Command.NoSweeper = nil, true })
 	if err != nil {
 		return err
 	}
@@ -227,7 +227,9 @@ func (d *Examination) verify(ctx context.Context) (err error) {
 // unmark takes the mark of a damaged store off. A host finds out by itself that it is
 // whole, a little later, and until then its mirror stops there.
 func (d *Examination) unmark(ctx context.Context) (err error) {
-	log, err := d.cfg.Open(func(cfg *durablestream.Config) { cfg.Servers, cfg.NoSweeper, cfg.NoMirror = nil, true, true })
+	log, err := d.cfg.Open(func(cfg *durablestream.Config) {
+		cfg.Servers, cfg.Command.NoSweeper, cfg.Command.NoMirror = nil, true, true
+	})
 	if err != nil {
 		return err
 	}

@@ -76,8 +76,8 @@ func (d *Examination) restoreFromMirror(ctx context.Context) (report mirror.Rest
 		return report, err
 	}
 	log, err := d.cfg.Open(func(cfg *durablestream.Config) {
-		cfg.Servers, cfg.NoCreate = nil, false
-		cfg.NoMirror, cfg.NoSweeper, cfg.Restoring = true, true, true
+		cfg.Servers, cfg.Command.NoCreate = nil, false
+		cfg.Command.NoMirror, cfg.Command.NoSweeper, cfg.Command.Restoring = true, true, true
 	})
 	if err != nil {
 		return report, err

@@ -202,7 +202,7 @@ func (d *Examination) askHost(ctx context.Context) {
 	defer cancel()
 	cfg := d.cfg.Log
 	cfg.Servers = nil // this host is asked
-	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper = true, true, true
+	cfg.JoinOnly, cfg.Command.NoMirror, cfg.Command.NoSweeper = true, true, true
 	log, err := durablestream.Open(ctx, cfg)
 	if err != nil {
 		d.add(Finding{Name: FoundHost, What: fmt.Sprintf("%s, does not let this command in: %s", d.who(), inDoctor(err))})

@@ -74,7 +74,7 @@ func (d *Examination) cluster(ctx context.Context) (*durablestream.DurableStream
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Wait)
 	defer cancel()
 	cfg := d.cfg.Log
-	cfg.JoinOnly, cfg.NoMirror, cfg.NoSweeper, cfg.NoCreate = true, true, true, true
+	cfg.JoinOnly, cfg.Command.NoMirror, cfg.Command.NoSweeper, cfg.Command.NoCreate = true, true, true, true
 	log, err := durablestream.Open(ctx, cfg)
 	if err != nil {
 		return nil, err

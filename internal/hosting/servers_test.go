@@ -43,7 +43,7 @@ func openServer(t *testing.T, url string, change func(*durablestream.Config)) (*
 func TestPlainServer(t *testing.T) {
 	t.Parallel()
 	s := brokertest.StartPlain(t, nil)
-	_, _, err := openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.NoCreate = true })
+	_, _, err := openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.Command.NoCreate = true })
 	require.ErrorIs(t, err, client.ErrNoLog)
 
 	d, words, err := openServer(t, s.ClientURL(), nil)
@@ -153,7 +153,7 @@ func mark(t *testing.T, s *server.Server) {
 func TestServerHalfRestored(t *testing.T) {
 	t.Parallel()
 	s := brokertest.StartPlain(t, nil)
-	d, _, err := openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.Restoring = true })
+	d, _, err := openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.Command.Restoring = true })
 	require.NoError(t, err)
 	require.NoError(t, d.Admin().RecreateLog(t.Context(), 5001))
 	st, err := d.Admin().State(t.Context())

@@ -58,7 +58,7 @@ func TestOpenWhileTheHostIsStarting(t *testing.T) {
 
 	// Who waits goes on waiting, and is told again.
 	var said lines
-	patient := open(t.Context(), durablestream.Config{Wait: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	patient := open(t.Context(), durablestream.Config{Command: durablestream.Command{Wait: 2 * time.Second}, Logger: slog.New(slog.NewTextHandler(&said, nil))})
 	require.Eventually(t, func() bool { return said.count("is starting") > 1 }, 30*time.Second, time.Millisecond)
 
 	f, err := os.OpenFile(pipe, os.O_WRONLY, 0)
