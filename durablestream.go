@@ -227,8 +227,9 @@ func (d *DurableStream) Evicted() <-chan struct{} { return d.process.Evicted() }
 func (d *DurableStream) Dir() string { return d.dir }
 
 // Close ends the use of the log. A host first writes the mirror up to what the Log
-// holds; then another process that may host takes over. It may be called more than
-// once.
+// holds; then another process that may host takes over. Close takes no context: it waits
+// a bounded time for the mirror, and then until the server has shut down and freed the lock,
+// without which the next host cannot start. It may be called more than once.
 func (d *DurableStream) Close() error {
 	d.closeOnce.Do(func() {
 		d.closeErr = d.process.Close()

@@ -59,7 +59,9 @@ var ErrRestoring = wire.ErrRestoring
 // 33,707 acknowledged events were once lost).
 var held sync.Map // *flock.Flock → struct{}
 
-// Broker is a running server with its Log.
+// Broker is a running server with its Log. Calls of its methods may overlap, with these
+// exceptions: calls of Advertise, Isolate, RecreateLog and SetKeys may overlap neither with
+// each other nor with Stop. Calls of Stop may overlap with each other.
 type Broker struct {
 	cfg       Config
 	opts      *server.Options
@@ -96,7 +98,8 @@ type Broker struct {
 	whyEvicted error // before evicted is closed
 
 	stopOnce sync.Once
-	stopErr  error
+	stopped  chan struct{} // made by the first Stop, closed when everything has stopped
+	stopErr  error         // before stopped is closed
 }
 
 // Start takes the lock, starts the server, and creates or checks the Log.
@@ -415,52 +418,4 @@ func (b *Broker) address() address.Address {
 		ServerID: b.server.ID(),
 		Prove:    b.prover.Addr(),
 	}
-}
-
-// Stop takes the address away, shuts the server down so that all that was
-// acknowledged is on disk, and frees the lock, in this order: whoever gets the
-// lock finds a store that nobody writes to. It may be called more than once.
-func (b *Broker) Stop(context.Context) error {
-	b.stopOnce.Do(func() {
-		b.stopErr = b.withdraw()
-		b.telling.End()
-		if b.prover != nil {
-			b.prover.Stop()
-		}
-		if b.finder != nil {
-			b.finder.Stop()
-		}
-		if b.scrub != nil {
-			b.scrub.Stop()
-		}
-		if b.copy != nil {
-			b.copy.Stop()
-		}
-		if b.disk != nil {
-			b.disk.stop()
-		}
-		if b.gate != nil {
-			b.gate.Stop()
-		}
-		if b.admin != nil {
-			b.admin.Close()
-		}
-		if b.server != nil {
-			b.server.Shutdown()
-			b.server.WaitForShutdown()
-		}
-		if b.scrub != nil && b.present() {
-			if err := b.scrub.Keep(); err != nil {
-				b.cfg.Logger.Warn("what was checked of the store is checked again at the next start", "err", err)
-			}
-		}
-		if b.server != nil && b.present() {
-			b.keepConfig()
-		}
-		if b.store != nil {
-			_ = b.store.Close() // it was only looked at
-		}
-		b.stopErr = errors.Join(b.stopErr, b.unlock())
-	})
-	return b.stopErr
 }

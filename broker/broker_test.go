@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,6 +87,36 @@ func TestStopMayBeCalledAgain(t *testing.T) {
 	require.NoError(t, b.Stop(t.Context()))
 	_, err = b.Connect()
 	require.Error(t, err, "a stopped broker takes no connections")
+}
+
+// A Stop whose context ends says so; the lock is held until the shutdown has ended.
+func TestStopHonoursItsContext(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, err := start(t, broker.Config{Dir: dir})
+	require.NoError(t, err)
+	looking, release := make(chan struct{}), make(chan struct{})
+	var looks atomic.Int32
+	b.WatchDisk(1, func() (int64, error) {
+		if looks.Add(1) == 2 { // the first is that of the start
+			close(looking)
+			<-release
+		}
+		return 1 << 40, nil
+	})
+	<-looking
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, b.Stop(ended), context.Canceled)
+	var locked *broker.LockedError
+	_, err = start(t, broker.Config{Dir: dir})
+	require.ErrorAs(t, err, &locked)
+
+	close(release)
+	require.NoError(t, b.Stop(t.Context()))
+	require.NoError(t, b.Stop(ended), "it has stopped")
+	_, err = start(t, broker.Config{Dir: dir})
+	require.NoError(t, err)
 }
 
 func TestSecondStartIsLocked(t *testing.T) {

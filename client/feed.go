@@ -43,6 +43,9 @@ type Message struct {
 // The context or a break ends it; its last error is the context's. A *DamageError ends it
 // where the Log has lost something that it would bring, or that it may have brought; on a
 // cluster only if no replica that it tries is whole.
+//
+// Calls may overlap, and each range over a result is a feed of its own that begins at After,
+// with its own consumer on the server.
 func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for m, err := range c.log.Feed(ctx, logio.FeedConfig{

@@ -150,6 +150,10 @@ func (c Config) withDefaults() Config {
 // there is no Log left to read. Disk errors do not stop it: it reports them through
 // Config.Progress and retries until they are gone. If they last beyond ctx and Drain, Run
 // returns the last one.
+//
+// Calls of Run for one directory do not overlap: a lock lets one write, and the others, of
+// this process or another, return a *BusyError. Verify and Check may run beside Run, and
+// calls of Run for different directories may overlap.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	// Also if ctx has ended already: Run then writes the events that the Log holds.

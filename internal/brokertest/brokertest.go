@@ -82,7 +82,7 @@ func (h *Host) Stop(t testing.TB) {
 		h.plain.stop()
 		return
 	}
-	require.NoError(t, h.Broker.Stop(t.Context()))
+	require.NoError(t, h.Broker.Stop(context.WithoutCancel(t.Context()))) // also in a Cleanup
 }
 
 // Wipe removes all that a stopped broker has stored.

@@ -70,6 +70,9 @@ const (
 // it; its last error is the context's. A *event.DamageError ends it where the Log has lost
 // something that it would bring, or that it may have brought; on a cluster only if no replica
 // that it tries is whole.
+//
+// Calls may overlap, and each range over a result is a feed of its own that begins at After,
+// with its own consumer on the server.
 func (l *Log) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		f := &feed{log: l, cfg: cfg, at: cfg.After, plain: cfg.plain, counting: counting{patience: stallTime}}
