@@ -40,6 +40,12 @@ func Shortage(dir string) error {
 	if have := room.Descriptors(); have < descriptorsNeeded {
 		return &ShortageError{Dir: dir, Descriptors: true, Have: max(0, have), Need: descriptorsNeeded}
 	}
+	return ShortOfInodes(dir)
+}
+
+// ShortOfInodes returns a *ShortageError where the file system of dir has too few free
+// inodes for a host to start.
+func ShortOfInodes(dir string) error {
 	need := int64(inodesNew)
 	if _, err := os.Stat(filepath.Join(dir, StoreDir, "jetstream")); err == nil {
 		need = inodesOld

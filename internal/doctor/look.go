@@ -132,6 +132,9 @@ func (d *Examination) lookAtHost() error {
 	}
 	switch {
 	case err == nil:
+		if unwritable == nil {
+			d.lookAtDisk()
+		}
 		if err := release(); err != nil {
 			return err
 		}
@@ -168,6 +171,29 @@ func (d *Examination) lookAtHost() error {
 			"or the host is in another container or on another machine that mounts the same directory, or its mount is dead: run doctor there", locked.Path, a.PID, why, locked.Path)})
 	}
 	return nil
+}
+
+// lookAtDisk looks for what keeps the next host from taking appends, or from starting at all.
+// It is called where nobody hosts and this process holds the lock; else the host is asked.
+func (d *Examination) lookAtDisk() {
+	if !paths.Exists(filepath.Join(d.host, broker.StoreDir)) {
+		return // no host starts there: the store is a finding
+	}
+	disk, err := broker.DiskIn(d.host)
+	if err != nil {
+		return // what cannot be read is another finding
+	}
+	d.checked("disk")
+	var h broker.HostStatus
+	if disk.Tell(&h); !h.DiskFull {
+		return
+	}
+	what := status.FullWords(h)
+	var short *broker.ShortageError
+	if errors.As(broker.ShortOfInodes(d.host), &short) {
+		what += fmt.Sprintf("; a host needs %d to start there", short.Need)
+	}
+	d.add(Finding{Name: FoundDisk, Sure: true, What: what})
 }
 
 // lookForLeftovers finds files that a crash has left in the middle of being written.

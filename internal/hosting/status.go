@@ -40,16 +40,12 @@ func (h *host) answerStatus(m *nats.Msg) {
 }
 
 func (h *host) status() broker.HostStatus {
-	disk := h.broker.Disk()
 	s := broker.HostStatus{
 		Name:       h.cfg.Node.Name,
 		PID:        os.Getpid(),
 		Since:      h.since.UnixMilli(),
 		Version:    h.cfg.Version,
 		Endpoint:   h.broker.ClientURL(),
-		DiskFree:   disk.Free,
-		DiskFloor:  disk.Floor,
-		DiskFull:   disk.Full && disk.Lack != broker.LackWriting && disk.Lack != broker.LackBatch,
 		Stuck:      h.broker.Stuck(),
 		Torn:       h.broker.Torn(),
 		CopyError:  h.broker.Copy().Why,
@@ -59,10 +55,7 @@ func (h *host) status() broker.HostStatus {
 		MirrorOff:  h.cfg.NoMirror,
 		SweeperOff: h.cfg.NoSweeper,
 	}
-	s.DiskInodes, s.DiskInodeFloor = disk.Inodes, disk.InodeFloor
-	if s.DiskReadOnly = disk.Full && disk.Lack == broker.LackWriting; s.DiskFull {
-		s.DiskLacks = disk.Lack
-	}
+	h.broker.Disk().Tell(&s)
 	if c := h.cfg.Node.Cluster; c != nil {
 		s.Cluster = c.Name
 	}
