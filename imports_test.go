@@ -1,8 +1,10 @@
 package durablestream_test
 
 import (
+	"os"
 	"os/exec"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -113,5 +115,25 @@ func TestImportTableIsWhole(t *testing.T) {
 	for pkg := range strings.FieldsSeq(string(out)) {
 		_, known := imports[strings.TrimPrefix(pkg, module+"/")]
 		require.True(t, known || slices.Contains(wiring, pkg), "%s is not in the import table", pkg)
+	}
+}
+
+// docs/design.md has a line for each package of ours, and names no folder that is not there.
+func TestLayoutNamesEveryRoom(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/design.md")
+	require.NoError(t, err)
+	_, layout, ok := strings.Cut(string(doc), "\n## Layout\n")
+	require.True(t, ok)
+	layout, _, ok = strings.Cut(layout, "\n## Ways\n")
+	require.True(t, ok)
+	for name := range imports {
+		require.Contains(t, layout, "\n| `"+name+"/` |", "docs/design.md has no line for %s", name)
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z/]+)/` \\|").FindAllStringSubmatch(layout, -1) {
+		require.DirExists(t, m[1], "docs/design.md has a line for it")
+	}
+	for _, m := range regexp.MustCompile("`((?:[a-z]+/)+[a-z_]+\\.(?:go|ts))`").FindAllStringSubmatch(layout, -1) {
+		require.FileExists(t, m[1], "docs/design.md names it")
 	}
 }
