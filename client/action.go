@@ -8,12 +8,11 @@ import (
 	"durablestream/internal/canonical"
 )
 
-// ActionHash is the lower-case hexadecimal SHA-256 of an action's canonical JSON:
-// members sorted by name (byte order), no white space between tokens, strings with
-// the fewest escapes, numbers as they are written. So the same action in another
-// order of members has the same hash, and 1 and 1.0 are two actions: numbers are
-// never rounded. A member given twice is refused, since readers differ on which
-// one counts.
+// ActionHash returns the lower-case hexadecimal SHA-256 of an action's canonical JSON:
+// members sorted by name (byte order), no white space between tokens, strings with the
+// fewest escapes, numbers as written. The order of members does not change the hash.
+// Numbers are never rounded, so 1 and 1.0 are two actions. A member given twice is an
+// error, since readers differ on which one counts.
 func ActionHash(action json.RawMessage) (string, error) {
 	text, err := canonical.JSON(action)
 	if err != nil {

@@ -9,19 +9,19 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Append stores one event and returns it as recorded, once it is durable. Fields
-// that are left out are filled in: ID, Timestamp, CorrelationID, Payload, and
-// StreamID where Config has one. e itself is not changed.
+// Append stores one event and returns it as recorded, once it is durable. It fills in
+// missing fields: ID, Timestamp, CorrelationID, Payload, and StreamID if Config has one.
+// It does not change e.
 //
-// It tries again, with the same ID, until the context ends. Its errors:
-// *event.InvalidError, *TooLargeError, ErrDiskFull, ErrDiskReadOnly, ErrDuplicateID and
-// *RefusedError mean that nothing was stored; ErrUnknownOutcome that the context
-// ended first. Appending an event again under its ID is safe: within the Log's
-// duplicate window the answer is the event as it was first recorded.
+// Append retries with the same ID until the context ends. Its errors *event.InvalidError,
+// *TooLargeError, ErrDiskFull, ErrDiskReadOnly, ErrDuplicateID and *RefusedError mean
+// that nothing was stored. ErrUnknownOutcome means that the context ended first. To
+// append an event again under its ID is safe: within the Log's duplicate window the call
+// returns the event as it was first recorded.
 //
-// Requests and decisions of checkpoints, and the creation and end of intents, are
-// carried out by the rules of the calls for them (Checkpoints.Request, Checkpoints.Approve,
-// Intents.Create, …), with their errors: there is no way round a guard.
+// Requests and decisions of checkpoints, and the creation and end of intents, follow the
+// rules of the calls for them (Checkpoints.Request, Checkpoints.Approve, Intents.Create,
+// …), with their errors: no append bypasses a guard.
 func (c *Client) Append(ctx context.Context, e event.Event) (event.Recorded, error) {
 	r, err := c.prepare(e)
 	if err != nil {
@@ -61,7 +61,7 @@ func (c *Client) prepare(e event.Event) (event.Recorded, error) {
 	if err != nil {
 		return event.Recorded{}, fmt.Errorf("client: %w", err)
 	}
-	e.Payload = event.Compact(e.Payload) // which copies: what was given stays the caller's
+	e.Payload = event.Compact(e.Payload) // a copy: the caller keeps its payload
 	if e.Metadata != nil {
 		e.Metadata = event.Compact(e.Metadata)
 	}

@@ -10,13 +10,13 @@ import (
 	"durablestream/internal/wire"
 )
 
-// AppendBatch stores 1 to 999 events one after the other, all of them or none.
-// What Append says of fields and errors holds here, for the batch as a whole; events
-// without a Timestamp are given the same one. All are checked before any is sent.
+// AppendBatch stores 1 to 999 events one after the other, all of them or none. The rules
+// of Append for fields and errors hold for the batch as a whole. Events without a
+// Timestamp get the same one. AppendBatch checks all events before it sends any.
 //
-// A batch has a cost of its own (some 7 ms of file system work in the engine, for
-// 2 events as for 100) and holds up other appenders for that time: it is for
-// events that belong together, and for many at once.
+// A batch has a cost of its own (about 7 ms of file system work in the engine, for 2
+// events as for 100) and holds up other appenders for that time. Use it for events that
+// belong together, and for many events at once.
 func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event.Recorded, error) {
 	if len(events) == 0 || len(events) > event.MaxBatchLen {
 		return nil, fmt.Errorf("client: %w", &event.InvalidError{
@@ -50,7 +50,7 @@ func (c *Client) AppendBatch(ctx context.Context, events []event.Event) ([]event
 	return prepared, nil
 }
 
-// protectBatch puts each event that needs one behind its guard.
+// protectBatch puts each event that needs a guard behind its guard.
 func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (logio.Batch, map[string]lostFunc, error) {
 	b := make(logio.Batch, 0, len(events))
 	lost, ended := map[string]lostFunc{}, map[string]bool{}
@@ -59,7 +59,8 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (log
 		subject, body, ok := wire.Protected(r.Event)
 		if _, created := lost[subject]; ok && created {
 			// The end of an intent that this batch creates: the batch is atomic, so
-			// nothing comes between. Nothing else may move a guard twice at once.
+			// nothing is stored in between. No other pair of events may move one guard
+			// twice.
 			if !event.EndsIntent(r.Type) || ended[subject] {
 				return nil, nil, fmt.Errorf("client: event %d of the batch: %w", i+1, &event.InvalidError{
 					Field: "type", Value: r.Type, Rule: "moves " + subject + " a second time in one batch"})
@@ -70,7 +71,7 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (log
 			continue
 		}
 		p, err := c.protect(ctx, r)
-		if err == nil && p != nil && p.stored != 0 { // perhaps this whole batch is: the engine refuses it, and explain finds out
+		if err == nil && p != nil && p.stored != 0 { // this whole batch may be stored: then the engine refuses it, and explain returns the stored events
 			id, at := r.ID, p.stored
 			p = &protection{guard: subject, body: body.Encode(), lost: func(context.Context, *ConflictError) (event.Recorded, error) {
 				return event.Recorded{}, fmt.Errorf("%w: %s is stored at %d", ErrDuplicateID, id, at)
@@ -90,10 +91,10 @@ func (c *Client) protectBatch(ctx context.Context, events []event.Recorded) (log
 	return b, lost, nil
 }
 
-// prepareBatch is prepare for all events of a batch, which are given one time.
+// prepareBatch prepares all events of a batch, with one Timestamp.
 func (c *Client) prepareBatch(events []event.Event) ([]event.Recorded, error) {
 	out := make([]event.Recorded, len(events))
-	ids, now := event.NewIDs(len(events)), event.Now() // at once, which is cheaper
+	ids, now := event.NewIDs(len(events)), event.Now() // all at once is cheaper
 	for i, e := range events {
 		if e.ID == "" {
 			e.ID = ids[i]

@@ -20,34 +20,34 @@ import (
 
 // CheckpointRequest is a question for a human.
 type CheckpointRequest struct {
-	// ID names the checkpoint, at most 256 bytes. Default: "cp_" and a UUIDv7.
-	// Asking again under an ID that was used for the same action returns the first
-	// request; for another action it is a *ConflictError.
+	// ID names the checkpoint, at most 256 bytes. Default: "cp_" and a UUIDv7. A request
+	// under a used ID returns the first request if the action is the same, else a
+	// *ConflictError.
 	ID string
-	// StreamID is the session that asks, and RequestedBy who. Both are required;
+	// StreamID is the session that asks, and RequestedBy the asker. Both are required.
 	// RequestedBy can never decide.
 	StreamID    string
 	RequestedBy string
 	// DecisionPoint is the question, for a human to read. Required.
 	DecisionPoint string
-	// Options are what an approval may choose from; each ID once. None: an approval
-	// names no option.
+	// Options are the choices of an approval; each ID occurs once. Without Options, an
+	// approval names no option.
 	Options []event.Option
-	// Schema is a JSON Schema (draft 2020-12 unless it says otherwise) that a free
-	// answer must satisfy. Nil: an answer may be any JSON.
+	// Schema is a JSON Schema that a free answer must satisfy (draft 2020-12 unless it
+	// names another). Nil: an answer may be any JSON.
 	Schema json.RawMessage
 	// ExpiresIn is the time after which the sweeper decides "expired"; 0: never.
 	ExpiresIn time.Duration
-	// Action is the exact action that the question is about, any JSON. Its hash is
-	// stored with the request and with the decision.
+	// Action is the exact action that the question is about, any JSON. The request and
+	// the decision store its hash.
 	Action json.RawMessage
 
 	CorrelationID, CausationID string
 	Metadata                   json.RawMessage
 }
 
-// Request asks. It returns when the question is durable, and does not
-// wait for the answer: see Wait.
+// Request stores a question. It returns when the question is durable, and does not wait
+// for the answer: see Wait.
 func (cps Checkpoints) Request(ctx context.Context, q CheckpointRequest) (projection.Checkpoint, error) {
 	c := cps.c
 	now := event.Now()
@@ -106,7 +106,7 @@ func checkpointID(r event.Recorded) string {
 	return cp.ID
 }
 
-// checkRequest checks a request that is about to be stored.
+// checkRequest checks a request before it is stored.
 func checkRequest(r event.Recorded) (projection.Checkpoint, error) {
 	cp, err := projection.NewCheckpoint(r)
 	if err != nil {
@@ -152,7 +152,7 @@ func isHash(s string) bool {
 	return err == nil && len(b) == sha256.Size && s == strings.ToLower(s)
 }
 
-// hashOf is the hash of the action that a checkpoint is about; "" for none.
+// hashOf returns the hash of the checkpoint's action; "" if it has none.
 func hashOf(cp projection.Checkpoint) string {
 	if cp.ActionHash != "" || len(cp.Action) == 0 {
 		return cp.ActionHash
@@ -164,26 +164,26 @@ func hashOf(cp projection.Checkpoint) string {
 	return hash
 }
 
-// VerifyAction reports whether an approval of cp is for this very action.
+// VerifyAction reports whether an approval of cp is for exactly this action.
 func VerifyAction(cp projection.Checkpoint, action json.RawMessage) bool {
 	hash, err := ActionHash(action)
 	return err == nil && cp.Status == projection.Approved && hash == hashOf(cp)
 }
 
-// Get reads one checkpoint as it stands. ErrUnknownCheckpoint where nobody
-// asked, and a *BlockedError where nobody can decide.
+// Get reads the present state of one checkpoint. It returns ErrUnknownCheckpoint if
+// nobody has requested it, and a *BlockedError if its guard blocks every decision.
 func (cps Checkpoints) Get(ctx context.Context, id string) (projection.Checkpoint, error) {
 	c := cps.c
 	cp, _, err := c.lookNow(ctx, id)
 	return cp, err
 }
 
-// lookNow is Checkpoint, with the gate that was read.
+// lookNow is Get, and also returns the gate that it read.
 func (c *Client) lookNow(ctx context.Context, id string) (projection.Checkpoint, projection.Gate, error) {
 	if err := event.ValidateID("checkpoint", id); err != nil {
 		return projection.Checkpoint{}, projection.Gate{}, fmt.Errorf("client: %w", err)
 	}
-	if c.log.Clustered() { // a leader that is cut off would answer with what it has
+	if c.log.Clustered() { // a leader that is cut off would answer from its own copy
 		if _, err := c.log.Position(ctx); err != nil {
 			return projection.Checkpoint{}, projection.Gate{}, fmt.Errorf("client: checkpoint %q: %w", id, err)
 		}
@@ -212,8 +212,8 @@ func (c *Client) request(ctx context.Context, id string) (projection.Checkpoint,
 	return cp, nil
 }
 
-// firstBehind reads the event that was written with the first message of a guard
-// that is written once. nil if the guard was never written.
+// firstBehind reads the event that was written with the first message of a guard that is
+// written only once. It returns nil if the guard was never written.
 func (c *Client) firstBehind(ctx context.Context, guard string) (*event.Recorded, error) {
 	m, err := c.log.Last(ctx, guard)
 	if err == nil && m == nil {
@@ -229,8 +229,8 @@ func (c *Client) firstBehind(ctx context.Context, guard string) (*event.Recorded
 	return r, err
 }
 
-// List lists the checkpoints in the order of their requests; with pending
-// only those that wait.
+// List lists the checkpoints in the order of their requests; with pending, only the
+// undecided ones.
 func (cps Checkpoints) List(ctx context.Context, pending bool) ([]projection.Checkpoint, error) {
 	c := cps.c
 	var f projection.Checkpoints
@@ -240,10 +240,10 @@ func (cps Checkpoints) List(ctx context.Context, pending bool) ([]projection.Che
 	return f.All(pending), nil
 }
 
-// Wait waits until the checkpoint is decided, and returns it with its
-// decision. Any number may wait, before and after; whoever waits again gets the
-// same answer. It goes on through restarts of the broker, until ctx ends. While a guard
-// blocks the checkpoint it waits for the guard to be voided.
+// Wait blocks until the checkpoint is decided, and returns it with its decision. Any
+// number of callers may wait, before and after the decision, and all get the same answer.
+// Wait continues through restarts of the broker until ctx ends. While a guard blocks the
+// checkpoint, Wait waits until an operator voids the guard.
 func (cps Checkpoints) Wait(ctx context.Context, id string) (projection.Checkpoint, error) {
 	c := cps.c
 	cp, g, err := c.lookNow(ctx, id)
@@ -263,13 +263,13 @@ func (cps Checkpoints) Wait(ctx context.Context, id string) (projection.Checkpoi
 			if g.At >= m.Seq {
 				break
 			}
-			_, err = c.log.Barrier(ctx) // whoever answered is behind
+			_, err = c.log.Barrier(ctx) // the replica that answered lags
 		}
 	}
 	return cp, fmt.Errorf("client: wait for checkpoint %s: %w", id, ctx.Err())
 }
 
-// blocked reports a checkpoint that waits for its guard to be voided, and says so.
+// blocked logs that a checkpoint waits for an operator to void its guard.
 func (c *Client) blocked(err error) bool {
 	if !errors.Is(err, ErrBlocked) {
 		return false
@@ -278,20 +278,20 @@ func (c *Client) blocked(err error) bool {
 	return true
 }
 
-// Approval is a human's yes.
+// Approval approves a checkpoint, in a human's name.
 type Approval struct {
 	By      string          // the human's name; never the asker's
 	Option  string          // one of the request's, where it has any
-	Answer  json.RawMessage // as the request's schema says; optional where it has none
+	Answer  json.RawMessage // must satisfy the request's schema; optional if it has none
 	Comment string
-	// EventID names the event of this call, so that a call that is sent again is stored once
-	// and answered as the first time. Default: a new UUIDv7.
+	// EventID names the event of this call, so that a retry is stored once and returns
+	// the first result. Default: a new UUIDv7.
 	EventID string
 }
 
-// Approve decides a checkpoint. Its errors say why nothing was decided:
-// ErrUnknownCheckpoint, ErrUnknownOption, ErrAnswer, ErrOwnCheckpoint, and
-// *DecidedError with the decision that stands.
+// Approve decides a checkpoint. An error means that it decided nothing:
+// ErrUnknownCheckpoint, ErrUnknownOption, ErrAnswer, ErrOwnCheckpoint, or a *DecidedError
+// with the decision that stands.
 func (cps Checkpoints) Approve(ctx context.Context, id string, a Approval) (projection.Checkpoint, error) {
 	c := cps.c
 	if a.Answer != nil {
@@ -304,33 +304,33 @@ func (cps Checkpoints) Approve(ctx context.Context, id string, a Approval) (proj
 	}})
 }
 
-// Rejection is a human's no.
+// Rejection rejects a checkpoint, in a human's name.
 type Rejection struct {
 	By     string // the human's name; never the asker's
 	Reason string
-	// EventID names the event of this call, so that a call that is sent again is stored once
-	// and answered as the first time. Default: a new UUIDv7.
+	// EventID names the event of this call, so that a retry is stored once and returns
+	// the first result. Default: a new UUIDv7.
 	EventID string
 }
 
-// Reject decides a checkpoint with a no. Its errors are those of Approve.
+// Reject rejects a checkpoint. Its errors are those of Approve.
 func (cps Checkpoints) Reject(ctx context.Context, id string, r Rejection) (projection.Checkpoint, error) {
 	return cps.c.decide(ctx, id, decision{event.CheckpointRejected, r.By, r.EventID, event.Rejected{CheckpointID: id, RejectedBy: r.By, Reason: r.Reason}})
 }
 
 // Cancellation withdraws a question.
 type Cancellation struct {
-	By     string // the name of the one that withdraws it
+	By     string // the name of the person or program that withdraws it
 	Reason string
-	// EventID names the event of this call, so that a call that is sent again is stored once
-	// and answered as the first time. Default: a new UUIDv7.
+	// EventID names the event of this call, so that a retry is stored once and returns
+	// the first result. Default: a new UUIDv7.
 	EventID string
 }
 
-// Cancel withdraws a checkpoint. The one who asked cannot decide, nor can an agent's
-// key, and this is a decision: from them it is a request to the sweeper, which Cancel waits for as
-// long as ctx lasts, at most 5 seconds; the checkpoint is then still pending, with
-// CancelRequested set.
+// Cancel withdraws a checkpoint. A cancellation is a decision, and neither the asker nor
+// an agent's key may decide. For them, Cancel asks the sweeper and waits for it, until
+// ctx ends and at most 5 seconds. If the sweeper has not cancelled by then, the returned
+// checkpoint is still pending, with CancelRequested set.
 func (cps Checkpoints) Cancel(ctx context.Context, id string, w Cancellation) (projection.Checkpoint, error) {
 	cp, err := cps.c.decide(ctx, id, decision{event.CheckpointCancelled, w.By, w.EventID, event.Cancelled{CheckpointID: id, CancelledBy: w.By, Reason: w.Reason}})
 	if !errors.Is(err, ErrOwnCheckpoint) && !errors.Is(err, ErrNotAllowed) {
@@ -374,9 +374,9 @@ type decision struct {
 	payload any
 }
 
-// decide appends a decision in the stream of its request. The way goes in one direction:
-// the request and its gate are read once, the rules judge, the event is stored behind the
-// guard.
+// decide appends a decision to the stream of its request. Each step feeds the next:
+// decide reads the request and its gate once, applies the rules, and stores the event
+// behind the guard.
 func (c *Client) decide(ctx context.Context, id string, d decision) (projection.Checkpoint, error) {
 	cp, g, err := c.lookNow(ctx, id)
 	if err != nil {
@@ -416,7 +416,7 @@ func (c *Client) decisionEvent(cp projection.Checkpoint, d decision) (event.Reco
 	})
 }
 
-// Cancel cancels on behalf of whoever asked for it. It is the sweeper's.
+// Cancel cancels for the one who asked the sweeper to. Only the sweeper calls it.
 func (dl Deadlines) Cancel(ctx context.Context, cp projection.Checkpoint, reason string) (projection.Checkpoint, error) {
 	return dl.c.decide(ctx, cp.ID, decision{typ: event.CheckpointCancelled, by: SweeperActor, payload: event.Cancelled{
 		CheckpointID: cp.ID, CancelledBy: SweeperActor, Reason: reason,

@@ -1,8 +1,8 @@
 // Package client appends to the Log and reads it, over any NATS connection.
 //
-// An append returns when the event is durable, and tries again as long as its
-// context lasts. Reads are iterators: they catch up from a Sequence, in order and
-// without gaps, across reconnects and restarts of the broker.
+// An append returns when the event is durable, and retries until its context ends. Reads
+// are iterators: they catch up from a Sequence, in order and without gaps, across
+// reconnects and restarts of the broker.
 package client
 
 import (
@@ -21,45 +21,46 @@ import (
 	"durablestream/internal/logio"
 )
 
-// Config says what a Client fills in. The zero value works.
+// Config sets the fields that a Client fills in. The zero value works.
 type Config struct {
-	// CorrelationID is given to events that have none. Default: a new UUIDv7.
+	// CorrelationID is for events without one. Default: a new UUIDv7.
 	CorrelationID string
-	// StreamID is given to events that have none. Default: none, and an event
-	// without a stream is refused.
+	// StreamID is for events without one. Default: none, and an event without a stream is
+	// refused.
 	StreamID string
 	// Worktree is the name of the git work tree that this client works for, if it is a
-	// linked one: events whose metadata has no such key get it (event.MetadataWorktree).
-	// Default: none.
+	// linked one. Events whose metadata has no event.MetadataWorktree get it. Default:
+	// none.
 	Worktree string
-	// Restoring opens a Log whose restore has not ended. Default: such a one is
-	// refused.
+	// Restoring opens a Log whose restore has not ended. Default: New refuses such a Log.
 	Restoring bool
-	// Logger hears of retries and of messages that are set aside. Default: discarded.
+	// Logger gets retries and messages that are set aside. Default: discarded.
 	Logger *slog.Logger
-	// Why tells what the owner knows of why the Log does not answer, nil if nothing:
-	// it goes into the errors of calls whose context ended first. Default: none.
+	// Why returns the reason why the Log does not answer, as far as the caller knows it,
+	// else nil. Calls whose context ended first put the reason into their error. Default:
+	// none.
 	Why func() error
-	// OwnHost says that the server is a host of ours, which answers whether its store is
-	// whole. A server that is not ours has nobody who could.
+	// OwnHost says that the server is a host of ours, which reports whether its store is
+	// whole. A server that is not ours cannot report that.
 	OwnHost bool
 }
 
-// Client reads and writes one Log. Its methods may be called from any number of
-// goroutines. Whoever made the connection closes it, after the client.
+// Client reads and writes one Log. Any number of goroutines may call its methods. The
+// caller that made the connection closes it, after the client.
 type Client struct {
 	cfg    Config
 	nc     *nats.Conn
 	rights dial.Rights
 	log    *logio.Log
 
-	handlers sync.Map // *Handler → context.CancelFunc: those of On that run
+	handlers sync.Map // *Handler → context.CancelFunc: the running handlers of On
 	imports  imports
-	setAside atomic.Uint64 // messages on events.> that are no events
+	setAside atomic.Uint64 // messages on events.> that are not events
 }
 
-// New makes a Client over nc. It asks the server about the Log once: ErrNoLog
-// where there is none, and an error in words for one of a later version.
+// New returns a Client over nc. It asks the server about the Log once. It returns
+// ErrNoLog if the server has none, and an error that names the version for a Log of a
+// later version.
 func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if cfg.CorrelationID == "" {
 		cfg.CorrelationID = event.NewID()
@@ -82,36 +83,35 @@ func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends the handlers of On and the client's watch over its connection, which
-// stays open. Calls that are under way go on, and notice a lost connection later.
+// Close ends the handlers of On and the client's watch over its connection, and leaves
+// the connection open. Calls in progress continue; they notice a lost connection later.
 func (c *Client) Close() {
 	c.handlers.Range(func(_, off any) bool { off.(context.CancelFunc)(); return true })
 	c.log.Close()
 }
 
-// Identity tells the Log of this client from every other.
+// Identity distinguishes the Log of this client from every other Log.
 func (c *Client) Identity() string { return c.log.Identity() }
 
-// CorrelationID is what this client gives to events that have none.
+// CorrelationID returns the CorrelationID for events without one.
 func (c *Client) CorrelationID() string { return c.cfg.CorrelationID }
 
-// SetAside counts the messages on events.> that this client met and that are not
-// events: something other than a Durable Stream client wrote them.
+// SetAside counts the messages on events.> that this client read and that are not events:
+// another program than a Durable Stream client wrote them.
 func (adm Admin) SetAside() uint64 { return adm.c.setAside.Load() }
 
-// MaxPayload is the most bytes that the server takes in one message now, headers
-// included.
+// MaxPayload is the most bytes, headers included, that the server accepts in one message
+// now.
 func (c *Client) MaxPayload() int { return c.log.MaxPayload() }
 
-// Role is what this client's key may do; RoleNone on a server without roles.
+// Role is the role of this client's key; RoleNone on a server without roles.
 func (adm Admin) Role() Role { return Role(adm.c.rights.Role) }
 
 // mayStore refuses at once what the server would refuse without an answer.
 func (c *Client) mayStore(subject string) error { return mayStore(c.rights, subject) }
 
-// Needs refuses what only a role, or one with more rights, may do: with a
-// *NotAllowedError, before anything is asked of the server. what says what it is, as in
-// "restore a log".
+// Needs returns a *NotAllowedError, before any request to the server, if the client's
+// role is below needed. what describes the operation, as in "restore a log".
 func (adm Admin) Needs(role Role, what string) error {
 	c := adm.c
 	order := []Role{RoleAgent, RoleOperator, RoleAdmin}

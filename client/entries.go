@@ -11,13 +11,14 @@ import (
 	"durablestream/projection"
 )
 
-// Entries brings what folds need, in order, of (after, until], and then an entry of
-// nothing but a Seq: all up to there has been read.
+// Entries yields the entries of (after, until] that folds need, in order, and then an
+// entry with only a Seq, which says that everything up to it has been read.
 func (c *Client) Entries(ctx context.Context, needs projection.Needs, after, until event.Sequence) iter.Seq2[projection.Entry, error] {
 	return c.entriesOf(ctx, subjectsOf(needs), after, until)
 }
 
-// FollowEntries brings what folds need from after on, and goes on for ever.
+// FollowEntries yields the entries after a position that folds need, and never ends by
+// itself.
 func (c *Client) FollowEntries(ctx context.Context, needs projection.Needs, after event.Sequence) iter.Seq2[projection.Entry, error] {
 	return c.feedEntries(ctx, logio.FeedConfig{Subjects: subjectsOf(needs), After: after, NoHeaders: true})
 }
@@ -67,7 +68,7 @@ func subjectsOf(n projection.Needs) []string {
 	return subjects
 }
 
-// entry translates a stored message; ok is false for one that is set aside.
+// entry translates a stored message; ok is false if the message is set aside.
 func (c *Client) entry(m logio.Message) (projection.Entry, bool) {
 	e := projection.Entry{Seq: m.Seq, Stored: m.Stored}
 	if wire.IsGuard(m.Subject) {
@@ -89,7 +90,7 @@ func decodeGuard(subject string, body []byte) (projection.Guard, bool) {
 	kind, id, ok := wire.ParseGuardSubject(subject)
 	var b wire.GuardBody
 	if !ok || json.Unmarshal(body, &b) != nil {
-		// It takes its place all the same: a guard that says nothing stands.
+		// A guard without a readable body counts too.
 		return projection.Guard{Kind: kind, ID: id}, ok
 	}
 	return projection.Guard{

@@ -2,7 +2,7 @@ package client
 
 import "durablestream/event"
 
-// Why an append, a read or a connection failed; package event says what each means.
+// Reasons why an append, a read or a connection failed; package event documents each.
 var (
 	ErrUnknownOutcome = event.ErrUnknownOutcome
 	ErrDiskFull       = event.ErrDiskFull
@@ -18,14 +18,14 @@ var (
 	ErrKeyNeeded      = event.ErrKeyNeeded
 )
 
-// TooLargeError is an event that is larger than the server takes.
+// TooLargeError is an event that is larger than the server accepts.
 type TooLargeError = event.TooLargeError
 
-// RefusedError is a server's refusal that trying again would not change.
+// RefusedError is a server's refusal that a retry would not change.
 type RefusedError = event.RefusedError
 
 // ConflictError is a guarded append that lost.
 type ConflictError = event.ConflictError
 
-// DamageError is a Log that has lost something that it had acknowledged.
+// DamageError is a Log that has lost an acknowledged message.
 type DamageError = event.DamageError

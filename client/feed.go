@@ -11,40 +11,41 @@ import (
 	"durablestream/internal/logio"
 )
 
-// FeedConfig says which stored messages a feed brings.
+// FeedConfig selects the stored messages of a feed.
 type FeedConfig struct {
 	// Subjects must not overlap. Default: the whole Log, events and guards.
 	Subjects []string
-	// After is the position before the first message wanted.
+	// After is the position before the first message.
 	After event.Sequence
-	// Until ends the feed at that position. 0: it follows the Log for ever.
+	// Until ends the feed at that position. 0: it follows the Log without end.
 	Until event.Sequence
-	// HeadersOnly leaves the bodies out.
+	// HeadersOnly leaves out the bodies.
 	HeadersOnly bool
-	// NoHeaders lets a feed leave the headers out, where that is faster.
+	// NoHeaders lets a feed leave out the headers if that is faster.
 	NoHeaders bool
 }
 
-// Message is one stored message as it is.
+// Message is one stored message, unparsed.
 type Message struct {
 	Subject string
 	Header  nats.Header
 	Data    []byte
 	Seq     event.Sequence
 	Stored  time.Time // the server's clock
-	// Pending is how many more matched when this one was sent; 0: caught up. One that
-	// the host has found by its index has 1: how many there are it does not know.
+	// Pending is the number of matching messages after this one when it was sent; 0:
+	// caught up. A message that the host found in its index has 1, since the host does
+	// not know the number.
 	Pending uint64
 }
 
-// Feed brings stored messages in the order of the Log, each once, without gaps.
-// It goes on through reconnects and restarts: it always knows its position, and
-// makes its consumer anew from there. Where the server admits no more readers it waits.
-// The context or a break ends it; its last error is the context's. A *DamageError ends it
-// where the Log has lost something that it would bring, or that it may have brought; on a
-// cluster only if no replica that it tries is whole.
+// Feed yields stored messages in the order of the Log, each once, without gaps. It
+// continues through reconnects and restarts: it knows its position, and creates its
+// consumer again from there. If the server admits no more readers, it waits. The context
+// or a break ends it; its last error is then the context's. A *DamageError ends it if the
+// Log has lost a message that it would yield or may have yielded; on a cluster only if no
+// replica that it tries is whole.
 //
-// Calls may overlap, and each range over a result is a feed of its own that begins at After,
+// Calls may overlap. Each range over a result is a feed of its own that begins at After,
 // with its own consumer on the server.
 func (c *Client) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {

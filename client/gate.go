@@ -18,8 +18,9 @@ import (
 // ErrBlocked is a *BlockedError.
 var ErrBlocked = errors.New("nobody can decide")
 
-// BlockedError is a checkpoint whose guard was written without a decision: by hand, or
-// the store is damaged. Nobody can decide until an operator calls Admin.VoidGuard.
+// BlockedError is a checkpoint whose guard holds a message without a decision, written by
+// hand or left by damage to the store. Nobody can decide until an operator calls
+// Admin.VoidGuard.
 type BlockedError struct {
 	Checkpoint projection.Checkpoint
 	Seq        event.Sequence // of the guard message
@@ -31,10 +32,10 @@ func (e *BlockedError) Error() string {
 		e.Checkpoint.ID, ErrBlocked, guard, e.Seq)
 }
 
-// Unwrap gives ErrBlocked.
+// Unwrap returns ErrBlocked.
 func (e *BlockedError) Unwrap() error { return ErrBlocked }
 
-// look reads a checkpoint and its gate as they stand.
+// look reads the present state of a checkpoint and its gate.
 func (c *Client) look(ctx context.Context, id string) (projection.Checkpoint, projection.Gate, error) {
 	cp, err := c.request(ctx, id)
 	if err != nil {
@@ -51,13 +52,13 @@ func (c *Client) look(ctx context.Context, id string) (projection.Checkpoint, pr
 	return cp, g, nil
 }
 
-// gateLooks is how often a gate is read while others write to it.
+// gateLooks is the number of attempts to read a gate while others write to it.
 const gateLooks = 5
 
-// gate reads all messages of a checkpoint's guard, and the events behind them, and gives
-// the decision where there is one. What cannot be read must not open the gate: the engine
-// leaves out a message that is damaged, but its count of the subject's messages still has
-// it. whole insists on reading what stands behind each of them, too.
+// gate reads all messages of a checkpoint's guard and the events behind them, and returns
+// the decision if there is one. An unreadable message must not open the gate: the engine
+// leaves out a damaged message, but still counts it among the subject's messages. With
+// whole, gate also requires that it can read the event behind each message.
 func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool) (g projection.Gate, d *projection.Decision, err error) {
 	guard := wire.GuardSubject(event.GuardCheckpoint, cp.ID)
 	for range gateLooks {
@@ -69,7 +70,7 @@ func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool)
 			return g, nil, err
 		}
 		g = projection.Gate{}
-		if isFirst(last) { // as nearly always
+		if isFirst(last) { // the usual case
 			d, err = c.step(ctx, &g, cp, event.Sequence(last.Sequence), last.Data, whole)
 			if err != nil || d != nil {
 				return g, d, err
@@ -94,7 +95,7 @@ func (c *Client) gate(ctx context.Context, cp projection.Checkpoint, whole bool)
 	return g, nil, fmt.Errorf("%s has a message that cannot be read: the log is damaged, or others write to it all the time; 'dstream doctor' says what is wrong", guard)
 }
 
-// step applies one guard message and the event right behind it.
+// step applies one guard message and the event directly behind it.
 func (c *Client) step(ctx context.Context, g *projection.Gate, cp projection.Checkpoint, seq event.Sequence, body []byte, whole bool) (*projection.Decision, error) {
 	var b wire.GuardBody
 	_ = json.Unmarshal(body, &b) // one that says nothing stands all the same
@@ -131,15 +132,14 @@ func (c *Client) step(ctx context.Context, g *projection.Gate, cp projection.Che
 	return &d, nil
 }
 
-// isFirst reports that the server took a message as the first on its subject.
+// isFirst reports whether the server stored a message as the first on its subject.
 func isFirst(m *jetstream.RawStreamMsg) bool {
 	return slices.Equal(m.Header[wire.HeaderExpectedLastSubject], []string{"0"}) && m.Header.Get(wire.HeaderExpectedOther) == ""
 }
 
-// VoidGuard opens a checkpoint again whose guard was written without a decision, and
-// returns it, pending. It takes an operator's key where the server has roles. Errors:
-// *DecidedError where there is a decision, and *event.InvalidError where nothing blocks
-// the checkpoint.
+// VoidGuard opens a checkpoint whose guard was written without a decision, and returns
+// it, pending. On a server with roles it needs an operator's key. Errors: *DecidedError
+// if there is a decision, and *event.InvalidError if nothing blocks the checkpoint.
 func (adm Admin) VoidGuard(ctx context.Context, id, by, reason string) (projection.Checkpoint, error) {
 	c := adm.c
 	if err := event.ValidateID("checkpoint", id); err != nil {
@@ -162,8 +162,8 @@ func (adm Admin) VoidGuard(ctx context.Context, id, by, reason string) (projecti
 }
 
 // protectVoid guards the void of a guard. It expects the guard's last message, so that
-// nothing comes between what was read and the void; and it insists on having read all of
-// the guard, since a decision that cannot be read would be made again.
+// nothing is stored between the read and the void. It requires that all of the guard was
+// read, since otherwise a decision that cannot be read would be made a second time.
 func (c *Client) protectVoid(ctx context.Context, r *event.Recorded) (*protection, error) {
 	var p event.GuardVoided
 	if err := json.Unmarshal(r.Payload, &p); err != nil || p.CheckpointID == "" {

@@ -2,12 +2,12 @@ package client
 
 import "fmt"
 
-// GoneError says that the log that this process had opened is no longer at its place. This
-// process makes none in its stead, and uses no other that it finds there. Should the
-// directory come back, it goes on.
+// GoneError is a Log that this process had opened and that is no longer at its place.
+// This process does not create another in its place, and does not use another that it
+// finds there. If the directory returns, the process continues.
 type GoneError struct {
 	Dir   string // where it was
-	Now   string // where it is, as far as this process can see; "": it was removed, or nobody can tell
+	Now   string // where it is, as far as this process can see; "": it was removed, or its place is unknown
 	Other bool   // another log is in Dir
 }
 
@@ -22,7 +22,7 @@ func (e *GoneError) Error() string {
 	return s + "; nothing was appended in its stead"
 }
 
-// Unwrap gives ErrOtherLog or ErrGone.
+// Unwrap returns ErrOtherLog or ErrGone.
 func (e *GoneError) Unwrap() error {
 	if e.Other {
 		return ErrOtherLog

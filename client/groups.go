@@ -18,14 +18,15 @@ type Sessions struct{ c *Client }
 // Sessions are the sessions of this Log.
 func (c *Client) Sessions() Sessions { return Sessions{c} }
 
-// Deadlines are what the sweeper of a host enforces: no other program needs them.
+// Deadlines are the calls by which the sweeper of a host enforces deadlines: no other
+// program needs them.
 type Deadlines struct{ c *Client }
 
-// Deadlines are what the sweeper enforces in this Log.
+// Deadlines returns the sweeper's calls for this Log.
 func (c *Client) Deadlines() Deadlines { return Deadlines{c} }
 
-// Admin is what operators and tools ask of a Log.
+// Admin is the calls for operators and tools.
 type Admin struct{ c *Client }
 
-// Admin is what operators and tools ask of this Log.
+// Admin returns the calls for operators and tools on this Log.
 func (c *Client) Admin() Admin { return Admin{c} }

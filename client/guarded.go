@@ -12,26 +12,26 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Guard is a compare-and-set of a caller's own: the position of a name, which
-// moves with each append behind it.
+// Guard is a caller's own compare-and-set: the position of a name, which each append
+// behind it moves.
 type Guard struct {
 	// Name is any non-empty string of at most 256 bytes.
 	Name string
-	// Expected is the guard's last Sequence as the caller knows it; 0 for a guard
-	// that was never written.
+	// Expected is the guard's last Sequence that the caller knows; 0 for a guard that was
+	// never written.
 	Expected event.Sequence
-	// Data is any JSON that the guard is to hold; optional.
+	// Data is any JSON that the guard stores; optional.
 	Data json.RawMessage
 }
 
-// AppendGuarded appends events if and only if the guard's last Sequence is the one
-// expected: all of it or nothing. It returns the guard's new Sequence, which is a
-// fencing token: greater than any that was given before. Without events it only
-// moves the guard, which costs far less than a batch.
+// AppendGuarded appends events if and only if the guard's last Sequence is the expected
+// one: all of them or nothing. It returns the guard's new Sequence, which is a fencing
+// token: greater than every earlier one. Without events it only moves the guard, which
+// costs far less than a batch.
 //
-// The loser gets a *ConflictError with the guard's Sequence and the event that
-// won. An answer that was lost is found again by reading the guard: whoever gets a
-// Sequence has won.
+// The loser gets a *ConflictError with the guard's Sequence and the event that won. If
+// the answer is lost, AppendGuarded reads the guard: a caller that gets a Sequence has
+// won.
 func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Event) (event.Sequence, []event.Recorded, error) {
 	if err := event.ValidateID("guard", g.Name); err != nil {
 		return 0, nil, fmt.Errorf("client: %w", err)
@@ -46,9 +46,9 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 			Field: "batch", Value: fmt.Sprintf("%d events", len(events)), Rule: "must hold at most 999 events behind a guard"})
 	}
 	subject := wire.GuardSubject(event.GuardUser, g.Name)
-	body := wire.GuardBody{Event: rand.Text(), Data: g.Data} // unique, so that ours is known again
+	body := wire.GuardBody{Event: rand.Text(), Data: g.Data} // unique, so that a retry recognises its own
 	b := make(logio.Batch, 1, len(events)+1)
-	recorded := make([]event.Recorded, 0, len(events)) // not to move: the batch points into it
+	recorded := make([]event.Recorded, 0, len(events)) // must not be reallocated: the batch points into it
 	for i, e := range events {
 		r, err := c.prepare(e)
 		if err == nil && needsGuard(r.Event) {
@@ -71,8 +71,8 @@ func (c *Client) AppendGuarded(ctx context.Context, g Guard, events ...event.Eve
 	return b[0].Seq(), recorded, nil
 }
 
-// GuardPosition is the last Sequence of a guard of a caller's own; 0 if it was
-// never written.
+// GuardPosition returns the last Sequence of a caller's own guard; 0 if it was never
+// written.
 func (c *Client) GuardPosition(ctx context.Context, name string) (event.Sequence, error) {
 	if err := event.ValidateID("guard", name); err != nil {
 		return 0, fmt.Errorf("client: %w", err)

@@ -14,11 +14,11 @@ import (
 	"durablestream/projection"
 )
 
-// ImportReport says what became of the events of an import.
+// ImportReport reports the result of an import, by event.
 type ImportReport struct {
 	Stored  int       // new in the Log
-	Present int       // in the Log already, by their id
-	Refused []Refusal // what the Log does not take
+	Present int       // stored in the Log before, by their id
+	Refused []Refusal // refused by the Log's rules
 }
 
 // Refusal is one event that was not imported.
@@ -29,27 +29,27 @@ type Refusal struct {
 
 const (
 	importBytes = 16 << 20 // the most that one batch of an import holds: far below a server's memory
-	importLooks = 100      // how often an import that meets others looks again
+	importLooks = 100      // how often an import that meets concurrent writers reads their changes
 )
 
 // Import stores events that were recorded elsewhere, in the order given, marked as
-// imported, with their ids and timestamps. It may be repeated however often and
-// however late: what the Log has by its id is not stored again. Decisions and the
-// ends of intents are written behind their guards, the first of each only: a
-// second decision of the same checkpoint is kept as an event without effect.
+// imported, with their ids and timestamps. It may be repeated at any time: an event whose
+// id is in the Log is not stored again. Import writes decisions and the ends of intents
+// behind their guards, only the first of each: a second decision of the same checkpoint
+// is kept as an event without effect.
 //
-// Every batch moves the guard of the import's name, so that of two imports at once
-// one sees the other and looks again at what is there. progress, if not nil, is
-// called after each batch with the number of events dealt with.
+// Every batch moves the guard of the import's name, so of two concurrent imports one sees
+// the other and reads the Log again. After each batch, Import calls progress, if not nil,
+// with the number of events processed.
 func (adm Admin) Import(ctx context.Context, name string, events []event.Event, progress func(done int)) (ImportReport, error) {
 	c := adm.c
 	return c.importAll(ctx, name, len(events), func(i int) (event.Recorded, error) { return c.importable(events[i]) }, progress)
 }
 
-// ImportLog is Import for the events of another Log. What has decided or ended nothing
-// there, since no guard stands before it, decides and ends nothing here. What is open
-// there is open here, and may be decided, claimed and ended as if it had been asked here;
-// leases are void.
+// ImportLog is Import for the events of another Log. A decision or end that has no guard
+// before it there has no effect here either. A checkpoint or intent that is open there is
+// open here, and may be decided, claimed and ended as if it had been created here. Leases
+// are void.
 func (adm Admin) ImportLog(ctx context.Context, name string, events []event.Recorded, progress func(done int)) (ImportReport, error) {
 	c := adm.c
 	return c.importAll(ctx, name, len(events), func(i int) (event.Recorded, error) {
@@ -61,7 +61,7 @@ func (adm Admin) ImportLog(ctx context.Context, name string, events []event.Reco
 	}, progress)
 }
 
-// begins reports that an event makes a question or an intent.
+// begins reports whether an event creates a checkpoint or an intent.
 func begins(e event.Event) bool {
 	return e.Type == event.CheckpointRequested || e.Type == event.AgentSpawned
 }
@@ -89,13 +89,13 @@ func (c *Client) importAll(ctx context.Context, name string, n int, get func(int
 		if err == nil || ctx.Err() != nil || !errors.As(err, &conflict) && !errors.Is(err, ErrDuplicateID) {
 			return im.report, err
 		}
-		// Somebody else imports, or works on what was imported: look again.
+		// Another process imports, or changes what was imported: read again.
 		c.cfg.Logger.Info("import: looking again", "stored", im.report.Stored-before, "err", err)
 	}
 	return im.report, fmt.Errorf("client: import: others changed the log at each of %d tries; %d events are stored, run it again", importLooks, im.report.Stored)
 }
 
-// importable checks an event as it is; nothing is filled in.
+// importable checks an event and fills in nothing.
 func (c *Client) importable(e event.Event) (event.Recorded, error) {
 	r := event.Recorded{Event: e, Imported: true}
 	if err := e.Validate(); err != nil {
@@ -108,8 +108,8 @@ func (c *Client) importable(e event.Event) (event.Recorded, error) {
 	return r, c.log.CheckEvent(&r, c.log.MaxPayload())
 }
 
-// importGuard names the guard of an event that is imported. An event whose payload
-// readers would understand in two ways moves none, and so has no effect.
+// importGuard names the guard of an imported event. An event whose payload readers would
+// understand in two ways moves no guard, and so has no effect.
 func importGuard(e event.Event) string {
 	guard, _, ok := wire.Protected(e)
 	if !ok || e.Type == event.CheckpointGuardVoided {
@@ -122,8 +122,8 @@ func importGuard(e event.Event) string {
 	return guard
 }
 
-// concerns names the subject of the guard of the request or creation that an event
-// makes or ends, and the id, as folds read it.
+// concerns names the guard's subject and the id of the request or creation that an event
+// stores or ends, as folds read it.
 func concerns(e event.Event) (subject, id string) {
 	r := event.Recorded{Event: e}
 	switch typ := e.Type; {
@@ -153,7 +153,7 @@ func concerns(e event.Event) (subject, id string) {
 	return wire.GuardSubject(event.GuardIntent, id), id
 }
 
-// importer is one import under way.
+// importer is one import in progress.
 type importer struct {
 	c        *Client
 	guard    string // of the import's name
@@ -163,22 +163,22 @@ type importer struct {
 
 	at     event.Sequence        // the import guard's last Sequence
 	guards map[string]guardState // of checkpoints, requests and intents, by subject
-	// imported: the questions and intents that an import brought, by the guard of
-	// their beginning. Only these may an imported event decide or end: it did not
-	// pass the rules, and must not go round those of a live one.
+	// imported has the checkpoints and intents that an import stored, by the guard of
+	// their creation. An imported event may decide or end only these: it did not pass the
+	// rules, and must not bypass those of a live one.
 	imported map[string]bool
-	batch    logio.Batch               // what is gathered
+	batch    logio.Batch               // the messages gathered so far
 	inside   map[string]event.Sequence // guards within batch
-	size     int                       // bytes gathered, at most
+	size     int                       // bytes in batch, at most
 }
 
 // guardState is a guard's last message.
 type guardState struct {
 	seq  event.Sequence
-	done bool // nothing may follow
+	done bool // decided or ended: nothing may follow
 }
 
-// run looks at what is there, and stores the rest.
+// run reads what the Log has, and stores the rest.
 func (im *importer) run(ctx context.Context) error {
 	if err := im.look(ctx); err != nil {
 		return fmt.Errorf("client: import: %w", err)
@@ -194,9 +194,9 @@ func (im *importer) run(ctx context.Context) error {
 	return nil
 }
 
-// look reads the import guard, then which ids and guards the Log holds. In this
-// order: an import that changes the Log after the guard was read makes our next
-// batch fail.
+// look reads the import guard, and then which ids and guards the Log holds. The order
+// matters: an import that changes the Log after the guard was read makes our next batch
+// fail.
 func (im *importer) look(ctx context.Context) error {
 	last, err := im.c.log.Last(ctx, im.guard)
 	if err != nil {
@@ -235,7 +235,7 @@ func (im *importer) look(ctx context.Context) error {
 			im.report.Present++
 			continue
 		}
-		ids[h] = true // a second one in the same files
+		ids[h] = true // for a second one in the same files
 		rest = append(rest, r)
 	}
 	im.todo = rest
@@ -268,8 +268,8 @@ func (im *importer) readGuards(ctx context.Context, end event.Sequence) error {
 	return nil
 }
 
-// gather fills the batch with the import guard and the next events, each of them
-// behind its own guard where it needs one, and returns how many events that are.
+// gather fills the batch with the import guard and the next events, each behind its own
+// guard if it needs one, and returns the number of these events.
 func (im *importer) gather() int {
 	body := wire.GuardBody{Event: rand.Text()}.Encode()
 	im.batch = logio.Batch{logio.OfGuard(im.guard, body, im.at)}
@@ -281,7 +281,7 @@ func (im *importer) gather() int {
 		subject, _ := concerns(r.Event)
 		begins := begins(r.Event)
 		if r.Guard != "" && (ok && (state.done || begins) || !begins && !im.imported[subject]) {
-			r.Guard = "" // decided already, or not to be decided by an import: kept as an event, without effect
+			r.Guard = "" // already decided, or not for an import to decide: kept as an event, without effect
 		}
 		if r.Guard != "" {
 			needed = 2
@@ -301,9 +301,9 @@ func (im *importer) gather() int {
 	return len(im.todo)
 }
 
-// addGuard puts an event's guard before it. Within one batch the engine checks
-// only the first message on a subject, which is enough: the batch is atomic, so
-// nothing comes between.
+// addGuard puts an event's guard before it. Within one batch the engine checks only the
+// first message on a subject. That is enough: the batch is atomic, so nothing is stored
+// in between.
 func (im *importer) addGuard(r event.Recorded, expected event.Sequence) {
 	_, body, _ := wire.Protected(r.Event)
 	data := body.Encode()
@@ -316,7 +316,7 @@ func (im *importer) addGuard(r event.Recorded, expected event.Sequence) {
 	im.batch = append(im.batch, e)
 }
 
-// stored takes a stored batch of n events into account.
+// stored updates the importer's state after a stored batch of n events.
 func (im *importer) stored(n int) {
 	im.at = im.batch[0].Seq()
 	for _, e := range im.batch[1:] {

@@ -14,23 +14,23 @@ import (
 // server.
 const importBatch = 1000
 
-// imports knows where imports stand in the Log.
+// imports knows the positions of imports in the Log.
 //
-// The mark "imported" keeps the sweeper from a question or an intent, and lets an import
-// decide it. Any key that may append can write the mark into an event by hand, so folds
-// believe it only where an import can have written it: within a batch's length after the
-// guard of an import, which takes an operator's key, or after what a restore put in its
-// place.
+// The mark "imported" keeps the sweeper away from a checkpoint or an intent, and lets an
+// import decide it. Any key that may append can write the mark into an event by hand.
+// Folds therefore believe it only where an import can have written it: within a batch's
+// length after the guard of an import, which takes an operator's key, or after the guard
+// that a restore wrote in its place.
 type imports struct {
 	log *logio.Log
 
 	mu   sync.Mutex // guards all below
 	at   []event.Sequence
-	upTo event.Sequence // all up to there was looked at
+	upTo event.Sequence // everything up to there has been read
 }
 
-// vouched reports whether an import can have written the event at seq. What cannot be read
-// is believed: nothing that is stored comes due for a reader's error.
+// vouched reports whether an import can have written the event at seq. On a read error it
+// returns true: an error of a reader must not make anything stored overdue.
 func (i *imports) vouched(ctx context.Context, seq event.Sequence) bool {
 	from := event.Sequence(1)
 	if seq > importBatch {
@@ -49,7 +49,7 @@ func (i *imports) vouched(ctx context.Context, seq event.Sequence) bool {
 			if err != nil {
 				return true
 			}
-			if len(i.at) == 0 || i.at[len(i.at)-1] < m.Seq { // else a look that failed had it
+			if len(i.at) == 0 || i.at[len(i.at)-1] < m.Seq { // otherwise a failed read already added it
 				i.at = append(i.at, m.Seq)
 			}
 		}
@@ -62,10 +62,10 @@ func (i *imports) vouched(ctx context.Context, seq event.Sequence) bool {
 		return true
 	}
 	info, err := i.log.Info(ctx)
-	return err != nil || event.Sequence(info.State.FirstSeq) > from // what is before it is gone
+	return err != nil || event.Sequence(info.State.FirstSeq) > from // everything before it is gone
 }
 
-// believe takes the mark off an event that no import can have written.
+// believe removes the mark from an event that no import can have written.
 func (i *imports) believe(ctx context.Context, r *event.Recorded) {
 	if r != nil && r.Imported && !i.vouched(ctx, r.Seq) {
 		r.Imported = false

@@ -18,13 +18,14 @@ import (
 var (
 	// ErrUnknownIntent means that nobody created an intent under that id.
 	ErrUnknownIntent = errors.New("there is no such intent")
-	// ErrIntentEnded means that nothing more can happen; an *EndedError carries how it ended.
+	// ErrIntentEnded means that the intent has ended; an *EndedError carries how it
+	// ended.
 	ErrIntentEnded = errors.New("the intent has ended")
-	// ErrHeld means that another's lease stands; a *HeldError carries whose.
+	// ErrHeld means that another process holds a lease; a *HeldError names the holder.
 	ErrHeld = errors.New("the intent is held by another")
 )
 
-// EndedError is a change to an intent that has ended. It carries how.
+// EndedError is a change to an intent that has ended. It carries the end.
 type EndedError struct{ Intent projection.Intent }
 
 func (e *EndedError) Error() string {
@@ -32,10 +33,10 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("intent %s: %v: %s by %s (seq %d)", i.ID, ErrIntentEnded, i.State, i.EndedBy, i.EndSeq)
 }
 
-// Unwrap gives ErrIntentEnded.
+// Unwrap returns ErrIntentEnded.
 func (e *EndedError) Unwrap() error { return ErrIntentEnded }
 
-// HeldError is a change to an intent on which another's lease stands.
+// HeldError is a change to an intent while another process holds its lease.
 type HeldError struct{ Intent projection.Intent }
 
 func (e *HeldError) Error() string {
@@ -43,20 +44,20 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("intent %s: %v: %s until %s", i.ID, ErrHeld, i.Holder, time.UnixMilli(i.LeaseUntil).UTC().Format(time.RFC3339Nano))
 }
 
-// Unwrap gives ErrHeld.
+// Unwrap returns ErrHeld.
 func (e *HeldError) Unwrap() error { return ErrHeld }
 
 // IntentSpec describes long-running work.
 type IntentSpec struct {
-	// ID names the intent, at most 256 bytes. Default: "intent_" and a UUIDv7. An
-	// ID that was used is a *ConflictError.
+	// ID names the intent, at most 256 bytes. Default: "intent_" and a UUIDv7. A used ID
+	// is a *ConflictError.
 	ID string
-	// StreamID is the session that the work belongs to; its events go there.
-	// Required. ParentSessionID in the payload is the same.
+	// StreamID is the session that the work belongs to; the intent's events go to its
+	// stream. Required. It is also ParentSessionID in the payload.
 	StreamID string
-	// Actor is who creates it. Required.
+	// Actor is the creator. Required.
 	Actor string
-	// Description, Agent and Prompt say what is to be done, and by whom.
+	// Description and Prompt describe the work, and Agent names the agent for it.
 	Description, Agent, Prompt string
 	// Timeout is the time after which the sweeper fails the intent with reason
 	// "timeout", counted from its creation; 0: never.
@@ -64,12 +65,12 @@ type IntentSpec struct {
 
 	CorrelationID, CausationID string
 	Metadata                   json.RawMessage
-	// EventID names the event of this call, so that a call that is sent again is stored once
-	// and answered as the first time. Default: a new UUIDv7.
+	// EventID names the event of this call, so that a retry is stored once and returns
+	// the first result. Default: a new UUIDv7.
 	EventID string
 }
 
-// Create creates an intent; it is pending until somebody claims or starts it.
+// Create creates an intent. It is pending until a process claims or starts it.
 func (ins Intents) Create(ctx context.Context, s IntentSpec) (projection.Intent, error) {
 	c := ins.c
 	if s.Timeout < 0 {
@@ -82,7 +83,7 @@ func (ins Intents) Create(ctx context.Context, s IntentSpec) (projection.Intent,
 	if s.Timeout > 0 {
 		p.TimeoutMS = max(s.Timeout.Milliseconds(), 1)
 	}
-	if p.ID == "" { // of a call that is sent again, the same
+	if p.ID == "" { // the same in a retry
 		p.ID = "intent_" + cmp.Or(s.EventID, event.NewID())
 	}
 	if s.EventID != "" {
@@ -106,7 +107,8 @@ func (ins Intents) Create(ctx context.Context, s IntentSpec) (projection.Intent,
 	return c.Intents().Get(ctx, p.ID)
 }
 
-// Get reads one intent as it stands. ErrUnknownIntent where nobody created it.
+// Get reads the present state of one intent. It returns ErrUnknownIntent if nobody has
+// created it.
 func (ins Intents) Get(ctx context.Context, id string) (projection.Intent, error) {
 	c := ins.c
 	if err := event.ValidateID("intent", id); err != nil {
@@ -127,9 +129,8 @@ func (ins Intents) Get(ctx context.Context, id string) (projection.Intent, error
 	return i, nil
 }
 
-// foldIntent applies what concerns one intent: the messages of its guard, and the
-// events that stand behind them. Only an intent that somebody published without a
-// guard has to be looked for among all.
+// foldIntent applies the messages of one intent's guard, and the events behind them. Only
+// for an intent that was appended without a guard does it search all intents.
 func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id string, position event.Sequence) error {
 	if position == 0 {
 		return nil
@@ -152,7 +153,7 @@ func (c *Client) foldIntent(ctx context.Context, f *projection.Intents, id strin
 	return r.Run(c.entriesOf(ctx, append(subjectsOf(needs), guard), 0, position))
 }
 
-// foldGuard applies the messages of an intent's guard, and says whether the creation
+// foldGuard applies the messages of an intent's guard, and reports whether the creation
 // is among them.
 func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard string, until event.Sequence) (created bool, _ error) {
 	for m, err := range c.log.Feed(ctx, logio.FeedConfig{Subjects: []string{guard}, Until: until}) {
@@ -184,8 +185,8 @@ func (c *Client) foldGuard(ctx context.Context, f *projection.Intents, guard str
 	return created, nil
 }
 
-// List lists the intents in the order of their creation; with active only those
-// that have not ended.
+// List lists the intents in the order of their creation; with active, only those that
+// have not ended.
 func (ins Intents) List(ctx context.Context, active bool) ([]projection.Intent, error) {
 	c := ins.c
 	var f projection.Intents
@@ -195,21 +196,20 @@ func (ins Intents) List(ctx context.Context, active bool) ([]projection.Intent, 
 	return f.All(active), nil
 }
 
-// Lease is the right of one process to work on an intent. Its Token is a fencing
-// token: greater than that of any claim before.
+// Lease is the right of one process to work on an intent. Its Token is a fencing token:
+// greater than that of every earlier claim.
 type Lease struct {
 	Intent string
 	Holder string
 	Token  event.Sequence
-	Length time.Duration // 0: it does not run out, and anybody may take over
-	Until  time.Time     // by this process's clock when the claim was sent; zero without Length
+	Length time.Duration // 0: the lease does not expire, and any process may take over
+	Until  time.Time     // by this process's clock when it sent the claim; zero without Length
 }
 
-// Claim takes an intent for length, if nobody's lease stands on it; a
-// *HeldError says whose does, an *EndedError that there is nothing left to do. A
-// lease that ran out can be taken over projection.LeaseMargin later, judged by the
-// server's time of the claim and this process's clock. Of many that claim at once
-// one gets it.
+// Claim takes the lease of an intent for length, if no other process holds it. A
+// *HeldError names the holder; an *EndedError means that the intent has ended. Another
+// process can take over an expired lease after projection.LeaseMargin, by the server's
+// time of the claim and that process's clock. Of many concurrent claims, one succeeds.
 func (ins Intents) Claim(ctx context.Context, id, holder string, length time.Duration) (Lease, error) {
 	c := ins.c
 	if length < time.Millisecond {
@@ -218,7 +218,7 @@ func (ins Intents) Claim(ctx context.Context, id, holder string, length time.Dur
 	return c.claim(ctx, id, holder, length)
 }
 
-// Start marks an intent as running without a lease: anybody may take over.
+// Start marks an intent as running without a lease: any process may take over.
 func (ins Intents) Start(ctx context.Context, id, holder string) (Lease, error) {
 	c := ins.c
 	return c.claim(ctx, id, holder, 0)
@@ -241,12 +241,12 @@ func (c *Client) claim(ctx context.Context, id, holder string, length time.Durat
 		if !errors.As(err, &conflict) {
 			return l, err
 		}
-		// Somebody was faster: the next look says who, or that it is free again.
+		// Another process was faster: read again for the new holder, or a free intent.
 	}
 }
 
-// Renew makes a lease last its length again, from now, under a new Token. A
-// *ConflictError means that it was lost: somebody took over, or the intent ended.
+// Renew extends a lease by its length, from now, under a new Token. A *ConflictError
+// means that the lease was lost: another process took over, or the intent ended.
 func (ins Intents) Renew(ctx context.Context, l Lease) (Lease, error) {
 	c := ins.c
 	if l.Length < time.Millisecond {
@@ -258,8 +258,7 @@ func (ins Intents) Renew(ctx context.Context, l Lease) (Lease, error) {
 	return c.moveIntent(ctx, l, event.StateClaimed)
 }
 
-// Release gives a lease back; the intent is pending again. Its errors are
-// those of Renew.
+// Release returns a lease; the intent is pending again. Its errors are those of Renew.
 func (ins Intents) Release(ctx context.Context, l Lease) error {
 	c := ins.c
 	if err := c.holds(ctx, l); err != nil {
@@ -269,7 +268,7 @@ func (ins Intents) Release(ctx context.Context, l Lease) error {
 	return err
 }
 
-// holds checks that l is the claim that stands.
+// holds checks that l is the current claim.
 func (c *Client) holds(ctx context.Context, l Lease) error {
 	i, err := c.Intents().Get(ctx, l.Intent)
 	if err != nil {
@@ -279,7 +278,7 @@ func (c *Client) holds(ctx context.Context, l Lease) error {
 	if err != nil {
 		return err
 	}
-	if lost == nil { // the guard is where l expects it, and holds something else than l's claim
+	if lost == nil { // the guard is where l expects it, but does not hold l's claim
 		lost = &ConflictError{Guard: wire.GuardSubject(event.GuardIntent, l.Intent), Expected: l.Token, Seq: i.Guard}
 	}
 	switch {
@@ -293,8 +292,8 @@ func (c *Client) holds(ctx context.Context, l Lease) error {
 	return nil
 }
 
-// moveIntent publishes the next state on the intent's guard: a single message, no
-// batch, since batches hold up everybody.
+// moveIntent publishes the next state on the intent's guard as a single message, not a
+// batch, since batches hold up all appenders.
 func (c *Client) moveIntent(ctx context.Context, l Lease, state string) (Lease, error) {
 	if err := event.ValidateID("holder", l.Holder); err != nil {
 		return l, fmt.Errorf("client: intent %s: %w", l.Intent, err)
@@ -311,18 +310,19 @@ func (c *Client) moveIntent(ctx context.Context, l Lease, state string) (Lease, 
 	return l, nil
 }
 
-// End says how an intent ends.
+// End describes the end of an intent.
 type End struct {
-	// By is who ends it. Required.
+	// By is the person or program that ends it. Required.
 	By string
-	// Token is that of the lease under which the work was done. A stale one is a
-	// *ConflictError. 0: without a lease, which is refused with a *HeldError while
-	// another's stands.
+	// Token is the token of the lease under which the work was done. A stale token is a
+	// *ConflictError. 0: without a lease, which is a *HeldError while another process
+	// holds one.
 	Token event.Sequence
-	// Result, of a completion; Error, of a failure; Reason, of either or an abort.
+	// Result is for a completion, Error for a failure, Reason for a completion, a failure
+	// or an abort.
 	Result, Error, Reason string
-	// EventID names the event of this call, so that a call that is sent again is stored once
-	// and answered as the first time. Default: a new UUIDv7.
+	// EventID names the event of this call, so that a retry is stored once and returns
+	// the first result. Default: a new UUIDv7.
 	EventID string
 }
 
@@ -338,7 +338,7 @@ func (ins Intents) Fail(ctx context.Context, id string, e End) (projection.Inten
 	return c.endIntent(ctx, event.AgentFailed, id, e)
 }
 
-// Abort ends an intent as aborted, whoever holds it.
+// Abort ends an intent as aborted, regardless of the holder.
 func (ins Intents) Abort(ctx context.Context, id string, e End) (projection.Intent, error) {
 	c := ins.c
 	return c.endIntent(ctx, event.AgentAborted, id, e)
@@ -351,7 +351,8 @@ func (c *Client) endIntent(ctx context.Context, typ, id string, end End) (projec
 		if end.Token != 0 || !errors.As(err, &conflict) || errors.Is(err, ErrIntentEnded) {
 			return i, err
 		}
-		// Its state moved meanwhile, as by a renewal, and no state was insisted on.
+		// The state changed meanwhile, for example by a renewal, and the caller expected
+		// no particular state.
 	}
 }
 
@@ -380,7 +381,7 @@ func (c *Client) tryEnd(ctx context.Context, typ, id string, end End) (projectio
 	return c.Intents().Get(ctx, id)
 }
 
-// protectSpawn makes an intent of an agent.spawned that names one.
+// protectSpawn creates an intent from an agent.spawned that names one.
 func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
 	i, err := projection.NewIntent(*r, time.Now())
 	if _, _, names := wire.Protected(r.Event); !names && (err != nil || i.ID == "") {
@@ -405,8 +406,8 @@ func (c *Client) protectSpawn(r *event.Recorded) (*protection, error) {
 	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
 }
 
-// protectEnd guards the end of an intent that was handed to Append. The end of an
-// intent that nobody created is an event like any other.
+// protectEnd guards the end of an intent that was handed to Append. The end of an intent
+// that nobody created is an ordinary event.
 func (c *Client) protectEnd(ctx context.Context, r *event.Recorded) (*protection, error) {
 	if _, _, ok := wire.Protected(r.Event); !ok {
 		return nil, nil
@@ -444,7 +445,7 @@ func (c *Client) protectEndOf(_ context.Context, r *event.Recorded, i projection
 	expected := cmp.Or(token, i.Guard)
 	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if now, err := c.Intents().Get(ctx, i.ID); err == nil && now.Ended() {
-			if now.EndID == r.ID { // the same call, sent twice at once
+			if now.EndID == r.ID { // the same call, sent twice at the same time
 				return c.log.Same(ctx, event.Recorded{Event: r.Event, Seq: now.EndSeq})
 			}
 			return event.Recorded{}, errors.Join(&EndedError{now}, conflict)

@@ -24,9 +24,9 @@ type Handler struct {
 	err error
 }
 
-// On calls f for each event recorded from now on whose type matches pattern, in
-// order, one at a time. Each handler reads for itself: one that is slow is behind
-// alone, and one that panics goes on with the next event. Off ends it.
+// On calls f for each event recorded from now on whose type matches pattern, in order,
+// one at a time. Each handler reads the Log for itself: a slow handler does not delay
+// others, and a handler that panics continues with the next event. Off ends it.
 func (c *Client) On(ctx context.Context, pattern string, f func(event.Recorded)) (*Handler, error) {
 	filter := event.Filter{Types: []string{pattern}}
 	if err := filter.Validate(); err != nil {
@@ -76,15 +76,15 @@ func (h *Handler) fail(err error) {
 	h.err = err
 }
 
-// Off ends the handler: it is not called again, though a call may be under way. It
-// may be called from the handler itself, and more than once.
+// Off ends the handler: no new call begins, though a call may be in progress. The handler
+// itself may call Off, and any number of times.
 func (h *Handler) Off() { h.cancel() }
 
 // Done is closed when the handler has ended.
 func (h *Handler) Done() <-chan struct{} { return h.done }
 
-// Behind is how many events that match are recorded and not yet handled; the one
-// being handled counts. It asks the engine.
+// Behind is the number of matching events that are recorded and not yet handled,
+// including the one that is being handled. It asks the engine.
 func (h *Handler) Behind(ctx context.Context) (uint64, error) {
 	return h.c.log.CountAfter(ctx, wire.FilterSubjects(h.filter), h.Seq())
 }
@@ -92,10 +92,10 @@ func (h *Handler) Behind(ctx context.Context) (uint64, error) {
 // Seq is the last Sequence that was handled.
 func (h *Handler) Seq() event.Sequence { return event.Sequence(h.seq.Load()) }
 
-// Panics is how many calls have panicked.
+// Panics is the number of calls that have panicked.
 func (h *Handler) Panics() uint64 { return h.panics.Load() }
 
-// Err is why the handler ended by itself; nil while it runs and after Off.
+// Err is the reason why the handler ended by itself; nil while it runs and after Off.
 func (h *Handler) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -10,18 +10,18 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Query brings the events that match f, in order, and ends at the last event that
-// the Log held when it began. On a single host that is linearizable: it sees every
-// event whose append had returned, to whomever, before the query began. On a
-// cluster it sees at least all that this client has appended or read, and with
-// f.Linearizable it begins with a Barrier, and is linearizable too; with a leader
-// that is cut off from the others it then waits as long as ctx lasts.
+// Query yields the events that match f, in order, and ends at the last event that the Log
+// held when the query began. On a single host that is linearizable: it sees every event
+// whose append had returned, in any process, before the query began. On a cluster it sees
+// at least everything that this client has appended or read. With f.Linearizable it
+// begins with a Barrier, and is linearizable too; if the leader is cut off from the
+// majority, it then waits until ctx ends.
 //
-// It brings the events of a batch all or none: a batch that is not committed when the
+// Query yields all events of a batch or none: a batch that is not committed when the
 // query begins is after its end.
 //
-// A query that cannot go on yields its error last; what came before is right but
-// not all. A filter that breaks a rule yields an *event.InvalidError.
+// If a query fails, it yields its error last; the events before the error are correct,
+// but not all. A filter that breaks a rule yields an *event.InvalidError.
 func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Recorded, error] {
 	return func(yield func(event.Recorded, error) bool) {
 		if err := f.Validate(); err != nil {
@@ -38,7 +38,7 @@ func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Reco
 			return
 		}
 		if end == 0 {
-			return // an empty Log: to read "until 0" would be to follow it
+			return // an empty Log: a read "until 0" would follow it
 		}
 		if f.Last > 0 {
 			c.queryLast(ctx, f, end, yield)
@@ -52,11 +52,11 @@ func (c *Client) Query(ctx context.Context, f event.Filter) iter.Seq2[event.Reco
 	}
 }
 
-// Subscribe brings the events that match f from f.After on, in order, each once,
-// and goes on with those to come, through reconnects and restarts of the broker.
-// To start with the next event, set f.After to Position. f.Limit ends it after so
-// many; f.Last is not for a subscription. The context or a break ends it; the last
-// error is then the context's.
+// Subscribe yields the events that match f after f.After, in order, each once, and
+// continues with new events, through reconnects and restarts of the broker. To start with
+// the next event, set f.After to Position. f.Limit ends it after that number of events;
+// f.Last is not for a subscription. The context or a break ends it; the last error is
+// then the context's.
 func (c *Client) Subscribe(ctx context.Context, f event.Filter) iter.Seq2[event.Recorded, error] {
 	return func(yield func(event.Recorded, error) bool) {
 		err := f.Validate()
@@ -74,8 +74,8 @@ func (c *Client) Subscribe(ctx context.Context, f event.Filter) iter.Seq2[event.
 	}
 }
 
-// read yields the events of (f.After, until] that match; until 0 is for ever. It reports
-// whether it read all of them.
+// read yields the matching events of (f.After, until]; until 0 means without end. It
+// reports whether it read all of them.
 func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence, yield func(event.Recorded, error) bool) (all bool) {
 	if until != 0 && f.After >= until {
 		return true
@@ -99,7 +99,7 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 			continue
 		}
 		n++
-		if n == f.Limit { // the feed cannot see any more what was left out before
+		if n == f.Limit { // after the limit, the feed cannot notice missing events
 			if err := c.log.Verify(ctx, m.Copies, f.After, m.Seq); err != nil {
 				yield(event.Recorded{}, fmt.Errorf("client: read the Log: %w", err))
 				return false
@@ -116,8 +116,8 @@ func whereOf(f event.Filter) logio.Where {
 	return logio.Where{Actor: f.Actor, Correlation: f.CorrelationID, Since: f.Since, Until: f.Until, Limit: f.Limit}
 }
 
-// feedSubjects are those that a filter needs. For all events it is the whole Log, whose
-// Sequences show what is missing.
+// feedSubjects returns the subjects that a filter needs. For all events that is the whole
+// Log, whose Sequences show gaps.
 func feedSubjects(f event.Filter) []string {
 	if len(f.Types) == 0 && f.StreamID == "" {
 		return nil
@@ -125,8 +125,8 @@ func feedSubjects(f event.Filter) []string {
 	return wire.FilterSubjects(f)
 }
 
-// queryLast reads windows of growing size from the end backwards until it has
-// enough. All windows together read each message once.
+// queryLast reads windows of growing size backwards from the end until it has enough. All
+// windows together read each message once.
 func (c *Client) queryLast(ctx context.Context, f event.Filter, end event.Sequence, yield func(event.Recorded, error) bool) {
 	var newest [][]event.Recorded // one slice a window, the newest window first
 	have := 0

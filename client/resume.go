@@ -10,11 +10,11 @@ import (
 	"durablestream/projection"
 )
 
-// Resume is what survived: all that is unfinished. The first four keys are the
-// original module's.
+// Resume is the unfinished work that survived. The first four keys are the original
+// module's.
 type Resume struct {
 	// EventsReplayed is the number of events in the Log, as the original counts;
-	// EventsRead is how many had to be read.
+	// EventsRead is the number that this call read.
 	EventsReplayed     uint64                  `json:"events_replayed"`
 	PendingCheckpoints []projection.Checkpoint `json:"pending_checkpoints"`
 	ActiveIntents      []projection.Intent     `json:"active_intents"`
@@ -27,9 +27,9 @@ type Resume struct {
 	SetAside     []projection.Aside   `json:"set_aside,omitempty"`
 }
 
-// Resume rebuilds what is unfinished from the Log: checkpoints that wait, intents
-// that have not ended, sessions that are open. It reads only what these need, may
-// be called any number of times, and changes nothing.
+// Resume rebuilds the unfinished state from the Log: pending checkpoints, intents that
+// have not ended, open sessions. It reads only the messages that these need, changes
+// nothing, and may be called any number of times.
 func (c *Client) Resume(ctx context.Context) (Resume, error) {
 	start := time.Now()
 	var checkpoints projection.Checkpoints
@@ -64,14 +64,14 @@ func (c *Client) Resume(ctx context.Context) (Resume, error) {
 	return r, nil
 }
 
-// countEvents is how many messages a reader of all events would get.
+// countEvents returns the number of messages that a reader of all events would get.
 func (c *Client) countEvents(ctx context.Context) (uint64, error) {
 	return c.log.CountAfter(ctx, []string{wire.AllEvents}, 0)
 }
 
-// ExpireImported ends what was imported and whose time has passed: checkpoints
-// expire, intents fail with reason "timeout". The sweeper leaves these alone,
-// since nobody may have seen them yet.
+// ExpireImported ends imported checkpoints and intents whose time has passed: checkpoints
+// expire, intents fail with reason "timeout". The sweeper leaves these alone, since
+// perhaps nobody has seen them yet.
 func (dl Deadlines) ExpireImported(ctx context.Context) (checkpoints, intents int, err error) {
 	c := dl.c
 	var cf projection.Checkpoints
@@ -108,7 +108,8 @@ func isDecided(err error) bool {
 	return errors.As(err, &d)
 }
 
-// TimeOut fails an intent whose time is up, whoever holds it. It is the sweeper's.
+// TimeOut fails an intent after its timeout, regardless of the holder. Only the sweeper
+// calls it.
 func (dl Deadlines) TimeOut(ctx context.Context, i projection.Intent) error {
 	c := dl.c
 	_, err := c.Intents().Fail(ctx, i.ID, End{By: SweeperActor, Token: i.Guard, Error: "timeout", Reason: "timeout"})

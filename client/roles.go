@@ -15,11 +15,10 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Role is what the server lets this client do.
+// Role is the set of rights that the server gives this client.
 type Role string
 
-// The roles; RoleNone is that of a server without roles, where everybody may do
-// everything.
+// The roles. RoleNone is that of a server without roles, where everybody has all rights.
 const (
 	RoleNone     Role = ""
 	RoleAgent    Role = "agent"
@@ -27,15 +26,16 @@ const (
 	RoleAdmin    Role = "admin"
 )
 
-// ErrNotAllowed means that the role of this client's key does not allow what was
-// asked. Nothing was stored. A *NotAllowedError says more.
+// ErrNotAllowed means that the role of this client's key does not allow the call. Nothing
+// was stored. A *NotAllowedError has the details.
 var ErrNotAllowed = errors.New("not allowed")
 
-// NotAllowedError is a refusal of what the server would refuse without a word.
+// NotAllowedError is a refusal in the client, since the server would refuse without an
+// answer.
 type NotAllowedError struct {
 	Role  Role   // of the key
-	Needs Role   // the least that is needed
-	What  string // was to be done
+	Needs Role   // the lowest role that is enough
+	What  string // the operation
 }
 
 func (e *NotAllowedError) Error() string {
@@ -43,11 +43,11 @@ func (e *NotAllowedError) Error() string {
 		ErrNotAllowed, cmp.Or(e.Role, "(none of ours)"), e.What, e.Needs)
 }
 
-// Unwrap gives ErrNotAllowed.
+// Unwrap returns ErrNotAllowed.
 func (e *NotAllowedError) Unwrap() error { return ErrNotAllowed }
 
-// JetStream gives JetStream's API under the name that it has for this connection's
-// key, before there is a Log to make a Client for.
+// JetStream returns JetStream's API under the name that it has for this connection's key,
+// for use before a Log exists to create a Client for.
 func JetStream(ctx context.Context, nc *nats.Conn) (jetstream.JetStream, error) {
 	r, err := dial.AskRights(ctx, nc)
 	if err != nil {
@@ -56,7 +56,7 @@ func JetStream(ctx context.Context, nc *nats.Conn) (jetstream.JetStream, error) 
 	return r.JetStream(nc)
 }
 
-// mayStore refuses at once what the server would refuse without an answer.
+// mayStore refuses at once an append that the server would refuse without an answer.
 func mayStore(rights dial.Rights, subject string) error {
 	if !rights.Limited || rights.May.MayPublish(subject) {
 		return nil
@@ -77,6 +77,6 @@ func mayStore(rights dial.Rights, subject string) error {
 	return e
 }
 
-// MayCreate reports whether a JetStream of JetStream may make the Log: agents and
-// operators reach it through what they may only read.
+// MayCreate reports whether a JetStream of JetStream may create the Log. Agents and
+// operators may not: they reach the Log through an API that only reads.
 func MayCreate(js jetstream.JetStream) bool { return js.Options().APIPrefix != roles.APIPrefix }

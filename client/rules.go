@@ -20,15 +20,15 @@ import (
 )
 
 var (
-	// ErrUnknownCheckpoint means that nobody asked under that id.
+	// ErrUnknownCheckpoint means that nobody requested a checkpoint under that id.
 	ErrUnknownCheckpoint = errors.New("there is no such checkpoint")
 	// ErrUnknownOption means that the request has no option of that id.
 	ErrUnknownOption = errors.New("the checkpoint has no such option")
 	// ErrAnswer means that the answer breaks the request's schema.
 	ErrAnswer = errors.New("the answer does not fit the checkpoint's schema")
-	// ErrOwnCheckpoint means that whoever asked cannot decide.
+	// ErrOwnCheckpoint means that the asker tried to decide.
 	ErrOwnCheckpoint = errors.New("whoever asked cannot decide")
-	// ErrNotDue means that "expired" can only be decided when the time has passed.
+	// ErrNotDue means that "expired" cannot be decided before the time has passed.
 	ErrNotDue = errors.New("the checkpoint has not expired")
 
 	// ErrDecided is a *DecidedError of a checkpoint that was approved or rejected.
@@ -39,7 +39,7 @@ var (
 	ErrCancelled = errors.New("the checkpoint was cancelled")
 )
 
-// DecidedError is a decision that came too late. It carries the one that stands.
+// DecidedError is a decision that came too late. It carries the decision that stands.
 type DecidedError struct {
 	Checkpoint projection.Checkpoint
 }
@@ -52,7 +52,7 @@ func (e *DecidedError) Error() string {
 	return s
 }
 
-// Unwrap gives ErrDecided, ErrExpired or ErrCancelled.
+// Unwrap returns ErrDecided, ErrExpired or ErrCancelled.
 func (e *DecidedError) Unwrap() error {
 	switch {
 	case e.Checkpoint.Status == projection.Cancelled:
@@ -63,23 +63,23 @@ func (e *DecidedError) Unwrap() error {
 	return ErrDecided
 }
 
-// protection is the guard that an event is to be written behind.
+// protection is the guard of an event, and how to store behind it.
 type protection struct {
 	guard    string
 	expected event.Sequence
 	body     []byte
-	// stored is set instead where this very event was stored before.
+	// stored is set instead if this very event was stored before.
 	stored event.Sequence
-	// lost turns the conflict of a guard that moved meanwhile into the answer for
-	// the caller: the event that stands for the one that was appended, or an error.
+	// lost turns the conflict of a guard that moved meanwhile into the result for the
+	// caller: the event that stands for the appended one, or an error.
 	lost lostFunc
 }
 
 type lostFunc = func(context.Context, *ConflictError) (event.Recorded, error)
 
-// protect applies the rules to an event that is about to be stored. nil means that
-// it needs no guard. It is the one place through which requests, decisions and the
-// states of intents pass, whichever call they came by.
+// protect applies the rules to an event before it is stored. nil means that the event
+// needs no guard. All requests, decisions and states of intents pass through this
+// function, from whichever call.
 func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, error) {
 	if err := c.mayAppend(*r); err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func (c *Client) protect(ctx context.Context, r *event.Recorded) (*protection, e
 
 // mayAppend refuses at once an event that the role of this client's key does not allow.
 func (c *Client) mayAppend(r event.Recorded) error {
-	if !c.rights.Limited { // else the subject need not be made
+	if !c.rights.Limited { // avoids building the subject
 		return nil
 	}
 	return c.mayStore(wire.EventSubject(r.Type, r.StreamID))
@@ -122,15 +122,15 @@ func (c *Client) protectRequest(r *event.Recorded) (*protection, error) {
 		}
 		first, err := projection.NewCheckpoint(*conflict.Winner)
 		if err == nil && sameQuestion(first, cp) {
-			return *conflict.Winner, nil // asked again: the first request stands
+			return *conflict.Winner, nil // a repeated request: the first one stands
 		}
 		return event.Recorded{}, fmt.Errorf("checkpoint %s was asked about another action, or with another question: %w", cp.ID, conflict)
 	}
 	return &protection{guard: subject, body: body.Encode(), lost: lost}, nil
 }
 
-// sameQuestion reports whether asking cp again is answered by first: it is about
-// the same action, or, without one, the same question of the same asker.
+// sameQuestion reports whether first answers the repeated request cp: both are about the
+// same action, or, without an action, are the same question of the same asker.
 func sameQuestion(first, cp projection.Checkpoint) bool {
 	if first.ID != cp.ID || hashOf(first) != hashOf(cp) {
 		return false
@@ -138,9 +138,10 @@ func sameQuestion(first, cp projection.Checkpoint) bool {
 	return hashOf(cp) != "" || first.DecisionPoint == cp.DecisionPoint && first.RequestedBy == cp.RequestedBy
 }
 
-// guardOf names the guard of an event whose payload names id, as a fold reads it.
-// Where the same member is there in other letters too, readers differ on which one
-// counts: the rules would be held against one id, and the guard of another moved.
+// guardOf names the guard of an event whose payload names id, as a fold reads it. It
+// refuses a payload that has the same member in another case too: readers differ on which
+// one counts, so the rules would check one id, and the append would move the guard of
+// another.
 func guardOf(r *event.Recorded, kind, key, id string) (string, wire.GuardBody, error) {
 	subject, body, _ := wire.Protected(r.Event)
 	if subject != wire.GuardSubject(kind, id) {
@@ -174,7 +175,7 @@ func (c *Client) protectDecisionOf(ctx context.Context, r *event.Recorded, cp pr
 		return nil, &event.InvalidError{Field: "payload", Value: string(r.Payload), Rule: err.Error()}
 	}
 	if cp.Decision != nil && cp.Decision.EventID == r.ID {
-		return &protection{stored: cp.Decision.Seq}, bind(r, cp) // as it was stored
+		return &protection{stored: cp.Decision.Seq}, bind(r, cp) // as stored
 	}
 	if cp.Decision != nil {
 		return nil, &DecidedError{cp}
@@ -191,7 +192,8 @@ func (c *Client) protectDecisionOf(ctx context.Context, r *event.Recorded, cp pr
 	return c.behindGate(r, cp, g)
 }
 
-// behindGate binds a decision to its request and puts it behind the checkpoint's guard.
+// behindGate binds a decision to its request and puts the decision behind the
+// checkpoint's guard.
 func (c *Client) behindGate(r *event.Recorded, cp projection.Checkpoint, g projection.Gate) (*protection, error) {
 	subject, body, err := guardOf(r, event.GuardCheckpoint, "checkpoint_id", cp.ID)
 	if err != nil {
@@ -203,7 +205,7 @@ func (c *Client) behindGate(r *event.Recorded, cp projection.Checkpoint, g proje
 	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if conflict.Winner != nil {
 			if of, d, err := projection.NewDecision(*conflict.Winner); err == nil && of == cp.ID {
-				if conflict.Winner.ID == r.ID { // the same call, sent twice at once
+				if conflict.Winner.ID == r.ID { // the same call, sent twice at the same time
 					return c.log.Same(ctx, event.Recorded{Event: r.Event, Seq: conflict.Winner.Seq})
 				}
 				cp.Decision, cp.Status = &d, d.Status
@@ -213,7 +215,7 @@ func (c *Client) behindGate(r *event.Recorded, cp projection.Checkpoint, g proje
 		now, err := c.Checkpoints().Get(ctx, cp.ID)
 		switch {
 		case err == nil && now.Decision == nil:
-			err = conflict // its guard was voided meanwhile: a further try may decide
+			err = conflict // an operator voided the guard meanwhile: a retry may decide
 		case err == nil:
 			err = &DecidedError{now}
 		}
@@ -222,7 +224,8 @@ func (c *Client) behindGate(r *event.Recorded, cp projection.Checkpoint, g proje
 	return &protection{guard: subject, expected: g.At, body: body.Encode(), lost: lost}, nil
 }
 
-// mayDecide says whether the decider may decide, and "expired" that the time has passed.
+// mayDecide checks that the decider may decide, and for "expired" that the time has
+// passed.
 func mayDecide(cp projection.Checkpoint, d projection.Decision, r *event.Recorded) error {
 	if d.Status == projection.Expired {
 		if cp.ExpiresAt == 0 || event.Now() < cp.ExpiresAt {
@@ -238,13 +241,13 @@ func mayDecide(cp projection.Checkpoint, d projection.Decision, r *event.Recorde
 	return nil
 }
 
-// checkChoice holds an approval's option and answer against the request.
+// checkChoice checks an approval's option and answer against the request.
 func checkChoice(cp projection.Checkpoint, d projection.Decision) error {
 	if d.Status != projection.Approved {
 		return nil
 	}
 	known := slices.ContainsFunc(cp.Options, func(o event.Option) bool { return o.ID == d.Option })
-	free := d.Option == "" && (len(cp.Options) == 0 || len(cp.Schema) > 0) // checked against the schema below
+	free := d.Option == "" && (len(cp.Options) == 0 || len(cp.Schema) > 0) // the schema is checked below
 	if !known && !free {
 		return fmt.Errorf("checkpoint %s: option %q: %w: %s", cp.ID, d.Option, ErrUnknownOption, optionList(cp))
 	}
@@ -252,7 +255,7 @@ func checkChoice(cp projection.Checkpoint, d projection.Decision) error {
 }
 
 // expire decides that the time of an overdue checkpoint has passed, since no sweeper has
-// done so, and returns the error of a decision that came too late.
+// done so. It returns the error of a decision that came too late.
 func (c *Client) expire(ctx context.Context, cp projection.Checkpoint, g projection.Gate) error {
 	r, err := c.decisionEvent(cp, expiry(cp))
 	if err != nil {
@@ -272,21 +275,21 @@ func (c *Client) expire(ctx context.Context, cp projection.Checkpoint, g project
 	if errors.As(err, &decided) {
 		return decided
 	}
-	return &DecidedError{cp} // without a decision where none could be stored yet
+	return &DecidedError{cp} // no Decision if none could be stored yet
 }
 
 func expiry(cp projection.Checkpoint) decision {
 	return decision{typ: event.CheckpointExpired, by: SweeperActor, payload: event.Expired{CheckpointID: cp.ID, ExpiresAt: cp.ExpiresAt}}
 }
 
-// Expire decides that a checkpoint's time has passed; ErrNotDue before. It is the
-// sweeper's.
+// Expire decides that a checkpoint's time has passed; ErrNotDue before. Only the sweeper
+// calls it.
 func (dl Deadlines) Expire(ctx context.Context, cp projection.Checkpoint) (projection.Checkpoint, error) {
 	c := dl.c
 	return c.decide(ctx, cp.ID, expiry(cp))
 }
 
-// SweeperActor is who decides what time decides.
+// SweeperActor is the decider of everything that the sweeper decides.
 const SweeperActor = "sweeper"
 
 func optionList(cp projection.Checkpoint) string {
@@ -309,7 +312,7 @@ func checkAnswer(cp projection.Checkpoint, d projection.Decision) error {
 	}
 	if len(d.Answer) == 0 {
 		if d.Option != "" {
-			return nil // an option was chosen instead of a free answer
+			return nil // the decider chose an option, not a free answer
 		}
 		return fmt.Errorf("checkpoint %s: %w: it asks for one, and none was given", cp.ID, ErrAnswer)
 	}
@@ -327,8 +330,7 @@ func checkAnswer(cp projection.Checkpoint, d projection.Decision) error {
 	return nil
 }
 
-// compileSchema compiles a schema that stands alone: it can refer to nothing
-// outside itself.
+// compileSchema compiles a schema that refers to nothing outside itself.
 func compileSchema(schema json.RawMessage) (*jsonschema.Schema, error) {
 	if len(schema) > maxSchema {
 		return nil, fmt.Errorf("it has %d bytes, and the limit is %d", len(schema), maxSchema)
@@ -346,7 +348,7 @@ func compileSchema(schema json.RawMessage) (*jsonschema.Schema, error) {
 	return comp.Compile(schemaURL)
 }
 
-// maxSchema, in bytes: the validator's time grows with the square of a schema.
+// maxSchema is in bytes: the validator's time grows with the square of a schema's size.
 const (
 	maxSchema = 64 << 10
 	schemaURL = "schema:checkpoint"
@@ -358,7 +360,7 @@ func (noLoader) Load(url string) (any, error) {
 	return nil, fmt.Errorf("a checkpoint's schema cannot refer to %s", url)
 }
 
-// bind writes into a decision which request it is about, and which action.
+// bind writes the decision's request and action hash into the decision.
 func bind(r *event.Recorded, cp projection.Checkpoint) error {
 	var p map[string]json.RawMessage
 	if err := json.Unmarshal(r.Payload, &p); err != nil {

@@ -16,18 +16,18 @@ import (
 	"durablestream/internal/wire"
 )
 
-// ServerReport is what is known of servers that are not a project's host.
+// ServerReport describes servers that are not a project's host.
 type ServerReport struct {
-	Version string // of the server that this connection leads to
-	// Missing are the things that a Log needs and the server certainly does not
-	// have; Unseen those that it does not tell. Each is a sentence.
+	Version string // of the server at the end of this connection
+	// Missing are the features that a Log needs and the server certainly lacks; Unseen
+	// those that the server does not report. Each is a sentence.
 	Missing []string
 	Unseen  []string
-	// Limits are what the servers restrict readers and appends to, each a sentence.
+	// Limits are the servers' limits for readers and appends, each a sentence.
 	Limits []string
 }
 
-// WeakServerError names what a server does not promise that a Log needs.
+// WeakServerError names a feature that a Log needs and a server does not promise.
 type WeakServerError struct {
 	Server  string
 	Missing []string
@@ -42,24 +42,24 @@ func (e *WeakServerError) Error() string {
 var ErrNoJetStream = errors.New("the server has no JetStream for this account: switch it on (jetstream in its configuration)")
 
 const (
-	serverMajor, serverMinor = 2, 14 // the first version that has all that a Log uses
+	serverMajor, serverMinor = 2, 14 // the first version with all features that a Log uses
 	monitorTimeout           = 5 * time.Second
 	statusTimeout            = time.Second // for a broker of ours to say what it is
 	statusMore               = 250 * time.Millisecond
 )
 
-// CheckServer looks at what the servers behind js promise: their version, JetStream
-// (ErrNoJetStream where it does not answer within ctx), and whether they sync to disk
-// before they acknowledge. Brokers of ours say that themselves; of others it is read from
-// their monitoring, at the URLs that are given (http://host:8222), and cannot be seen
-// without.
+// CheckServer checks the promises of the servers behind js: their version, JetStream
+// (ErrNoJetStream if it does not answer within ctx), and whether they sync to disk before
+// they acknowledge. Brokers of ours report that. For other servers, CheckServer reads it
+// from their monitoring at the given URLs (http://host:8222); without these it cannot
+// know.
 func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string) (ServerReport, error) {
 	nc := js.Conn()
 	r := ServerReport{Version: nc.ConnectedServerVersion()}
 	if !newEnough(r.Version) {
 		r.Missing = append(r.Missing, fmt.Sprintf("its version is %s, and %d.%d or later is needed", r.Version, serverMajor, serverMinor))
 	}
-	// A cluster that chooses a leader does not answer at all, and has JetStream.
+	// A cluster that elects a leader does not answer at all, and has JetStream.
 	attempt, cancel := context.WithTimeout(ctx, time.Second)
 	s, err := js.Stream(attempt, wire.LogName)
 	if err == nil {
@@ -97,8 +97,8 @@ func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string)
 	return r, nil
 }
 
-// LogNodes names the servers that have a copy of the Log, also while it has no leader.
-// Its errors are those of JetStream, and the context's where nobody answers.
+// LogNodes names the servers that have a copy of the Log, even while it has no leader.
+// Its errors are those of JetStream, and the context's if no server answers.
 func LogNodes(ctx context.Context, nc *nats.Conn) (names []string, err error) {
 	js, err := JetStream(ctx, nc)
 	if err != nil {
@@ -126,12 +126,13 @@ func newEnough(version string) bool {
 	return err1 == nil && err2 == nil && (major > serverMajor || major == serverMajor && minor >= serverMinor)
 }
 
-// readersOf says how many readers stream and account admit, where they have a limit.
+// readersOf reports how many readers the stream and the account admit, if they have a
+// limit.
 func readersOf(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (words []string) {
 	if n := s.CachedInfo().Config.MaxConsumers; n > 0 {
 		words = append(words, readersWords("the stream "+wire.LogName, n, "max_consumers of the stream"))
 	}
-	if !MayCreate(js) { // nor ask about the account
+	if !MayCreate(js) { // nor may ask about the account
 		return words
 	}
 	if a, err := js.AccountInfo(ctx); err == nil && a.Limits.MaxConsumers > 0 {
@@ -145,7 +146,7 @@ func readersWords(who string, n int, what string) string {
 }
 
 // monitored reads from a server's monitoring whether it syncs before it acknowledges, and
-// if not, says so; and how many readers it admits, if there is a limit.
+// how many readers it admits. It reports a server that does not sync, and a limit.
 func monitored(ctx context.Context, url string) (syncs bool, words, readers string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
 	defer cancel()
@@ -192,10 +193,10 @@ func monitored(ctx context.Context, url string) (syncs bool, words, readers stri
 	return true, "", readers, nil
 }
 
-// Statuses asks all hosts of ours for their status and collects the answers, as JSON: one
-// on a single host, one of each node of a cluster that answers within a quarter of a
-// second of the first; none where there is none. It ends early with the first one of
-// which enough, if given, is true.
+// Statuses asks all hosts of ours for their status, as JSON. It returns one on a single
+// host, one for each node of a cluster that answers within a quarter of a second of the
+// first, and none if there is no host. It returns early with the first status for which
+// enough, if given, is true.
 func (adm Admin) Statuses(ctx context.Context, enough func(answer []byte) bool) [][]byte {
 	c := adm.c
 	if enough == nil {

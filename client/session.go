@@ -9,16 +9,16 @@ import (
 	"durablestream/projection"
 )
 
-// SessionEnd says what the end of a session took with it.
+// SessionEnd lists all that ended with a session.
 type SessionEnd struct {
 	Sessions    []string `json:"sessions"`    // ended now, children first
 	Intents     []string `json:"intents"`     // aborted
-	Checkpoints []string `json:"checkpoints"` // cancelled, or asked of the sweeper to cancel
+	Checkpoints []string `json:"checkpoints"` // cancelled, or left to the sweeper to cancel
 }
 
-// Abort ends a session and all its child sessions, children first: their
-// unfinished intents are aborted, their checkpoints cancelled. Questions that by
-// asked itself are left to the sweeper to cancel.
+// Abort ends a session and all its child sessions, children first. It aborts their
+// unfinished intents and cancels their checkpoints. It leaves a checkpoint that by
+// requested to the sweeper to cancel.
 func (ses Sessions) Abort(ctx context.Context, id, by, reason string) (SessionEnd, error) {
 	c := ses.c
 	return c.endSession(ctx, event.LifecycleSessionAborted, id, by, reason)
@@ -76,7 +76,7 @@ func (c *Client) endSession(ctx context.Context, typ, id, by, reason string) (Se
 	return end, nil
 }
 
-// withdraw cancels a checkpoint, or asks the sweeper to, without waiting for it.
+// withdraw cancels a checkpoint, or asks the sweeper to cancel it, and does not wait.
 func (c *Client) withdraw(ctx context.Context, cp projection.Checkpoint, by, reason string) error {
 	_, err := c.decide(ctx, cp.ID, decision{typ: event.CheckpointCancelled, by: by, payload: event.Cancelled{CheckpointID: cp.ID, CancelledBy: by, Reason: reason}})
 	var decided *DecidedError

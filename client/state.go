@@ -11,17 +11,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// State is what the engine says of the Log.
+// State is the engine's report about the Log.
 type State struct {
 	First, Last event.Sequence // Last is 0 for an empty Log
 	Messages    uint64         // events and guards
-	Missing     uint64         // positions between First and Last that hold nothing: damage
+	Missing     uint64         // positions between First and Last without a message: damage
 	Bytes       uint64         // on disk
 	Consumers   int            // readers' places on the server, of this client and others
 	Created     time.Time
 	Config      jetstream.StreamConfig
 
-	// Of a cluster, else empty. Leader is "" while there is none.
+	// Both are empty on a single host. Leader is "" while a cluster has none.
 	Cluster  string
 	Leader   string
 	Replicas []Replica // with the leader, in the order of their names
@@ -31,7 +31,7 @@ type State struct {
 type Replica struct {
 	Name    string        `json:"name"`
 	Leader  bool          `json:"leader,omitempty"`
-	Current bool          `json:"current"`           // it has what the leader has
+	Current bool          `json:"current"`           // it has everything that the leader has
 	Offline bool          `json:"offline,omitempty"` // the leader does not hear it
 	Lag     uint64        `json:"lag,omitempty"`     // operations behind the leader
 	Seen    time.Duration `json:"seen,omitempty"`    // since the leader last heard it
@@ -72,36 +72,37 @@ func (adm Admin) State(ctx context.Context) (State, error) {
 	return s, nil
 }
 
-// Position is the last Sequence of the Log, of an event or a guard; 0 where the
-// Log is empty. On a single host it is linearizable. On a cluster it is at least
-// what this client has appended or read; Barrier gives one that is linearizable.
+// Position is the last Sequence of the Log, of an event or a guard; 0 if the Log is
+// empty. On a single host it is linearizable. On a cluster it is at least the last
+// position that this client has appended or read; Barrier returns one that is
+// linearizable.
 func (c *Client) Position(ctx context.Context) (event.Sequence, error) { return c.log.Position(ctx) }
 
-// Barrier returns a Sequence that is not before any event whose append had
-// returned, to whomever, when Barrier was called. Reads of this client that begin
-// after it (queries, lists of checkpoints and intents, Resume) see at least all up
-// to there.
+// Barrier returns a Sequence that is at or after every event whose append had returned,
+// in any process, when Barrier was called. Reads of this client that begin after it
+// (queries, lists of checkpoints and intents, Resume) see at least everything up to
+// there.
 //
-// On a cluster it stores one small guard, since only a message that a majority took
-// shows that nobody has been ahead; those who call it at the same time share one.
-// On a single host it stores nothing and is Position. Its errors are those of
-// Append; a barrier of which nobody knows the outcome does no harm.
+// On a cluster it stores one small guard, since only a message that a majority stored
+// proves that no other leader is ahead; concurrent callers share one guard. On a single
+// host it stores nothing and equals Position. Its errors are those of Append; a barrier
+// of unknown outcome is harmless.
 func (c *Client) Barrier(ctx context.Context) (event.Sequence, error) { return c.log.Barrier(ctx) }
 
 // Barriers counts the barriers that this client has stored.
 func (adm Admin) Barriers() uint64 { return adm.c.log.Barriers() }
 
-// CountBarriers counts the barriers in the Log, of all clients. Like any read, it
-// waits for the server as long as ctx lasts.
+// CountBarriers counts the barriers in the Log, of all clients. Like any read, it waits
+// for the server until ctx ends.
 func (adm Admin) CountBarriers(ctx context.Context) (uint64, error) {
 	return adm.c.log.CountBarriers(ctx)
 }
 
-// Fence returns when what was published before it is stored, and nil then: the Log
-// takes messages in turn, and answers this one, which asks for a position that no Log
-// has, after those before it. Nothing is stored. A Log that is stuck does not answer.
+// Fence returns nil when everything published before it is stored. The Log processes
+// messages in turn, so it answers Fence's message, which asks for a position that no Log
+// has, after those before it. Fence stores nothing. A Log that is stuck does not answer.
 func (adm Admin) Fence(ctx context.Context) error { return adm.c.log.Fence(ctx) }
 
-// Damaged is what is known of damage to the Log, by the node whose copy it is; "" is a
-// lone host's. It is as of the last answer about the Log's state.
+// Damaged returns the known damage to the Log, by the node whose copy is damaged; "" is a
+// single host. It is as of the last answer about the Log's state.
 func (adm Admin) Damaged() map[string][]event.Range { return adm.c.log.Damaged() }
