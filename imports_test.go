@@ -53,7 +53,7 @@ var imports = map[string]struct {
 	"internal/hosting": {ours: facade, server: true, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
 	"internal/monitor": {ours: []string{"event"}},
-	"internal/rpc":     {ours: []string{"internal/canonical", "event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/when", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
+	"internal/rpc":     {ours: []string{"internal/canonical", "event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
 	"internal/certs":     {},
 	"internal/copywatch": {ours: []string{"event", "internal/wire"}, server: true, nats: true},

@@ -56,6 +56,9 @@ func (c *Client) prepare(e event.Event) (event.Recorded, error) {
 	}
 	err := e.Validate()
 	if err == nil {
+		err = event.ValidateTimestamp(e.Timestamp)
+	}
+	if err == nil {
 		err = wire.CheckProtected(e)
 	}
 	if err != nil {

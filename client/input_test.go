@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -61,6 +62,9 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"no actor":              {func(e *event.Event) { e.Actor = "" }, "actor", "not be empty", `""`},
 		"actor not UTF-8":       {func(e *event.Event) { e.Actor = "\x80" }, "actor", "UTF-8", `\x80`},
 		"timestamp negative":    {func(e *event.Event) { e.Timestamp = -1 }, "timestamp", "0 or later", "-1"},
+		"timestamp in seconds":  {func(e *event.Event) { e.Timestamp = 1_796_046_000 }, "timestamp", "looks like seconds", "1796046000"},
+		"timestamp in micros":   {func(e *event.Event) { e.Timestamp = 1_796_046_000_000_000 }, "timestamp", "microseconds", "1796046000000000"},
+		"timestamp greatest":    {func(e *event.Event) { e.Timestamp = math.MaxInt64 }, "timestamp", "nanoseconds", "9223372036854775807"},
 		"reserved seq":          {func(e *event.Event) { extra(e, "seq", "7") }, "seq", "reserved", "7"},
 		"reserved guard":        {func(e *event.Event) { extra(e, "guard", `"g"`) }, "guard", "reserved", `g`},
 		"reserved imported":     {func(e *event.Event) { extra(e, "imported", "true") }, "imported", "reserved", "true"},

@@ -16,7 +16,6 @@ import (
 	"durablestream/broker"
 	"durablestream/event"
 	"durablestream/internal/console"
-	"durablestream/internal/when"
 )
 
 type appendFlags struct {
@@ -84,9 +83,6 @@ func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err e
 	if f.metadata != "" {
 		e.Metadata = []byte(f.metadata)
 	}
-	if when.Seconds(e.Timestamp) { // it would stay
-		return usage(&event.InvalidError{Field: "timestamp", Value: fmt.Sprint(e.Timestamp), Rule: "must be Unix time in milliseconds; this looks like seconds"})
-	}
 	if err := checkEvent(e); err != nil {
 		return usage(err)
 	}
@@ -117,7 +113,10 @@ func checkEvent(e event.Event) error {
 	if len(e.Payload) == 0 {
 		return &event.InvalidError{Field: "payload", Value: "", Rule: "must be JSON"}
 	}
-	return e.Validate()
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	return event.ValidateTimestamp(e.Timestamp)
 }
 
 func appendFile(cmd *cobra.Command, o *options, f appendFlags) (err error) {

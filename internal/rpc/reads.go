@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"durablestream/event"
-	"durablestream/internal/when"
 )
 
 // What one answer of query holds at most; the next begins after its position.
@@ -34,7 +33,7 @@ func (p filterParams) filter() (event.Filter, error) {
 		name string
 		at   int64
 	}{{"since", p.Since}, {"until", p.Until}} {
-		if when.Seconds(bound.at) {
+		if event.Seconds(bound.at) {
 			return event.Filter{}, &event.InvalidError{Field: bound.name, Value: strconv.FormatInt(bound.at, 10), Rule: "must be Unix time in milliseconds; this looks like seconds"}
 		}
 	}

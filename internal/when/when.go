@@ -101,13 +101,6 @@ func millis(n int64, loc *time.Location) (time.Time, error) {
 	return time.Time{}, errors.New("is a number too small for Unix time in milliseconds: write a date such as 2026-11-29, or a time ago such as 90m")
 }
 
-// Seconds reports that a number which should be Unix milliseconds can only be seconds:
-// read as milliseconds it is in the first years after 1970.
-func Seconds(n int64) bool {
-	_, err := millis(n, time.UTC)
-	return err != nil && n >= 1e8 && n < 1e11
-}
-
 // absolute reads a date and a time that name their zone.
 func absolute(s string) (time.Time, bool) {
 	s = strings.ToUpper(s)

@@ -104,9 +104,6 @@ func TestParseRefuses(t *testing.T) {
 	until, err := Parse("16:06", now, Last)
 	require.NoError(t, err, "an upper bound may be")
 	require.True(t, until.After(now))
-	require.True(t, Seconds(1796046000))
-	require.False(t, Seconds(1796046000123))
-	require.False(t, Seconds(5), "the events of a test may be that old")
 }
 
 // On the days on which summer time begins or ends.
