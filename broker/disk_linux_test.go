@@ -287,7 +287,7 @@ func (w *writers) count() int {
 func (w *writers) waitFor(t *testing.T, n int) {
 	t.Helper()
 	want := w.count() + n
-	require.Eventually(t, func() bool { return w.count() >= want }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.count() >= want }, time.Minute, time.Millisecond)
 }
 
 func (w *writers) stop() {

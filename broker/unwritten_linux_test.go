@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -71,9 +72,14 @@ func (f *fullBlock) fail(t *testing.T) {
 // read queries all, with a filter, which asks the host to look at its files, and without one.
 func (f *fullBlock) read(t *testing.T) error {
 	t.Helper()
+	return f.readWithin(t.Context(), t)
+}
+
+func (f *fullBlock) readWithin(ctx context.Context, t *testing.T) error {
+	t.Helper()
 	for _, filter := range []event.Filter{{Types: []string{"test.*"}}, {}} {
 		n := event.Sequence(0)
-		for _, err := range f.client.Query(t.Context(), filter) {
+		for _, err := range f.client.Query(ctx, filter) {
 			if err != nil {
 				return err
 			}
@@ -146,9 +152,25 @@ func TestNewestBlockIsEmptyAndDamaged(t *testing.T) {
 	t.Parallel()
 	damaged := func(t *testing.T, f *fullBlock, from event.Sequence) {
 		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { // the host may find it first, and then cuts off the reader
+			select {
+			case <-f.Broker.Evicted():
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		err := f.readWithin(ctx, t)
 		var d *client.DamageError
-		require.ErrorAs(t, f.read(t), &d)
-		require.Equal(t, from, d.From)
+		if errors.As(err, &d) {
+			require.Equal(t, from, d.From)
+			return
+		}
+		require.ErrorIs(t, err, context.Canceled)
+		var ended *broker.DamagedError
+		require.ErrorAs(t, f.Broker.WhyEvicted(), &ended)
+		require.Equal(t, from, ended.Found[0].From)
 	}
 	t.Run("its only message was stored", func(t *testing.T) {
 		t.Parallel()
