@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// backoff is the wait between two tries: longer each time, up to a quarter of a second.
+// backoff is the wait between two attempts: longer each time, up to a quarter of a
+// second.
 type backoff struct{ next time.Duration }
 
-// sleep waits for the next try. It reports whether there is to be one: ctx has not ended.
+// sleep waits for the next attempt. It reports whether there is one: false if ctx has
+// ended.
 func (b *backoff) sleep(ctx context.Context) bool {
 	const first, most = 2 * time.Millisecond, 250 * time.Millisecond
 	b.next = min(max(b.next*2, first), most)
@@ -17,7 +19,7 @@ func (b *backoff) sleep(ctx context.Context) bool {
 }
 
 // busyFor waits as long as a busy host asks for, and up to as long again, so that not all
-// callers come back at once.
+// callers return at once.
 func busyFor(ctx context.Context, d time.Duration) error { return sleep(ctx, d+rand.N(d)) }
 
 // sleep waits until d has passed, or returns the context's error.

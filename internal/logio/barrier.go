@@ -12,15 +12,15 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Barrier returns a Sequence that is not before any event whose append had
-// returned, to whomever, when Barrier was called. Reads of this client that begin
-// after it (queries, lists of checkpoints and intents, Resume) see at least all up
-// to there.
+// Barrier returns a Sequence that is at or after every event whose append had returned,
+// in any process, when Barrier was called. Reads of this client that begin after it
+// (queries, lists of checkpoints and intents, Resume) see at least everything up to
+// there.
 //
-// On a cluster it stores one small guard, since only a message that a majority took
-// shows that nobody has been ahead; those who call it at the same time share one.
-// On a single host it stores nothing and is Position. Its errors are those of
-// Append; a barrier of which nobody knows the outcome does no harm.
+// On a cluster it stores one small guard, since only a message that a majority stored
+// proves that no other leader is ahead; concurrent callers share one guard. On a single
+// host it stores nothing and equals Position. Its errors are those of Append; a barrier
+// of unknown outcome is harmless.
 func (l *Log) Barrier(ctx context.Context) (event.Sequence, error) {
 	if !l.clustered {
 		return l.Position(ctx)
@@ -50,8 +50,8 @@ func newBarriers() *barriers {
 	return &barriers{sharing: newSharing[event.Sequence](), subject: wire.GuardSubject(event.GuardBarrier, rand.Text())}
 }
 
-// StoreBarrier stores one guard. Of a try without an answer it does not matter
-// whether it was stored: the next one is another barrier.
+// StoreBarrier stores one guard. It does not matter whether an attempt without an answer
+// was stored: the next attempt is another barrier.
 func (l *Log) StoreBarrier(ctx context.Context) (event.Sequence, error) {
 	m := wire.EncodeGuard(l.barrier.subject, wire.GuardBody{}.Encode())
 	s := newSending(l)
@@ -71,8 +71,8 @@ func (l *Log) StoreBarrier(ctx context.Context) (event.Sequence, error) {
 	}
 }
 
-// CountBarriers counts the barriers in the Log, of all clients. Like any read, it
-// waits for the server as long as ctx lasts.
+// CountBarriers counts the barriers in the Log, of all clients. Like any read, it waits
+// for the server until ctx ends.
 func (l *Log) CountBarriers(ctx context.Context) (uint64, error) {
 	var n uint64
 	err := l.retry(ctx, func(ctx context.Context) error {

@@ -18,32 +18,32 @@ import (
 
 // Entry is one message of a batch: an event, or a guard.
 type Entry struct {
-	msg     *nats.Msg       // nil for an event that is composed when it is sent
-	event   *event.Recorded // the caller's, who finds its Sequence there; of a guard only that
+	msg     *nats.Msg       // nil for an event that is encoded when it is sent
+	event   *event.Recorded // the caller's, which gets its Sequence; for a guard only its Sequence is used
 	isGuard bool
 }
 
-// Batch is what is stored together. Its first message decides where it is looked
-// for after a lost answer.
+// Batch is a list of messages that are stored together. After a lost answer, the client
+// searches for the first event.
 type Batch []Entry
 
-// OfEvent is the entry of an event, which finds its Sequence in r.
+// OfEvent returns the entry of an event; PublishBatch sets its Sequence in r.
 func OfEvent(r *event.Recorded) Entry { return Entry{event: r} }
 
-// OfGuard is the entry of a guard whose last Sequence is expected to be that.
+// OfGuard returns the entry of a guard with its expected last Sequence.
 func OfGuard(subject string, body []byte, expected event.Sequence) Entry {
 	m := wire.EncodeGuard(subject, body)
 	m.Header[wire.HeaderExpectedLastSubject] = []string{expected.String()}
 	return Entry{msg: m, event: new(event.Recorded), isGuard: true}
 }
 
-// OfGuardAgain is the entry of a guard that the batch has moved before: since a batch is
-// atomic, nothing comes between.
+// OfGuardAgain returns the entry of a guard that the batch has moved before: a batch is
+// atomic, so nothing is stored in between.
 func OfGuardAgain(subject string, body []byte) Entry {
 	return Entry{msg: wire.EncodeGuard(subject, body), event: new(event.Recorded), isGuard: true}
 }
 
-// Guard is the subject of a guard; "" for an event.
+// Guard returns the subject of a guard; "" for an event.
 func (e Entry) Guard() string {
 	if !e.isGuard {
 		return ""
@@ -51,21 +51,21 @@ func (e Entry) Guard() string {
 	return e.msg.Subject
 }
 
-// Seq is where the entry is stored, once it is.
+// Seq returns the Sequence of the entry, once it is stored.
 func (e Entry) Seq() event.Sequence { return e.event.Seq }
 
 func (b Batch) guarded() bool {
 	return slices.ContainsFunc(b, func(e Entry) bool { return e.isGuard })
 }
 
-// place gives every entry its Sequence, from that of entry i.
+// place sets the Sequence of every entry, from that of entry i.
 func (b Batch) place(i int, seq event.Sequence) {
 	for j := range b {
 		b[j].event.Seq = seq - event.Sequence(i) + event.Sequence(j)
 	}
 }
 
-// firstEvent is the index of the first entry that is not a guard.
+// firstEvent returns the index of the first entry that is not a guard.
 func (b Batch) firstEvent() int {
 	for i := range b {
 		if !b[i].isGuard {
@@ -75,19 +75,19 @@ func (b Batch) firstEvent() int {
 	return 0
 }
 
-// PublishBatch stores b atomically and places its entries. A *ConflictError is
-// returned where a guard lost.
+// PublishBatch stores b atomically and sets the Sequences of its entries. It returns a
+// *ConflictError if a guard lost.
 //
-// What sending says of safety holds for a batch as well: the first event stands
-// for all, since they are stored together or not at all, and the late condition
-// is put on that event's own subject.
+// The safety argument of sending holds for a batch too: the first event stands for all,
+// since they are stored together or not at all, and a late attempt puts its condition on
+// that event's own subject.
 func (l *Log) PublishBatch(ctx context.Context, b Batch) error {
 	if err := l.checkBatch(b); err != nil {
 		return err
 	}
 	lead := b.firstEvent()
 	if b[lead].msg == nil {
-		b[lead].msg = wire.Encode(*b[lead].event) // it may come to bear a condition
+		b[lead].msg = wire.Encode(*b[lead].event) // it may get a condition
 	}
 	name := "a batch of " + strconv.Itoa(len(b))
 	if !b[lead].isGuard {
@@ -117,9 +117,9 @@ func (l *Log) PublishBatch(ctx context.Context, b Batch) error {
 			stored, why := l.explain(ctx, b, verdict, s)
 			switch {
 			case errors.Is(why, errOpenBatch) || errors.Is(why, errEmpty):
-				err = why // perhaps it is this batch, which is completed or taken back
+				err = why // perhaps it is this batch, which the engine completes or removes
 			case why != nil && ctx.Err() != nil:
-				s.unsure = true // something of ours, or of others, is there
+				s.unsure = true // something of ours, or of others, is stored
 				return fmt.Errorf("client: append %s: %w", name, s.giveUp(why))
 			case stored || why != nil:
 				return why
@@ -133,14 +133,14 @@ func (l *Log) PublishBatch(ctx context.Context, b Batch) error {
 	}
 }
 
-// errInFlight is a refusal whose cause was gone when it was looked for.
+// errInFlight is a refusal whose cause was gone when the client read it.
 var errInFlight = &jetstream.APIError{Code: 400, ErrorCode: wire.CodeWrongLastInFlight, Description: "another write was in flight"}
 
-// explain finds out why the engine refused a batch for an id or a Sequence that
-// it has seen: because an earlier try of this very batch is stored (true), because
-// an id or a guard is somebody else's (an error), or neither any more. A late try
-// has looked for the batch itself. It returns errOpenBatch while the Log ends with a batch
-// that is stored in part, whose ids and guards the engine knows already.
+// explain finds out why the engine refused a batch for an id or a Sequence that it has
+// seen. An earlier attempt of this very batch is stored (true), or an id or a guard
+// belongs to another append (an error), or neither holds any more. A late attempt has
+// searched for the batch itself. explain returns errOpenBatch while the Log ends with a
+// partly stored batch, whose ids and guards the engine knows already.
 func (l *Log) explain(ctx context.Context, b Batch, why verdict, s *sending) (stored bool, err error) {
 	if open, err := l.openAtEnd(ctx); open || err != nil {
 		return false, cmp.Or(err, errOpenBatch)
@@ -168,7 +168,7 @@ func (l *Log) explain(ctx context.Context, b Batch, why verdict, s *sending) (st
 			if b[lead].isGuard {
 				return true, nil
 			}
-			return true, l.sameBatchOrError(ctx, b, lead, b[lead].event.Seq) // or only this event is there, from another batch
+			return true, l.sameBatchOrError(ctx, b, lead, b[lead].event.Seq) // or only this event is stored, from another batch
 		}
 		if conflict != nil {
 			return false, fmt.Errorf("client: %w", conflict)
@@ -177,7 +177,7 @@ func (l *Log) explain(ctx context.Context, b Batch, why verdict, s *sending) (st
 	return false, nil
 }
 
-// searchBatch looks for the batch's first event in the whole Log.
+// searchBatch searches the whole Log for the batch's first event.
 func (l *Log) searchBatch(ctx context.Context, b Batch, lead int) (bool, error) {
 	m := b[lead].msg
 	last, err := l.Last(ctx, m.Subject)
@@ -191,9 +191,8 @@ func (l *Log) searchBatch(ctx context.Context, b Batch, lead int) (bool, error) 
 	return true, l.sameBatchOrError(ctx, b, lead, at)
 }
 
-// sameBatchOrError places b from its first event on, which is in the Log at that
-// Sequence, and takes in the events as they were recorded: it is an error if one
-// of them is not the same.
+// sameBatchOrError takes over the recorded events of b, whose first event is in the Log
+// at that Sequence. It returns an error if one of the others is not the same.
 func (l *Log) sameBatchOrError(ctx context.Context, b Batch, lead int, at event.Sequence) error {
 	b.place(lead, at)
 	for i := lead; i < len(b); i++ {
@@ -212,9 +211,9 @@ func (l *Log) sameBatchOrError(ctx context.Context, b Batch, lead int, at event.
 	return nil
 }
 
-// emptyInBatch is the error of a batch whose first event is stored at that Sequence, and
-// that has nothing where r would be: at the end of the Log another batch begins like it.
-// Elsewhere something is missing.
+// emptyInBatch is the error of a batch whose first event is stored at that Sequence, with
+// no message in the place of r. At the end of the Log, another batch begins with the same
+// event. Elsewhere a message is missing.
 func (l *Log) emptyInBatch(ctx context.Context, r event.Recorded, first event.Sequence) error {
 	end, err := l.Position(ctx)
 	if err == nil && end >= first && end < r.Seq {
@@ -223,21 +222,21 @@ func (l *Log) emptyInBatch(ctx context.Context, r event.Recorded, first event.Se
 	return fmt.Errorf("client: append %s: %w: %w", r.ID, event.ErrUnknownOutcome, cmp.Or(err, fmt.Errorf("seq %d: %w", r.Seq, errEmpty)))
 }
 
-// MovedFrom is the conflict of a guard that is no longer where it is expected; nil if it
-// is.
+// MovedFrom returns the conflict of a guard that is not at the expected Sequence; nil if
+// it is.
 func (l *Log) MovedFrom(ctx context.Context, guard string, expected event.Sequence) (*event.ConflictError, error) {
 	lost, _, err := l.conflict(ctx, OfGuard(guard, nil, expected))
 	return lost, err
 }
 
-// conflict compares a guard of ours with the last one stored. mine is where ours is
-// stored, if it is.
+// conflict compares our guard with the last stored one. mine is the Sequence of ours, if
+// it is stored.
 //
-// That the engine refused ours does not say that it is not stored. In a cluster, at the
-// moment when a leader was no longer cut off, a move was refused at its first try and
-// stored all the same; and another had moved the guard on by the time it was looked at.
-// But a guard moves from one Sequence once, so ours is stored if, and only if, it is among
-// the moves since the one expected.
+// A refusal by the engine does not prove that ours is not stored. In a cluster, at the
+// moment when a leader was no longer cut off, the first attempt of a move was refused and
+// stored all the same, and another move followed before the client read the guard. But a
+// guard moves from one Sequence once, so ours is stored if, and only if, it is among the
+// moves since the expected one.
 func (l *Log) conflict(ctx context.Context, e Entry) (_ *event.ConflictError, mine event.Sequence, _ error) {
 	subject := e.msg.Subject
 	expected, err := event.ParseSequence(e.msg.Header.Get(wire.HeaderExpectedLastSubject))
@@ -246,7 +245,8 @@ func (l *Log) conflict(ctx context.Context, e Entry) (_ *event.ConflictError, mi
 	}
 	last, err := l.Last(ctx, subject)
 	if l.clustered && err == nil && (last == nil || event.Sequence(last.Sequence) < expected) {
-		// Whoever answers may be behind: what comes before a barrier is seen by all.
+		// The server that answers may be behind: all servers see what comes before a
+		// barrier.
 		if _, err = l.Barrier(ctx); err == nil {
 			last, err = l.Last(ctx, subject)
 		}
@@ -265,7 +265,7 @@ func (l *Log) conflict(ctx context.Context, e Entry) (_ *event.ConflictError, mi
 		return nil, 0, nil
 	}
 	if seq > expected && len(last.Data) > 0 && string(last.Data) == string(e.msg.Data) {
-		return nil, seq, nil // bodies name the event's id, which is ours alone
+		return nil, seq, nil // bodies name the event's id, and no other event has ours
 	}
 	if seq > expected && len(e.msg.Data) > 0 {
 		for m, err := range l.Feed(ctx, FeedConfig{Subjects: []string{subject}, After: expected, Until: seq}) {

@@ -14,7 +14,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// checkBatch is checkSize for all messages of a batch.
+// checkBatch calls checkSize for all messages of a batch.
 func (l *Log) checkBatch(b Batch) error {
 	limit := l.MaxPayload()
 	for i := range b {
@@ -31,8 +31,8 @@ func (l *Log) checkBatch(b Batch) error {
 	return nil
 }
 
-// CheckEvent is checkSize for an event that is not composed yet, and is only where it
-// might be too large for the limit.
+// CheckEvent is checkSize for an event that is not encoded yet. It encodes the event only
+// if it might exceed the limit.
 func (l *Log) CheckEvent(r *event.Recorded, limit int) error {
 	if !l.rights.Limited && wire.SizeAtMost(r)+HeaderRoom <= limit {
 		return nil
@@ -40,16 +40,16 @@ func (l *Log) CheckEvent(r *event.Recorded, limit int) error {
 	return l.checkSize(wire.Encode(*r))
 }
 
-// tryBatch publishes once, under a batch id of its own. The first message asks for an
-// answer, so that a batch that the server does not begin is not sent whole. The others
-// are composed as they are sent: the server needs longer for each than this does.
+// tryBatch publishes once, under a new batch id. The first message requests an answer, so
+// that a batch that the server refuses to begin is not sent whole. tryBatch encodes the
+// others while it sends: the server takes longer for each message than the client.
 func (l *Log) tryBatch(ctx context.Context, b Batch) (*jetstream.PubAck, error) {
 	ctx, cancel := l.attempt(ctx)
 	defer cancel()
 	switch len(b) {
 	case 0:
 		return nil, errors.New("client: an empty batch")
-	case 1: // a lone guard: batches are dear
+	case 1: // a guard alone: a batch would cost more
 		return l.js.PublishMsg(ctx, b[0].msg, jetstream.WithRetryAttempts(0))
 	}
 	w := wire.NewBatch(rand.Text())
@@ -65,7 +65,7 @@ func (l *Log) tryBatch(ctx context.Context, b Batch) (*jetstream.PubAck, error) 
 	return l.js.PublishMsg(ctx, b[last].compose(w, true), jetstream.WithRetryAttempts(0))
 }
 
-// compose gives the entry's message as the next one of a batch.
+// compose returns the entry's message as the next one of a batch.
 func (e *Entry) compose(w *wire.Batch, commit bool) *nats.Msg {
 	if e.msg != nil {
 		return w.Message(e.msg, commit)
@@ -73,8 +73,8 @@ func (e *Entry) compose(w *wire.Batch, commit bool) *nats.Msg {
 	return w.Event(e.event, commit)
 }
 
-// begin sends a batch's first message and reads the server's answer, which is
-// empty when all is well.
+// begin sends a batch's first message and reads the server's answer, which is empty on
+// success.
 func (l *Log) begin(ctx context.Context, m *nats.Msg) error {
 	answer, err := l.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// connWatch gives a context for each life of a connection: it ends when the
-// connection is lost.
+// connWatch provides a context for each life of a connection: it ends when the connection
+// is lost.
 type connWatch struct {
 	nc     *nats.Conn
 	status chan nats.Status
@@ -17,10 +17,10 @@ type connWatch struct {
 	done   chan struct{}
 	once   sync.Once
 
-	mu     sync.Mutex // guards these, which change together
+	mu     sync.Mutex // guards the fields below, which change together
 	ctx    context.Context
 	cancel context.CancelFunc
-	back   chan struct{} // closed when the connection is back, or closed for good
+	back   chan struct{} // closed when the connection is back, or permanently closed
 }
 
 func watchConn(nc *nats.Conn) *connWatch {
@@ -43,14 +43,14 @@ func (w *connWatch) current() context.Context {
 	return w.ctx
 }
 
-// connected waits while there is no connection. It reports whether it had to wait
-// and there is one now.
+// connected waits while there is no connection. It reports whether it had to wait and
+// there is a connection now.
 func (w *connWatch) connected(ctx context.Context) bool {
 	w.mu.Lock()
 	back := w.back
 	w.mu.Unlock()
-	// The status is asked after the channel was taken: a connection that comes back
-	// in between has closed it, or was seen.
+	// Read the status after taking the channel: a connection that returns in between has
+	// closed the channel, or the status shows it.
 	if w.nc.IsConnected() || w.nc.IsClosed() {
 		return false
 	}
@@ -63,7 +63,7 @@ func (w *connWatch) connected(ctx context.Context) bool {
 		case <-w.quit:
 			return false
 		case <-back:
-		case <-tick.C: // news may be lost where there is much of it
+		case <-tick.C: // a notice may be lost when there are many
 		}
 		if w.nc.IsConnected() {
 			return true

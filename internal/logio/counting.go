@@ -12,34 +12,33 @@ import (
 	"durablestream/internal/wire"
 )
 
-// The engine leaves out what it cannot read, and says nothing. A feed of everything
-// sees that in the Sequences, each of which must follow the one before. A feed with a
-// filter counts.
+// The engine silently leaves out a message that it cannot read. A feed of everything
+// notices that in the Sequences, each of which must follow the one before. A feed with a
+// filter counts instead.
 //
-// When a consumer is made, the engine says how many messages it will bring of those
-// that are stored, from its index, which does not depend on whether they can be
-// read. So the first that many must all come, and each of them was stored before: one
-// that is left out shows in that there is nothing more although more is due, or in a
-// message among them that was stored later. Then the feed looks for the gap, by
-// reading everything: that alone decides.
+// When the feed creates a consumer, the engine says how many of the stored messages the
+// consumer will send. That number is from the engine's index, and does not depend on
+// whether the messages can be read. So the first that many messages must all come, and
+// each of them was stored before. A message that is left out shows in one of two ways:
+// the consumer has nothing more although more is due, or a message among them was stored
+// later. Then the feed searches for the gap by reading everything: only that decides.
 //
-// What is left out before a reader stops of its own accord (a limit) does not show in
-// that, and neither does what the engine has cut off its files, with its index. So a
-// bounded reader that has a filter asks the host, when it has read, to look at what
-// has changed in its files; see verify. Elsewhere the hosts' marks tell, which are there
-// after seconds.
+// The count does not show what is left out before a reader stops by itself (a limit), nor
+// what the engine has cut off its files together with its index. A bounded reader with a
+// filter therefore asks the host, after the read, to check what has changed in its files;
+// see verify. Without such a host, the hosts' marks show the damage, after seconds.
 type counting struct {
 	from event.Sequence // the position before the present consumer's first message
-	node string         // whose copy of the Log it reads; "" on a single host
-	read []string       // nodes whose copies were read, where gaps do not show
-	due  uint64         // messages that were stored when it was made
-	took uint64         // messages behind from that it has brought
-	made time.Time      // when that was at the latest, by the server's clock
+	node string         // the node whose copy of the Log it reads; "" on a single host
+	read []string       // nodes that the feed has read, without seeing gaps
+	due  uint64         // number of messages that were stored when it was created
+	took uint64         // number of messages behind from that it has sent
+	made time.Time      // the latest time of that creation, by the server's clock
 
-	patience time.Duration // with a consumer that has more and brings nothing
+	patience time.Duration // how long to wait for a consumer that has more and sends nothing
 }
 
-// serves begins to count what a new consumer brings.
+// serves begins to count the messages of a new consumer.
 func (f *feed) serves(cons jetstream.Consumer, pending uint64) {
 	info := cons.CachedInfo()
 	f.from, f.due, f.took, f.made, f.node, f.past = f.at, pending, 0, info.TimeStamp, "", false
@@ -51,27 +50,27 @@ func (f *feed) serves(cons jetstream.Consumer, pending uint64) {
 	}
 }
 
-// off reports that message n of the consumer, of which the server says that there are
-// pending more, shows that one before it was left out.
+// off reports whether message n of the consumer shows that an earlier one was left out.
+// pending is the number that the server has left.
 func (f *feed) off(n, pending uint64, m jetstream.Msg) bool {
 	if n+pending < f.due {
 		return true
 	}
-	if n > f.due || f.made.IsZero() || len(f.cfg.Subjects) == 0 || f.log.clustered { // where each node has its clock
+	if n > f.due || f.made.IsZero() || len(f.cfg.Subjects) == 0 || f.log.clustered { // in a cluster each node has its own clock
 		return false
 	}
 	meta, err := m.Metadata()
 	return err == nil && meta.Timestamp.After(f.made)
 }
 
-// owed reports that a bounded feed that has reached its end still waits for messages
-// that were due: no more than are on their way already.
+// owed reports whether a bounded feed at its end still waits for due messages: no more
+// than are already on their way.
 func (f *feed) owed(n uint64) bool {
 	return len(f.cfg.Subjects) > 0 && n < f.due && f.due-n <= feedMessages
 }
 
-// suspect looks for a gap where the present consumer has read. Where there is none,
-// the feed goes on with another consumer, and is less suspicious.
+// suspect searches for a gap where the present consumer has read. If there is none, the
+// feed continues with another consumer, and waits longer before it suspects that one.
 func (f *feed) suspect(ctx context.Context) error {
 	if f.log.clustered {
 		return f.recount(ctx, f.at)
@@ -84,22 +83,22 @@ func (f *feed) suspect(ctx context.Context) error {
 	return errStalled
 }
 
-// leftOut is what a consumer has left out that has looked up to at and has nothing more,
-// although more was due.
+// leftOut returns the messages that a consumer has left out that has read up to at and
+// has nothing more, although more was due.
 func (f *feed) leftOut(ctx context.Context, at event.Sequence) error {
 	switch {
-	case len(f.cfg.Subjects) > 0: // anywhere where it has read
+	case len(f.cfg.Subjects) > 0: // anywhere in what it has read
 		return f.recount(ctx, at)
 	case at > f.at:
 		return &event.DamageError{From: f.at + 1, To: at, Node: f.node}
 	}
-	return nil // it has not looked yet
+	return nil // it has not read that yet
 }
 
-// recount reads all that a cluster's consumer has gone through, up to the position to, with
-// other consumers, and counts what it should have brought. Its replica may have been set
-// back to a snapshot meanwhile, to store the rest again: then the consumer had less than it
-// was to bring, and has left out nothing.
+// recount reads everything that a cluster's consumer has gone through, up to the position
+// to, with other consumers, and counts what it should have sent. Its replica may have
+// been reset to a snapshot meanwhile, to store the rest again. Then the consumer had
+// fewer messages than the engine promised, and has left out nothing.
 func (f *feed) recount(ctx context.Context, to event.Sequence) error {
 	if to <= f.from {
 		return errStalled
@@ -121,7 +120,7 @@ func (f *feed) recount(ctx context.Context, to event.Sequence) error {
 
 var errStalled = errors.New("the server has more messages, and brings none")
 
-// follows demands that nothing is missing between the last message and the one at seq.
+// follows checks that nothing is missing between the last message and the one at seq.
 func (f *feed) follows(ctx context.Context, seq event.Sequence) error {
 	if d := f.log.damaged(f.node, f.at, seq); d != nil {
 		return d
@@ -129,7 +128,7 @@ func (f *feed) follows(ctx context.Context, seq event.Sequence) error {
 	if len(f.cfg.Subjects) > 0 || seq == f.at+1 || uint64(seq) == f.log.begins.Load() {
 		return nil
 	}
-	if _, err := f.log.Info(ctx); err != nil { // where does the Log begin?
+	if _, err := f.log.Info(ctx); err != nil { // where the Log begins
 		return err
 	}
 	if due := max(f.at+1, event.Sequence(f.log.begins.Load())); seq > due {
@@ -138,7 +137,7 @@ func (f *feed) follows(ctx context.Context, seq event.Sequence) error {
 	return nil
 }
 
-// whole demands at the end of a bounded feed that nothing is missing up to until.
+// whole checks, at the end of a bounded feed, that nothing is missing up to until.
 func (f *feed) whole(until event.Sequence) error {
 	if d := f.log.damaged(f.node, f.at, until); d != nil {
 		return d
@@ -149,15 +148,15 @@ func (f *feed) whole(until event.Sequence) error {
 	return nil
 }
 
-// passed asks whether damage was found since where the feed has read already. A feed
-// of everything knows better.
+// passed asks whether damage was found in what the feed has read already. A feed of
+// everything needs no answer: it sees gaps by itself.
 func (f *feed) passed(ctx context.Context) error {
 	if _, err := f.log.Info(ctx); err != nil || len(f.cfg.Subjects) == 0 {
 		return nil //nolint:nilerr // it is asked again soon
 	}
 	after := f.cfg.After
 	if f.log.clustered {
-		after = f.from // what came before came from other replicas, perhaps
+		after = f.from // perhaps other replicas sent the earlier messages
 	}
 	if d := f.log.damaged(f.node, after, f.at); d != nil && f.at > after {
 		return d

@@ -16,20 +16,18 @@ import (
 )
 
 const (
-	// damageLook is how often a feed that goes on asks whether the Log was found to be
-	// damaged.
+	// damageLook is how often a feed that follows the Log asks whether damage was found.
 	damageLook = 15 * time.Second
-	// stallTime is how long a consumer that says that it has more may bring nothing
-	// until it is suspected of having left something out.
+	// stallTime is how long a consumer with more messages may send nothing before the
+	// feed suspects that it left something out.
 	stallTime = 250 * time.Millisecond
-	// otherReplicas is how often a feed that meets damage tries its luck with a
-	// consumer on a replica chosen anew.
+	// otherReplicas is how often a feed that meets damage creates a consumer on another
+	// replica.
 	otherReplicas = 12
 )
 
-// learn takes in what an answer about the Log says of damage: the marks of the hosts,
-// which read their stores all the time, and the positions that the engine itself knows
-// to be missing.
+// learn takes the damage from an answer about the Log: the marks of the hosts, which read
+// their stores all the time, and the positions that the engine itself reports as missing.
 func (l *Log) learn(ctx context.Context, s jetstream.Stream, info *jetstream.StreamInfo) {
 	marks := wire.Damaged(info.Config)
 	l.begins.Store(max(1, info.Config.FirstSeq))
@@ -58,9 +56,9 @@ func (l *Log) learn(ctx context.Context, s jetstream.Stream, info *jetstream.Str
 	}
 }
 
-// written takes the last position off what is said of a lone host's Log, where the engine
-// has counted it for a message that it could not write: it holds nothing, and is the next
-// that is stored. Should it be damage, a host of ours has marked it.
+// written removes the last position from the damage of a single host's Log, if the engine
+// counted it for a message that it could not write. That position is empty, and the next
+// message gets it. If it is damage, a host of ours has marked it.
 func (l *Log) written(info *jetstream.StreamInfo, missing []event.Range) []event.Range {
 	last := event.Sequence(info.State.LastSeq)
 	n := len(missing)
@@ -72,11 +70,11 @@ func (l *Log) written(info *jetstream.StreamInfo, missing []event.Range) []event
 	return missing[:n-1]
 }
 
-// deletions are the positions of which the engine says that they hold nothing.
+// deletions are the positions that are empty, as the engine reports.
 type deletions struct {
 	n    int
 	at   []event.Range
-	last uint64 // the Log's last position if it is one of them, else 0
+	last uint64 // the Log's last position if it is among them, else 0
 }
 
 func newDeletions(n int, s jetstream.StreamState) *deletions {
@@ -101,8 +99,8 @@ func ranges(seqs []uint64) []event.Range {
 	return out
 }
 
-// Damaged is what is known of damage to the Log, by the node whose copy it is; "" is a
-// lone host's. It is as of the last answer about the Log's state.
+// Damaged returns the known damage to the Log, by the node whose copy is damaged; "" is a
+// single host. It is as of the last answer about the Log's state.
 func (l *Log) Damaged() map[string][]event.Range {
 	if m := l.marks.Load(); m != nil {
 		return *m
@@ -110,7 +108,7 @@ func (l *Log) Damaged() map[string][]event.Range {
 	return nil
 }
 
-// damaged is the first known damage in (after, until] of the copy on a node.
+// damaged returns the first known damage in (after, until] of a node's copy.
 func (l *Log) damaged(node string, after, until event.Sequence) *event.DamageError {
 	if until != 0 && after >= until {
 		return nil
@@ -129,9 +127,9 @@ func (l *Log) damaged(node string, after, until event.Sequence) *event.DamageErr
 	return first
 }
 
-// Verify asks the hosts that have fed a reader whether what it has read, in (after, until],
-// is whole. A server that is not ours does not answer, and a node that has died since
-// cannot.
+// Verify asks the hosts that have fed a reader whether their copies are whole in (after,
+// until]. A server that is not ours does not answer, and neither does a node that has
+// died since.
 func (l *Log) Verify(ctx context.Context, nodes []string, after, until event.Sequence) error {
 	for _, node := range nodes {
 		found, err := l.checked(ctx, node)
@@ -148,15 +146,15 @@ func (l *Log) Verify(ctx context.Context, nodes []string, after, until event.Seq
 }
 
 // ownHostTries is how often a host of ours is asked, over a quarter of a second, before
-// it is taken for one of a version that does not answer.
+// the client takes it for a version that does not answer.
 const ownHostTries = 7
 
-// checked asks a host, after a look at its files, what of its copy is damaged. Those of
-// this client who ask at the same time share the answer.
+// checked asks a host to check its files and to report the damage of its copy. Callers of
+// this client that ask at the same time share the answer.
 func (l *Log) checked(ctx context.Context, node string) (found []event.Range, err error) {
 	subject := wire.CheckSubject(node)
 	if l.rights.Limited && !l.rights.May.MayPublish(subject) {
-		return nil, nil // keys of an older version
+		return nil, nil // a key of an older version
 	}
 	shared, _ := l.checks.LoadOrStore(node, newSharing[[]event.Range]())
 	for again := true; again; {
@@ -188,7 +186,7 @@ func (l *Log) askChecked(ctx context.Context, subject string) (found []event.Ran
 			}
 			return found, err
 		case errors.Is(err, nats.ErrNoResponders) && l.cfg.OwnHost && nobody < ownHostTries && wait.sleep(ctx):
-			nobody++ // one that ends answers no longer, shortly before it is cut off
+			nobody++ // a host that is ending stops answering shortly before it is cut off
 			continue
 		case errors.Is(err, nats.ErrNoResponders), l.clustered && ctx.Err() == nil:
 			return nil, nil
@@ -210,7 +208,7 @@ func asDamage(err error) (*event.DamageError, bool) {
 	return d, ok
 }
 
-// locate reads everything in (after, until] and returns what is missing there.
+// locate reads everything in (after, until] and returns the missing positions.
 func (l *Log) locate(ctx context.Context, after, until event.Sequence) *event.DamageError {
 	if until == 0 {
 		if at, err := l.Position(ctx); err == nil {
@@ -225,15 +223,15 @@ func (l *Log) locate(ctx context.Context, after, until event.Sequence) *event.Da
 			return d
 		}
 		if err != nil {
-			return nil // it is tried again with the feed
+			return nil // the feed retries
 		}
 	}
 	return nil
 }
 
-// NeverWritten makes sure that a guard that cannot be read was never written: the
-// engine leaves out a message that is damaged as if it were not there, and lets the
-// same be written again, but its count of the subject's messages still has it.
+// NeverWritten checks that a guard that cannot be read was never written. The engine
+// leaves out a damaged message as if it did not exist, and accepts the same message
+// again, but still counts it among the subject's messages.
 func (l *Log) NeverWritten(ctx context.Context, guard string) error {
 	var written uint64
 	err := l.retry(ctx, func(ctx context.Context) error {
@@ -244,7 +242,7 @@ func (l *Log) NeverWritten(ctx context.Context, guard string) error {
 		return err
 	})
 	if err == nil && written > 0 {
-		// Perhaps it was written between the two looks.
+		// Perhaps it was written between the two reads.
 		m, again := l.Last(ctx, guard)
 		if again == nil && m != nil {
 			return nil
@@ -261,8 +259,8 @@ func (l *Log) NeverWritten(ctx context.Context, guard string) error {
 	return err
 }
 
-// EndsAt demands that the Log did not go on behind what it gave as its end: an engine
-// whose newest file was cut off takes what is left for all that there is.
+// EndsAt checks that the Log did not continue behind its reported end: an engine whose
+// newest file was cut off takes the rest for the whole Log.
 func (l *Log) EndsAt(ctx context.Context, end event.Sequence) error {
 	if l.clustered {
 		return nil // where the others would not follow it

@@ -17,61 +17,62 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// FeedConfig says which stored messages a feed brings.
+// FeedConfig selects the stored messages of a feed.
 type FeedConfig struct {
 	// Subjects must not overlap. Default: the whole Log, events and guards.
 	Subjects []string
-	// After is the position before the first message wanted.
+	// After is the position before the first message.
 	After event.Sequence
-	// Until ends the feed at that position. 0: it follows the Log for ever.
+	// Until ends the feed at that position. 0: it follows the Log without end.
 	Until event.Sequence
-	// HeadersOnly leaves the bodies out.
+	// HeadersOnly leaves out the bodies.
 	HeadersOnly bool
-	// NoHeaders lets a feed leave the headers out, where that is faster.
+	// NoHeaders lets a feed leave out the headers if that is faster.
 	NoHeaders bool
 
-	// scattered: most of what Subjects hold has a subject of its own, as guards do. The
-	// engine finds the next of these by going through all subjects of a block.
+	// scattered: most messages on Subjects have a subject of their own, as guards do. The
+	// engine finds the next one by going through all subjects of a block.
 	Scattered bool
-	// where lets the host leave out more than Subjects do.
+	// where lets the host leave out further messages, beyond Subjects.
 	Where Where
-	// plain: the host is not asked; first: until the feed begins anew.
+	// plain: do not ask the host; first: until the feed begins again.
 	plain, first bool
 }
 
-// Message is one stored message as it is.
+// Message is one stored message, unparsed.
 type Message struct {
 	Subject string
 	Header  nats.Header
 	Data    []byte
 	Seq     event.Sequence
 	Stored  time.Time // the server's clock
-	// Pending is how many more matched when this one was sent; 0: caught up. One that
-	// the host has found by its index has 1: how many there are it does not know.
+	// Pending is the number of matching messages after this one when it was sent; 0:
+	// caught up. A message that the host found in its index has 1, since the host does
+	// not know the number.
 	Pending uint64
 
 	Copies []string // the nodes whose copies the feed has read so far, where it cannot see gaps
 }
 
 const (
-	feedMessages  = 1000   // the fewest asked for at once, and
-	feedCatchUp   = 10_000 // the most, of a reader that has so much before it
+	feedMessages  = 1000   // the fewest requested at once
+	feedCatchUp   = 10_000 // the most, for a reader with so many left
 	feedBytes     = 32 << 20
 	feedHeartbeat = 2 * time.Second
-	// A consumer whose reader has died is gone from the server after this.
+	// The server removes the consumer of a dead reader after this time.
 	consumerIdle = 30 * time.Second
-	// How long the end of a feed may wait to take its consumer off the server.
+	// The end of a feed waits at most this long for the server to remove its consumer.
 	dropTimeout = time.Second
 )
 
-// Feed brings stored messages in the order of the Log, each once, without gaps. It goes on
-// through reconnects and restarts: it always knows its position, and makes its consumer anew
-// from there. Where the server admits no more readers it waits. The context or a break ends
-// it; its last error is the context's. A *event.DamageError ends it where the Log has lost
-// something that it would bring, or that it may have brought; on a cluster only if no replica
-// that it tries is whole.
+// Feed yields stored messages in the order of the Log, each once, without gaps. It
+// continues through reconnects and restarts: it knows its position, and creates its
+// consumer again from there. If the server admits no more readers, it waits. The context
+// or a break ends it; its last error is then the context's. A *event.DamageError ends it
+// if the Log has lost a message that it would yield or may have yielded; on a cluster
+// only if no replica that it tries is whole.
 //
-// Calls may overlap, and each range over a result is a feed of its own that begins at After,
+// Calls may overlap. Each range over a result is a feed of its own that begins at After,
 // with its own consumer on the server.
 func (l *Log) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
@@ -93,28 +94,28 @@ func (l *Log) Feed(ctx context.Context, cfg FeedConfig) iter.Seq2[Message, error
 type feed struct {
 	log     *Log
 	cfg     FeedConfig
-	only    []string       // of everything that is read, only these are brought; nil: all
+	only    []string       // the subjects to yield, of everything that is read; nil: all
 	at      event.Sequence // the last position that was read
-	begun   bool           // a consumer was made before
+	begun   bool           // a consumer was created before
 	past    bool           // the end of a bounded feed was passed
-	stopped bool           // the reader wants no more
-	plain   bool           // the host's index is of no use to this feed
+	stopped bool           // the reader has stopped
+	plain   bool           // the host's index cannot help this feed
 
 	counting
 	failures
 }
 
-// failures are what a feed knows of the consumers that have failed.
+// failures is the record of the consumers that have failed.
 type failures struct {
 	wait    backoff
 	told    telling
-	missing time.Time // since when the Log was not there
+	missing time.Time // since when the Log does not exist
 	last    error     // of the last consumer
-	tries   int       // of replicas that are damaged
+	tries   int       // number of damaged replicas met
 }
 
-// attempt reads with one consumer, and checks at the end of a bounded feed that what was read
-// is whole.
+// attempt reads with one consumer. At the end of a bounded feed it checks that nothing is
+// missing.
 func (f *feed) attempt(ctx context.Context, yield func(Message, error) bool) (done bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -126,9 +127,9 @@ func (f *feed) attempt(ctx context.Context, yield func(Message, error) bool) (do
 	return done, err
 }
 
-// again takes in the failure of a consumer, and waits until there may be another one. It
-// returns the error that ends the feed, or nil. moved means that the consumer has brought the
-// feed on.
+// again handles the failure of a consumer, and waits until the feed may create another
+// one. It returns the error that ends the feed, or nil. moved means that the consumer has
+// advanced the feed.
 func (f *feed) again(ctx context.Context, err error, done, moved bool) error {
 	if moved {
 		f.tries = 0
@@ -138,7 +139,7 @@ func (f *feed) again(ctx context.Context, err error, done, moved bool) error {
 			f.tellHost(ctx)
 			return err
 		}
-		f.tries++ // this replica has not got it, another one may
+		f.tries++ // another replica may have the message
 	} else if err := f.hopeless(ctx, err); err != nil {
 		return err
 	}
@@ -158,7 +159,8 @@ func (f *feed) again(ctx context.Context, err error, done, moved bool) error {
 	return nil
 }
 
-// tellHost lets a lone host look for the damage that was met, so that it knows at once.
+// tellHost makes a single host check the damage that the feed met, so that the host knows
+// at once.
 func (f *feed) tellHost(ctx context.Context) {
 	if f.log.clustered {
 		return
@@ -168,8 +170,8 @@ func (f *feed) tellHost(ctx context.Context) {
 	_, _ = f.log.checked(brief, "") // the Log is damaged, whatever the answer
 }
 
-// hopeless returns the error that ends the feed where a consumer's failure leaves no hope for
-// another one; else nil.
+// hopeless returns the error that ends the feed if another consumer would fail too; else
+// nil.
 func (f *feed) hopeless(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -193,14 +195,14 @@ func (f *feed) hopeless(ctx context.Context, err error) error {
 	return nil
 }
 
-// bounded reports that the feed has an end.
+// bounded reports whether the feed has an end.
 func (f *feed) bounded() bool { return f.cfg.Until != 0 }
 
-// ended reports that a bounded feed has read up to its end.
+// ended reports whether a bounded feed has read up to its end.
 func (f *feed) ended() bool { return f.bounded() && f.at >= f.cfg.Until }
 
-// run asks the host's index, and then reads with one consumer until that fails or the feed is
-// done.
+// run asks the host's index, and then reads with one consumer until that fails or the
+// feed is done.
 func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done bool, err error) {
 	if f.ended() {
 		return true, nil
@@ -240,7 +242,7 @@ func (f *feed) run(ctx context.Context, yield func(Message, error) bool) (done b
 	return r.run(ctx, alive)
 }
 
-// begin makes a consumer: one of everything where that is faster (see dense).
+// begin creates a consumer: one of everything if that is faster (see dense).
 func (f *feed) begin(ctx context.Context) (cons jetstream.Consumer, pending uint64, err error) {
 	cons, pending, err = f.consumer(ctx)
 	if err != nil || !f.dense(pending) {
@@ -256,17 +258,17 @@ const (
 	densePart = 16
 )
 
-// dense reports that it is faster to read everything than to let the engine find what
-// is wanted: among 14,000 messages it took 500 ms to find 4,000 guards and their
-// events, and takes 50 ms to bring all.
+// dense reports whether it is faster to read everything than to let the engine search:
+// among 14,000 messages it took 500 ms to find 4,000 guards and their events, and takes
+// 50 ms to send all.
 func (f *feed) dense(pending uint64) bool {
 	return f.cfg.Scattered && len(f.cfg.Subjects) > 0 && f.cfg.Until != 0 && pending >= denseFrom &&
 		uint64(f.cfg.Until-f.at) <= densePart*pending
 }
 
-// take brings one message, which must be the consumer's next, and says how many more
-// the server had when it sent it. It sets past behind the end of a bounded feed, and
-// stopped when the reader wants no more.
+// take processes one message, which must be the consumer's next, and returns how many
+// more the server had when it sent it. It sets past after the end of a bounded feed, and
+// stopped when the reader stops.
 func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func(Message, error) bool) (pending uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -283,7 +285,7 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 		f.past = true
 		return meta.NumPending, nil
 	}
-	if seq > f.at { // a consumer made beyond the end starts at the end
+	if seq > f.at { // a consumer created beyond the end starts at the end
 		if err := f.follows(ctx, seq); err != nil {
 			return 0, err
 		}
@@ -301,9 +303,8 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, due uint64, yield func
 	return meta.NumPending, nil
 }
 
-// sameLog sees to it that a feed that begins anew reads the Log that it has read so
-// far: in another one its position would mean nothing, and what lies before it
-// would be passed over.
+// sameLog checks that a feed that begins again reads the same Log as before. In another
+// one its position would mean nothing, and the feed would skip everything before it.
 func (f *feed) sameLog(ctx context.Context) error {
 	if !f.begun {
 		f.begun = true
@@ -334,8 +335,8 @@ func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error)
 	default:
 		cfg.FilterSubjects = f.cfg.Subjects
 	}
-	// A creation that is given up half-way leaves its consumer behind, so the answer
-	// is waited for, within bounds, when ctx ends meanwhile.
+	// A creation that is given up half-way leaves its consumer behind, so wait for the
+	// answer, within bounds, when ctx ends meanwhile.
 	ctx, release := outlive(ctx, dropTimeout)
 	defer release()
 	var cons jetstream.Consumer
@@ -353,8 +354,8 @@ func (f *feed) consumer(ctx context.Context) (jetstream.Consumer, uint64, error)
 	return cons, cons.CachedInfo().NumPending, nil
 }
 
-// drop takes the consumer off the server; should that fail, it goes by itself
-// after consumerIdle.
+// drop removes the consumer from the server. If that fails, the server removes it after
+// consumerIdle.
 func (f *feed) drop(ctx context.Context, cons jetstream.Consumer) {
 	if !f.log.nc.IsConnected() || !f.log.mayDelete() {
 		return
@@ -366,20 +367,20 @@ func (f *feed) drop(ctx context.Context, cons jetstream.Consumer) {
 	}
 }
 
-// outlive gives a context that ends d after ctx does.
+// outlive returns a context that ends d after ctx does.
 func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
 	return longer, func() { stop(); cancel() }
 }
 
-// mayDelete reports whether consumers may be taken off the server.
+// mayDelete reports whether this key may remove consumers from the server.
 func (l *Log) mayDelete() bool {
 	return !l.rights.Limited || l.rights.May.Prefix() != roles.APIPrefix
 }
 
-// idle is how long a consumer may be unread before it goes: soon, where nothing else
-// takes it off.
+// idle is how long a consumer may be unread before the server removes it: soon, if
+// nothing else removes it.
 func (l *Log) idle() time.Duration {
 	if l.mayDelete() {
 		return consumerIdle

@@ -13,27 +13,27 @@ import (
 )
 
 // Where narrows a feed beyond its subjects, as far as the host's index can. The reader
-// still looks at each event.
+// still checks each event.
 type Where struct {
 	Actor, Correlation string
 	Since, Until       int64 // Unix ms
-	Limit              int   // events that match are enough
+	Limit              int   // of matching events, after which the host may stop
 }
 
-// asksHost reports that it may be worth to ask the host.
+// asksHost reports whether it may be useful to ask the host.
 func (f *feed) asksHost() bool {
 	l := f.log
 	return !f.plain && !f.cfg.HeadersOnly &&
-		len(l.Damaged()) == 0 && // what is left of that log, the engine brings
-		(!l.rights.Limited || l.rights.May.MayPublish(wire.FindSubject)) // else a key of an older version
+		len(l.Damaged()) == 0 && // a damaged log is read through the engine
+		(!l.rights.Limited || l.rights.May.MayPublish(wire.FindSubject)) // otherwise a key of an older version
 }
 
-// find brings what a host of ours finds by its index, which covers the Log from its
-// beginning up to some position. The feed goes on with a consumer from there: at once
-// where there is no such host. (See finder, in package broker.)
+// find yields the messages that a host of ours finds by its index, which covers the Log
+// from its beginning up to some position. The feed continues with a consumer from there;
+// without such a host, it does so at once. (See package finder.)
 //
-// What was left out because a file is damaged shows as in any feed that has a filter: a
-// bounded one asks the host about that at its end.
+// What was left out because a file is damaged shows as in any feed with a filter: a
+// bounded feed asks the host about that at its end.
 func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -46,7 +46,7 @@ func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error 
 	for {
 		a := <-answers
 		if a.err != nil {
-			f.plain = !errors.Is(a.err, context.Canceled) // a connection that was lost; the feed begins anew
+			f.plain = !errors.Is(a.err, context.Canceled) // a lost connection; the feed begins again
 			return ctx.Err()
 		}
 		if a.Through <= f.at {
@@ -55,7 +55,7 @@ func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error 
 		if !f.everything() && !slices.Contains(f.read, a.Node) {
 			f.read = append(slices.Clone(f.read), a.Node)
 		}
-		if a.More { // the host looks on while this is read
+		if a.More { // the host searches on while the reader reads this answer
 			go ask(a.Through)
 		}
 		settled, err := f.settled(ctx, a.Through)
@@ -64,13 +64,13 @@ func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error 
 		}
 		for _, s := range a.Messages {
 			if s.Seq > settled {
-				break // the engine tells when it is committed
+				break // the engine sends it when it is committed
 			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			if s.Seq <= f.at || s.Seq > a.Through || f.everything() && s.Seq != f.at+1 {
-				f.plain = true // it must not be believed
+				f.plain = true // the answer cannot be trusted
 				return nil
 			}
 			m := Message{Subject: s.Subject, Data: s.Data, Seq: s.Seq, Stored: time.Unix(0, s.Time), Pending: 1, Copies: f.read}
@@ -95,7 +95,7 @@ func (f *feed) find(ctx context.Context, yield func(Message, error) bool) error 
 	}
 }
 
-// settled is through where that is settled, else the last position that is known to be.
+// settled returns through if it is settled, else the last position that is known to be.
 func (f *feed) settled(ctx context.Context, through event.Sequence) (event.Sequence, error) {
 	ok, err := f.log.settle(ctx, through)
 	if ok {
@@ -104,15 +104,15 @@ func (f *feed) settled(ctx context.Context, through event.Sequence) (event.Seque
 	return event.Sequence(f.log.settled.upTo.Load()), err
 }
 
-// everything reports that the feed brings all messages, so that gaps show.
+// everything reports whether the feed yields all messages, so that gaps show.
 func (f *feed) everything() bool {
 	w := f.cfg.Where
 	w.Limit = 0
 	return len(f.wants()) == 0 && w == Where{}
 }
 
-// wants are the subjects that the feed brings; none: all. One that reads everything to find
-// them (see dense) needs not.
+// wants returns the subjects that the feed yields; none: all. A feed that reads
+// everything to find them (see dense) does not need it.
 func (f *feed) wants() []string {
 	if f.only != nil {
 		return f.only
@@ -120,7 +120,7 @@ func (f *feed) wants() []string {
 	return f.cfg.Subjects
 }
 
-// answer is what the host has found, or why it has not.
+// answer is the host's answer, or the reason why there is none.
 type answer struct {
 	wire.Found
 	err error
@@ -134,8 +134,8 @@ func (f *feed) question(after event.Sequence) wire.Find {
 	}
 }
 
-// askHost asks one question, again where the host is busy. Where nobody answers there is no
-// host of ours, or one of an older version.
+// askHost asks one question, and retries if the host is busy. If nobody answers, there is
+// no host of ours, or one of an older version.
 func (l *Log) askHost(ctx context.Context, q wire.Find) (wire.Found, error) {
 	ctx, leave, err := l.findPlaces.enter(ctx)
 	if err != nil {

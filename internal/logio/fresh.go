@@ -15,18 +15,18 @@ import (
 	"durablestream/internal/wire"
 )
 
-// freshLast is lastOn on a cluster. A leader that was cut off, or one that was chosen
-// a moment ago, answers single reads and may not have what this client has appended
-// or read; and here "not there" decides. So the last messages on two subjects are
-// asked for, of which one is known to hold some: the end of the answer then says how
-// far the replica is that gave it, and one that is behind is asked again.
+// freshLast is lastOn on a cluster. A leader that was cut off, or one that was just
+// elected, answers single reads and may lack what this client has appended or read; and
+// here "not there" decides. So the client asks for the last messages on two subjects, of
+// which one always holds messages. The end of the answer then shows the position of the
+// replica, and the client asks again if that replica is behind.
 //
-// Safety: the answer is that of the Log as of a Sequence not before what this client
-// has appended or read. Liveness:
-// any replica may answer, and those that live catch up.
+// Safety: the answer is that of the Log as of a Sequence at or after everything that this
+// client has appended or read. Liveness: any replica may answer, and live replicas catch
+// up.
 func (l *Log) freshLast(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	// The leader's position, which is never before what is known: so what anybody was
-	// acknowledged a moment ago is seen as well, unless that leader is cut off.
+	// The leader's position, which is never before the known one. So the answer includes
+	// what anybody's append returned a moment ago, unless that leader is cut off.
 	known, err := l.Position(ctx)
 	if err != nil {
 		return nil, err
@@ -54,8 +54,8 @@ func (l *Log) freshLast(ctx context.Context, subject string) (*jetstream.RawStre
 
 var errStale = errors.New("a replica is behind")
 
-// anchorSubject is a subject that holds a message for good: that of the Log's first
-// one. It is empty while the Log is.
+// anchorSubject returns a subject that always holds a message: that of the Log's first
+// one. It is "" while the Log is empty.
 func (l *Log) anchorSubject(ctx context.Context) (string, error) {
 	if s := l.anchor.Load(); s != nil {
 		return *s, nil
@@ -76,8 +76,8 @@ func (l *Log) anchorSubject(ctx context.Context) (string, error) {
 	return m.Subject, nil
 }
 
-// directLast asks any replica for the last messages on subject and on anchor. It
-// gives that on subject, nil if there is none, and how far the replica is.
+// directLast asks any replica for the last messages on subject and on anchor. It returns
+// the one on subject, nil if there is none, and the replica's position.
 func (l *Log) directLast(ctx context.Context, subject, anchor string) (last *jetstream.RawStreamMsg, upTo event.Sequence, err error) {
 	both := []string{subject}
 	if anchor != subject {
@@ -92,7 +92,7 @@ func (l *Log) directLast(ctx context.Context, subject, anchor string) (last *jet
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() { _ = sub.Unsubscribe() }() // an error is a connection that has gone
+	defer func() { _ = sub.Unsubscribe() }() // an error means that the connection is gone
 	if err := l.nc.PublishRequest(wire.DirectSubject(l.js.Options().APIPrefix), inbox, body); err != nil {
 		return nil, 0, err
 	}
@@ -102,7 +102,7 @@ func (l *Log) directLast(ctx context.Context, subject, anchor string) (last *jet
 			return nil, 0, err
 		}
 		switch {
-		case len(m.Header[wire.HeaderOfStream]) == 0: // the server's own words
+		case len(m.Header[wire.HeaderOfStream]) == 0: // the server's own answer
 			if m.Header.Get(wire.HeaderStatus) != wire.StatusEnd {
 				return nil, 0, fmt.Errorf("the last messages cannot be read: %s %s", m.Header.Get(wire.HeaderStatus), m.Header.Get("Description"))
 			}
@@ -116,7 +116,7 @@ func (l *Log) directLast(ctx context.Context, subject, anchor string) (last *jet
 	}
 }
 
-// stamp is a header that the server has put behind those that are stored, which are
+// stamp returns a header that the server has put behind the stored ones, which are
 // whatever their writer chose.
 func stamp(m *nats.Msg, name string) string {
 	if v := m.Header[name]; len(v) > 0 {
@@ -125,7 +125,7 @@ func stamp(m *nats.Msg, name string) string {
 	return ""
 }
 
-// rawMessage is a message as a direct read brings it.
+// rawMessage is a message as a direct read returns it.
 func rawMessage(m *nats.Msg) (*jetstream.RawStreamMsg, error) {
 	seq, err := strconv.ParseUint(stamp(m, jetstream.SequenceHeader), 10, 64)
 	if err != nil {

@@ -13,22 +13,23 @@ import (
 	"durablestream/event"
 )
 
-// groupCommit stores appends that wait at the same time in one atomic batch: one fsync for
-// all of them. A batch costs the engine some 7 ms however small it is, and holds up all
-// other writers, so appends are grouped only where so many wait that each would wait longer
-// in turn.
+// groupCommit stores appends that wait at the same time in one atomic batch: one fsync
+// for all of them. A batch costs the engine about 7 ms however small it is, and holds up
+// all other writers. So appends are grouped only if so many wait that each would wait
+// longer in turn.
 //
-// Safety: a batch is the first try of each of its members, under the member's own id. Where
-// the engine refuses the batch, nothing of it is stored, and each member is published by
-// itself, so that one refused member spoils no other. Where no answer comes, each member
-// goes on as after any try without an answer.
+// Safety: a batch is the first attempt of each of its members, under the member's own id.
+// If the engine refuses the batch, it stores nothing of it, and each member is published
+// by itself, so that one refused member does not affect the others. If there is no
+// answer, each member continues as after any attempt without an answer.
 //
-// Liveness: a member waits in the queue for at most groupLinger and the batch under way,
-// which has a timeout of its own. A member whose context ends holds up no other.
+// Liveness: a member waits in the queue for at most groupLinger and the batch in
+// progress, which has a timeout of its own. A member whose context ends does not delay
+// the others.
 type groupCommit struct {
 	waiting atomic.Int64 // appends that wait for their answer
 
-	mu      sync.Mutex // guards what follows, but for more
+	mu      sync.Mutex // guards the fields below, except more
 	queue   []*member
 	bytes   int
 	running bool
@@ -46,18 +47,19 @@ type member struct {
 }
 
 const (
-	// groupFrom is how many appends wait before the next ones are grouped.
+	// groupFrom is the number of waiting appends from which the next ones are grouped.
 	groupFrom = 256
-	// groupLeast is the smallest group that is worth the price of a batch.
+	// groupLeast is the smallest group that is worth the cost of a batch.
 	groupLeast  = 128
 	groupLinger = 3 * time.Millisecond
 	groupBytes  = 8 << 20 // the most payload of a group
 )
 
-// errAlone means that an append was not tried in a group, or that its group was refused.
+// errAlone means that an append was not attempted in a group, or that its group was
+// refused.
 var errAlone = errors.New("to be published by itself")
 
-// tryGrouped tries once to store m in a group. It returns errAlone where m is to be
+// tryGrouped makes one attempt to store m in a group. It returns errAlone if m is to be
 // published by itself.
 func (l *Log) tryGrouped(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
 	if l.group.waiting.Load() < groupFrom || l.clustered {
@@ -85,7 +87,7 @@ func (l *Log) tryGrouped(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, e
 	}
 }
 
-// commitGroups stores group after group until the queue is empty.
+// commitGroups stores one group after another until the queue is empty.
 func (l *Log) commitGroups() {
 	g := l.group
 	for {
@@ -108,7 +110,8 @@ func (l *Log) commitGroups() {
 	}
 }
 
-// linger waits a moment for more members: a caller that was just answered appends again.
+// linger waits a moment for more members: a caller that just got its answer appends
+// again.
 func (g *groupCommit) linger() {
 	t := time.NewTimer(groupLinger)
 	defer t.Stop()
@@ -127,7 +130,7 @@ func (g *groupCommit) linger() {
 	}
 }
 
-// take takes the next group out of the queue. Where it is empty, commitGroups ends.
+// take removes the next group from the queue. If the queue is empty, commitGroups ends.
 func (g *groupCommit) take() []*member {
 	g.mu.Lock()
 	defer g.mu.Unlock()

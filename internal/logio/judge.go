@@ -11,18 +11,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// verdict is what a failed publish means for the event.
+// verdict is the meaning of a failed publish for the event.
 type verdict int
 
 const (
 	unsure    verdict = iota // it may be stored, or still be on its way
-	notStored                // certainly not stored: try again
-	refused                  // certainly not stored, and trying again is of no use
+	notStored                // certainly not stored: retry
+	refused                  // certainly not stored, and a retry cannot succeed
 	wrongLast                // the expected Sequence was not the last one
 	duplicate                // the engine knows an id in the batch already
 )
 
-// judge sorts the server's error answers. Everything that is not an answer is
+// judge classifies the server's error answers. Everything that is not an answer is
 // unsure.
 func judge(err error) (verdict, error) {
 	if errors.Is(err, nats.ErrMaxPayload) { // by this process; the server's limit has changed
@@ -48,7 +48,7 @@ func judge(err error) (verdict, error) {
 	return refused, &event.RefusedError{Code: int(api.ErrorCode), Reason: api.Description}
 }
 
-// diskError is a host's refusal for want of a disk that it can write to.
+// diskError is a host's refusal because it cannot write to its disk.
 func diskError(api *jetstream.APIError) error {
 	switch api.Code {
 	case wire.StatusReadOnly:

@@ -1,11 +1,11 @@
 // Package logio moves messages to and from the Log over one connection. It knows no rules
-// of checkpoints, intents or imports: those are package client's, which hands it finished
-// messages and reads back what is stored.
+// of checkpoints, intents or imports: package client has those. The client hands finished
+// messages to logio, and reads back the stored ones.
 //
-// A publish returns when the message is durable, and tries again as long as its context
-// lasts. A feed brings what is stored in order and without gaps, across reconnects and
-// restarts of the broker. Its errors bear the prefix of package client, through which a
-// program meets them.
+// A publish returns when the message is durable, and retries until its context ends. A
+// feed yields stored messages in order and without gaps, across reconnects and restarts
+// of the broker. The errors have the prefix of package client, through which a program
+// meets them.
 package logio
 
 import (
@@ -28,24 +28,26 @@ import (
 
 // Config says how to open a Log. The zero value works.
 type Config struct {
-	// Restoring opens a Log whose restore has not ended. Default: such a one is
-	// refused with wire.ErrRestoring.
+	// Restoring opens a Log whose restore has not ended. Default: Open refuses such a Log
+	// with wire.ErrRestoring.
 	Restoring bool
-	// Logger hears of retries. Default: discarded.
+	// Logger gets retries. Default: discarded.
 	Logger *slog.Logger
-	// Why tells what the owner knows of why the Log does not answer, nil if nothing:
-	// it goes into the errors of calls whose context ended first. Default: none.
+	// Why returns the reason why the Log does not answer, as far as the caller knows it,
+	// else nil. Calls whose context ended first put the reason into their error. Default:
+	// none.
 	Why func() error
-	// OwnHost says that the server is a host of ours, which answers whether its store is
-	// whole. A server that is not ours has nobody who could.
+	// OwnHost says that the server is a host of ours, which reports whether its store is
+	// whole. A server that is not ours cannot report that.
 	OwnHost bool
-	// MayStore refuses, before anything is sent, what the server would refuse without an
-	// answer: it gets the subject of each message. Default: nothing is refused.
+	// MayStore refuses, before anything is sent, a message that the server would refuse
+	// without an answer: it gets the subject of each message. Default: nothing is
+	// refused.
 	MayStore func(subject string) error
 }
 
-// Log publishes to one Log and reads it. Its methods may be called from any number of
-// goroutines. Whoever made the connection closes it, after the Log.
+// Log publishes to one Log and reads it. Any number of goroutines may call its methods.
+// The caller that made the connection closes it, after the Log.
 type Log struct {
 	cfg     Config
 	nc      *nats.Conn
@@ -53,8 +55,8 @@ type Log struct {
 	rights  dial.Rights
 	conn    *connWatch
 	window  time.Duration // the Log's duplicate window; 0 until Open knows it
-	created time.Time     // when the Log was made
-	// identity tells the Log from every other, also from a copy.
+	created time.Time     // when the Log was created
+	// identity distinguishes the Log from every other, also from a copy.
 	identity string
 	// clustered: the Log has replicas, any of which may feed a consumer.
 	clustered bool
@@ -63,23 +65,23 @@ type Log struct {
 	known   atomic.Uint64                    // the highest Sequence that was seen here
 	barrier *barriers
 	anchor  atomic.Pointer[string] // see anchorSubject
-	moved   atomic.Int64           // when it last went to another server, Unix ns
+	moved   atomic.Int64           // when it last switched to another server, Unix ns
 
 	group      *groupCommit
 	settled    *settled
 	apiPlaces  places
 	findPlaces places
-	checks     sync.Map // a node → *sharing[[]event.Range]: how its files are asked for
+	checks     sync.Map // a node → *sharing[[]event.Range]: the requests to check its files
 
-	// What is known of damage, as of the last answer about the Log.
+	// The known damage, as of the last answer about the Log.
 	begins  atomic.Uint64 // the first Sequence that the Log can hold
 	marks   atomic.Pointer[map[string][]event.Range]
 	deleted atomic.Pointer[deletions]
 }
 
 // Open opens the Log behind nc, whose key has these rights. It asks the server about the
-// Log once: event.ErrNoLog where there is none, *wire.NewerFormatError for one of a later
-// version.
+// Log once. It returns event.ErrNoLog if the server has none, and *wire.NewerFormatError
+// for a Log of a later version.
 func Open(ctx context.Context, nc *nats.Conn, rights dial.Rights, cfg Config) (*Log, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -109,37 +111,37 @@ func Open(ctx context.Context, nc *nats.Conn, rights dial.Rights, cfg Config) (*
 	l.identity = wire.Identity(info.Created, info.Config)
 	l.window, l.created, l.clustered = info.Config.Duplicates, info.Created, info.Config.Replicas > 1
 	if l.clustered {
-		// The handle then reads single messages from the leader. A direct get is
-		// answered by any replica: one that lags says of what was acknowledged that
-		// it is not there, and here "not there" decides.
+		// The handle then reads single messages from the leader. Any replica answers a
+		// direct get, and one that lags reports an acknowledged message as absent; here
+		// "absent" decides.
 		(*l.stream.Load()).CachedInfo().Config.AllowDirect = false
 	}
 	return l, nil
 }
 
-// Close ends the watch over the connection, which stays open. Calls that are under way go
-// on, and notice a lost connection later.
+// Close ends the watch over the connection, and leaves the connection open. Calls in
+// progress continue; they notice a lost connection later.
 func (l *Log) Close() { l.conn.stop() }
 
-// Identity tells this Log from every other.
+// Identity distinguishes this Log from every other.
 func (l *Log) Identity() string { return l.identity }
 
 // Clustered reports whether the Log has replicas, any of which may feed a reader.
 func (l *Log) Clustered() bool { return l.clustered }
 
-// attemptTimeout bounds one try of a publish. A late answer does no harm, since
-// the next try has the same id.
+// attemptTimeout bounds one attempt of a publish. A late answer is harmless, since the
+// next attempt has the same id.
 const attemptTimeout = 5 * time.Second
 
-// logPatience is how long a Log that was there before may be missing: a host that
-// restarts its engine over a full disk knows no stream until it has recovered it.
+// logPatience is how long a Log that existed before may be missing: a host that restarts
+// its engine over a full disk knows no stream until it has recovered it.
 const logPatience = 10 * time.Second
 
-// Position is the last settled Sequence of the Log (see settled), of an event or a guard; 0
-// where the Log is empty. On a single host it is linearizable. On a cluster it is at least
-// what this Log has published or read: an answer below that comes from a leader that has been
-// replaced and does not know it yet, and is asked for again. Barrier gives a position that is
-// linearizable.
+// Position is the last settled Sequence of the Log (see settled), of an event or a guard;
+// 0 if the Log is empty. On a single host it is linearizable. On a cluster it is at least
+// the last position that this Log has published or read: a lower answer comes from a
+// leader that has been replaced and does not know it yet, and Position asks again.
+// Barrier returns a position that is linearizable.
 func (l *Log) Position(ctx context.Context) (event.Sequence, error) {
 	var wait backoff
 	for {
@@ -159,9 +161,9 @@ func (l *Log) Position(ctx context.Context) (event.Sequence, error) {
 	}
 }
 
-// Fence returns when what was published before it is stored, and nil then: the Log
-// takes messages in turn, and answers this one, which asks for a position that no Log
-// has, after those before it. Nothing is stored. A Log that is stuck does not answer.
+// Fence returns nil when everything published before it is stored. The Log processes
+// messages in turn, so it answers Fence's message, which asks for a position that no Log
+// has, after those before it. Fence stores nothing. A Log that is stuck does not answer.
 func (l *Log) Fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -175,7 +177,7 @@ func (l *Log) Fence(ctx context.Context) error {
 	return err
 }
 
-// Info asks the engine about the Log, and takes in what the answer says of damage.
+// Info asks the engine about the Log, and takes the damage from its answer.
 func (l *Log) Info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	var info *jetstream.StreamInfo
 	err := l.retry(ctx, func(ctx context.Context) error {

@@ -2,22 +2,22 @@ package logio
 
 import "context"
 
-// places bounds how many requests the server has to deal with for one Log at a time. The
-// engine drops all waiting requests when there are 10,000, of all clients, without an answer;
-// and a request that waits here does not use up the time of its try.
+// places bounds how many requests of one Log the server processes at a time. The engine
+// silently drops all waiting requests when there are 10,000, of all clients. A request
+// that waits here does not use up the time of its attempt.
 type places chan struct{}
 
 const (
 	apiAtOnce  = 256 // requests to the engine
-	findAtOnce = 32  // questions to a host's index, each of some milliseconds
+	findAtOnce = 32  // requests to a host's index, each of some milliseconds
 )
 
-// hasPlace marks the context of a request that has its place: what it asks on the way needs
-// no other one, and would wait for itself.
+// hasPlace marks the context of a request that has its place: its nested requests need no
+// place of their own, and would wait for themselves.
 type hasPlace struct{}
 
-// enter waits for a place until ctx ends. What is asked with the context that it returns
-// has its place until leave.
+// enter waits for a place until ctx ends. Requests with the context that it returns have
+// its place until leave.
 func (p places) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
 	if ctx.Value(hasPlace{}) != nil {
 		return ctx, func() {}, nil

@@ -14,31 +14,31 @@ import (
 
 // progress is how far the server that feeds a consumer has gone through its store.
 //
-// On a cluster a consumer lives on one of the replicas, which may lag: that the replica has
-// nothing more to send says nothing about the events that it has not received yet. A bounded
-// feed therefore ends on the replica's own word for its position. That word is the idle
-// heartbeat of a pull request. It says how far the consumer has gone through the store
-// (Nats-Last-Stream), and how many messages it has sent by then (Nats-Last-Consumer). So
-// progress makes one more pull request beside that of the feed. Its heartbeats are a fraction
-// of a millisecond apart, and it has no room for a message, so that all messages go to the
+// On a cluster a consumer lives on one of the replicas, which may lag: a replica that has
+// nothing more to send may not have received later events yet. A bounded feed therefore
+// ends by the replica's own report of its position, in the idle heartbeats of a pull
+// request. They carry how far the consumer has gone through the store (Nats-Last-Stream),
+// and how many messages it has sent by then (Nats-Last-Consumer). So progress makes one
+// more pull request beside that of the feed. Its heartbeats are a fraction of a
+// millisecond apart, and it has no room for a message, so that all messages go to the
 // feed.
 //
-// Safety: the replica's store holds the Log from its beginning without gaps. One that was
-// gone through up to Until holds everything up to there, and the matching messages were sent;
-// the feed ends only when it has taken as many messages as were sent. Everything up to Until
-// was committed before: Until is a Sequence that the Log's leader, an acknowledgement or a
-// message has named.
+// Safety: the replica's store holds the Log from its beginning without gaps. A replica
+// that has gone through its store up to Until holds everything up to there, and has sent
+// the matching messages. The feed ends only when it has taken as many messages as were
+// sent. Everything up to Until was committed before: the Log's leader, an acknowledgement
+// or a message has named Until.
 //
-// Liveness: the engine looks again before each heartbeat, so a replica that catches up says
-// so. The feed leaves a replica that does not catch up within progressPatience, and goes on
-// with a consumer on a replica chosen anew.
+// Liveness: the engine reads its store again before each heartbeat, so a replica that
+// catches up reports it. The feed leaves a replica that does not catch up within
+// progressPatience, and continues with a consumer on another replica.
 type progress struct {
 	log   *Log
 	next  string // the subject of the pull request
 	inbox *nats.Subscription
 	heard chan *nats.Msg
 	every time.Duration // between the heartbeats of the present request
-	until time.Time     // when the replica is given up
+	until time.Time     // when the feed leaves the replica
 }
 
 const (
@@ -68,9 +68,9 @@ func (p *progress) ask() error {
 	return p.log.nc.PublishMsg(m)
 }
 
-// take reads one answer: the consumer has gone through the store up to at, and sent
-// so many messages. Others end the request, for its time or for a message that was
-// sent to the feed, and there is a next one.
+// take reads one answer: the position up to which the consumer has gone through the
+// store, and the number of messages that it has sent. Other answers end the request, for
+// its time or for a message that was sent to the feed; then a new request follows.
 func (p *progress) take(m *nats.Msg) (at event.Sequence, sent uint64, err error) {
 	switch status := m.Header.Get(wire.HeaderStatus); status {
 	case wire.StatusHeartbeat:
@@ -91,7 +91,7 @@ func (p *progress) take(m *nats.Msg) (at event.Sequence, sent uint64, err error)
 	return 0, 0, p.ask()
 }
 
-// answers is nil, which never has any, for a scan that was not begun.
+// answers is nil, which never delivers, for a progress that has not begun.
 func (p *progress) answers() <-chan *nats.Msg {
 	if p == nil {
 		return nil

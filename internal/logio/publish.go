@@ -13,16 +13,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// HeaderRoom is kept free in every message for what a batch, a late try or a
-// restore adds to its headers, so that an event that is taken once always fits.
+// HeaderRoom is kept free in every message for the headers that a batch, a late attempt
+// or a restore adds, so that an event that was accepted once always fits.
 const HeaderRoom = 256
 
-// MaxPayload is the most bytes that the server takes in one message now, headers
-// included.
+// MaxPayload is the most bytes, headers included, that the server accepts in one message
+// now.
 func (l *Log) MaxPayload() int { return int(l.nc.MaxPayload()) }
 
-// checkSize refuses what the server would not take: also what the role of this key
-// does not allow.
+// checkSize refuses a message that the server would not accept, also because of the role
+// of this key.
 func (l *Log) checkSize(msgs ...*nats.Msg) error {
 	for _, m := range msgs {
 		if err := l.cfg.MayStore(m.Subject); err != nil {
@@ -35,7 +35,7 @@ func (l *Log) checkSize(msgs ...*nats.Msg) error {
 	return nil
 }
 
-// Publish stores one event, which is complete and checked, and returns it as recorded.
+// Publish stores one complete and checked event, and returns it as recorded.
 func (l *Log) Publish(ctx context.Context, r event.Recorded) (event.Recorded, error) {
 	m := wire.Encode(r)
 	if err := l.checkSize(m); err != nil {
@@ -48,7 +48,7 @@ func (l *Log) Publish(ctx context.Context, r event.Recorded) (event.Recorded, er
 		if err := s.turn(ctx, m); err != nil {
 			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
 		}
-		if s.storedAt != 0 { // an earlier try of ours was stored after all
+		if s.storedAt != 0 { // an earlier attempt of ours was stored after all
 			r.Seq = s.storedAt
 			return l.Same(ctx, r)
 		}
@@ -66,7 +66,7 @@ func (l *Log) Publish(ctx context.Context, r event.Recorded) (event.Recorded, er
 			if !errors.Is(why, errEmpty) {
 				return was, why
 			}
-			err = why // it may be stored, or may be yet
+			err = why // it may be stored, or may be stored later
 		}
 		if err := s.failed(ctx, err); err != nil {
 			return event.Recorded{}, fmt.Errorf("client: append %s: %w", r.ID, err)
@@ -81,8 +81,8 @@ func (l *Log) tryPublish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, e
 	return l.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 }
 
-// attempt bounds one try: by time, and by the life of the connection, since an
-// answer that was due on a lost connection never comes.
+// attempt bounds one attempt: by time, and by the life of the connection, since an answer
+// that was due on a lost connection never comes.
 func (l *Log) attempt(ctx context.Context) (context.Context, context.CancelFunc) {
 	try, cancel := context.WithTimeout(ctx, attemptTimeout)
 	stop := context.AfterFunc(l.conn.current(), cancel)
@@ -95,9 +95,9 @@ func (l *Log) attempt(ctx context.Context) (context.Context, context.CancelFunc)
 	}
 }
 
-// elsewhere goes to another server, where there are several, after one has not
-// answered for long: it may be cut off from the others, which go on without it. Its
-// own connection to this client is none the worse for that.
+// elsewhere connects to another server, if there are several, after one has not answered
+// for long. That server may be cut off from the others, which continue without it, while
+// its own connection to this client still works.
 func (l *Log) elsewhere() {
 	now := time.Now().UnixNano()
 	last := l.moved.Load()
@@ -105,23 +105,23 @@ func (l *Log) elsewhere() {
 		return
 	}
 	l.cfg.Logger.Debug("no answer: going to another server", "server", l.nc.ConnectedUrl())
-	_ = l.nc.ForceReconnect() // an error is a connection that its owner has closed
+	_ = l.nc.ForceReconnect() // an error means that the owner has closed the connection
 }
 
-// errEmpty is a position that is to hold what an append has stored, and holds nothing. What
-// became of the append is unknown.
+// errEmpty is an empty position that should hold a stored append. The outcome of the
+// append is unknown.
 var errEmpty = errors.New("the position is empty")
 
-// Same answers an append whose ID is in the Log at r.Seq, by an earlier try
-// or by somebody else: with the event as it was recorded, if it is the same one. It returns
-// errEmpty where nothing is there.
+// Same returns the result of an append whose ID is in the Log at r.Seq, by an earlier
+// attempt or another append: the event as it was recorded, if it is the same one. It
+// returns errEmpty if the position is empty.
 func (l *Log) Same(ctx context.Context, r event.Recorded) (event.Recorded, error) {
 	if r.Seq == 0 {
 		return event.Recorded{}, fmt.Errorf("client: append %s: %w: the engine has its id at seq 0: %w", r.ID, event.ErrUnknownOutcome, errEmpty)
 	}
 	m, err := l.Get(ctx, r.Seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) && l.clustered {
-		// Or by a leader that is behind: what comes before a barrier is not empty.
+		// Or the leader is behind: what comes before a barrier is not empty.
 		var end event.Sequence
 		if end, err = l.Barrier(ctx); err == nil {
 			l.sawSequence(end)

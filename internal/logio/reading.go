@@ -8,16 +8,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// reading is what a feed reads with one consumer.
+// reading is the state of a feed's read with one consumer.
 type reading struct {
 	f         *feed
 	cons      jetstream.Consumer
 	yield     func(Message, error) bool
 	pending   uint64       // messages that the server had left when it sent the last one
-	delivered uint64       // messages that the consumer has brought
-	far       *progress    // how far the consumer has gone; nil until the feed needs to know
-	stall     *time.Timer  // fires when the consumer has brought nothing for long
-	look      *time.Ticker // says when to ask whether damage was found
+	delivered uint64       // messages that the consumer has sent
+	far       *progress    // the consumer's progress; nil until the feed needs it
+	stall     *time.Timer  // fires when the consumer has sent nothing for stallTime
+	look      *time.Ticker // the time to ask whether damage was found
 }
 
 func newReading(f *feed, cons jetstream.Consumer, pending uint64, yield func(Message, error) bool) *reading {
@@ -32,8 +32,8 @@ func (r *reading) end() {
 	}
 }
 
-// run reads until the consumer fails or the feed is done. alive is the context of the
-// requests.
+// run reads until the consumer fails or the feed is done. The requests have the context
+// alive.
 func (r *reading) run(ctx, alive context.Context) (done bool, err error) {
 	for {
 		msgs, err := r.request(alive)
@@ -49,12 +49,12 @@ func (r *reading) run(ctx, alive context.Context) (done bool, err error) {
 	}
 }
 
-// request asks the server for more messages. Between two requests the server waits for the
-// reader: the fewer, the better.
+// request asks the server for more messages. Between two requests the server waits for
+// the reader, so fewer requests are faster.
 func (r *reading) request(alive context.Context) (jetstream.MessageBatch, error) {
-	// Not cons.Messages: it has room for what it asks for and none for the heartbeats that
-	// come in between, so that it loses messages of a reader that takes its time, and says
-	// nothing if they were the last.
+	// Not cons.Messages: its buffer has room for the requested messages and none for the
+	// heartbeats in between. It loses messages of a slow reader, and does not report it
+	// if they were the last.
 	limit := max(feedBytes, 2*int(r.f.log.nc.MaxPayload()))
 	return r.cons.Fetch(int(min(max(r.pending, feedMessages), feedCatchUp)), jetstream.FetchMaxBytes(limit),
 		jetstream.FetchHeartbeat(feedHeartbeat), jetstream.FetchContext(alive))
@@ -63,7 +63,7 @@ func (r *reading) request(alive context.Context) (jetstream.MessageBatch, error)
 // drain takes the messages of one request, until the request ends or the feed does.
 func (r *reading) drain(ctx, alive context.Context, msgs jetstream.MessageBatch) (done bool, err error) {
 	for {
-		if r.f.bounded() && r.pending == 0 { // it may be the end, and is not known to be
+		if r.f.bounded() && r.pending == 0 { // this may be the end, but is not certain
 			if err := r.watch(); err != nil {
 				return false, err
 			}
@@ -97,7 +97,7 @@ func (r *reading) watch() (err error) {
 	return err
 }
 
-// message takes in one message of the consumer's.
+// message processes one message of the consumer.
 func (r *reading) message(ctx context.Context, m jetstream.Msg) (done bool, err error) {
 	f := r.f
 	r.delivered++
@@ -105,7 +105,7 @@ func (r *reading) message(ctx context.Context, m jetstream.Msg) (done bool, err 
 		return false, err
 	}
 	r.stall.Reset(f.patience)
-	// On a single host the one server holds all that there is.
+	// On a single host, the one server holds everything.
 	reached := f.past || f.at >= f.cfg.Until || r.pending == 0 && !f.log.clustered
 	switch {
 	case f.stopped:
@@ -118,7 +118,7 @@ func (r *reading) message(ctx context.Context, m jetstream.Msg) (done bool, err 
 	return false, nil
 }
 
-// stalled is called where the consumer has more, and has brought nothing for long.
+// stalled handles a consumer that has more and has sent nothing for stallTime.
 func (r *reading) stalled(ctx context.Context) error {
 	f := r.f
 	if !f.log.clustered {
@@ -134,7 +134,7 @@ func (r *reading) stalled(ctx context.Context) error {
 	return r.watch()
 }
 
-// heard takes in how far the consumer has gone.
+// heard processes a report of how far the consumer has gone.
 func (r *reading) heard(ctx context.Context, m *nats.Msg) (done bool, err error) {
 	f := r.f
 	at, sent, err := r.far.take(m)
@@ -143,7 +143,7 @@ func (r *reading) heard(ctx context.Context, m *nats.Msg) (done bool, err error)
 		return false, err
 	case sent != r.delivered || at < f.at: // messages are on their way
 		return false, nil
-	case r.pending > 0: // it had more, and has nothing more
+	case r.pending > 0: // it had more before, and has nothing more now
 		return false, f.leftOut(ctx, at)
 	case f.bounded() && at >= f.cfg.Until:
 		return true, f.whole(f.cfg.Until)

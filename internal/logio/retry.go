@@ -13,13 +13,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// retry calls f, which only reads, until it succeeds, the context ends, or the
-// answer would not change.
+// retry calls f, which only reads, until it succeeds, the context ends, or a further
+// attempt would get the same answer.
 func (l *Log) retry(ctx context.Context, f func(context.Context) error) error {
 	var wait backoff
 	var told telling
 	patience := time.Now().Add(logPatience)
-	if l.window == 0 { // New asks for the first time
+	if l.window == 0 { // Open asks for the first time
 		patience = time.Time{}
 	}
 	for {
@@ -50,8 +50,7 @@ func (l *Log) retry(ctx context.Context, f func(context.Context) error) error {
 
 var errLostConnection = errors.New("the connection was lost before an answer came")
 
-// lostConnection says what the end of an attempt means whose caller still waits: see
-// attempt.
+// lostConnection translates the end of an attempt whose caller still waits: see attempt.
 func lostConnection(ctx context.Context, err error) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		return errLostConnection
@@ -59,7 +58,7 @@ func lostConnection(ctx context.Context, err error) error {
 	return err
 }
 
-// once makes one attempt of f, when it has a place in the line.
+// once makes one attempt of f, when it has a place.
 func (l *Log) once(ctx context.Context, f func(context.Context) error) error {
 	ctx, leave, err := l.apiPlaces.enter(ctx)
 	if err != nil {
@@ -71,8 +70,8 @@ func (l *Log) once(ctx context.Context, f func(context.Context) error) error {
 	return f(ctx)
 }
 
-// inVain is the error of a call whose context ended before an answer came: what was
-// heard last, and what is known of why there is none.
+// inVain is the error of a call whose context ended before an answer came: the last
+// error, and the known reason why there is no answer.
 func (l *Log) inVain(ended, last error) error {
 	if last != nil && !errors.Is(ended, last) {
 		ended = fmt.Errorf("%w (last: %w)", ended, last)
@@ -85,8 +84,8 @@ func (l *Log) inVain(ended, last error) error {
 	return ended
 }
 
-// beyondHope is why a call is not worth waiting for: the log's end is damaged, and nobody
-// hosts it until somebody has repaired it; or its directory has gone, or holds another log.
+// beyondHope is the reason not to wait: the log's end is damaged, and nobody hosts it
+// until somebody has repaired it; or its directory is gone, or holds another log.
 func (l *Log) beyondHope() error {
 	if l.cfg.Why == nil {
 		return nil
@@ -98,7 +97,7 @@ func (l *Log) beyondHope() error {
 	return nil
 }
 
-// gone is why an append is not worth waiting for: the Log's directory has gone, or holds
+// gone is the reason why an append need not wait: the Log's directory is gone, or holds
 // another one.
 func (l *Log) gone() error {
 	why := l.beyondHope()
@@ -108,8 +107,8 @@ func (l *Log) gone() error {
 	return why
 }
 
-// telling tells once, in the log, that a call waits for an answer, and why: at once
-// where the owner knows, else after a while.
+// telling reports once, to the logger, that a call waits for an answer, and why: at once
+// if the owner knows the reason, else after a while.
 type telling struct {
 	since time.Time
 	told  bool
@@ -135,8 +134,8 @@ func (t *telling) wait(l *Log, what string, last error) {
 	}
 }
 
-// pause waits before the next try: a while, and as long as there is no connection.
-// It reports whether there is to be one.
+// pause waits before the next attempt: a while, and as long as there is no connection. It
+// reports whether there is a next attempt.
 func (l *Log) pause(ctx context.Context, b *backoff) bool {
 	if !b.sleep(ctx) {
 		return false
@@ -144,27 +143,28 @@ func (l *Log) pause(ctx context.Context, b *backoff) bool {
 	for ctx.Err() == nil {
 		brief, cancel := context.WithTimeout(ctx, hopeEvery)
 		if l.conn.connected(brief) {
-			*b = backoff{} // the host is a new one: what went before says nothing of it
+			*b = backoff{} // a new host: earlier failures mean nothing for it
 		}
 		waits := brief.Err() != nil
 		cancel()
-		if !waits || l.beyondHope() != nil { // there is an answer to be had, or none for long
+		if !waits || l.beyondHope() != nil { // an answer is possible now, or not for a long time
 			return ctx.Err() == nil
 		}
 	}
 	return false
 }
 
-// hopeEvery is how often who waits for a host asks whether there is to be one.
+// hopeEvery is how often a call that waits for a host checks whether waiting is still
+// useful.
 const hopeEvery = 250 * time.Millisecond
 
-// final reports an answer of the server that is not about its present state.
+// final reports whether an answer of the server is independent of its present state.
 func final(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && api.Code < 500
 }
 
-// closed tells why there is no connection any more.
+// closed returns the reason why there is no connection any more.
 func (l *Log) closed() error {
 	if errors.Is(l.nc.LastError(), nats.ErrAuthorization) {
 		return fmt.Errorf("%w: the server does not let this key in any more", event.ErrClosed)

@@ -13,28 +13,28 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// sending is the state of one append over its tries.
+// sending is the state of one append over its attempts.
 //
-// Safety: within the duplicate window the engine itself stores an id once. When
-// half of the window has passed since the first try, an earlier try may be in the
-// Log and forgotten by the engine. So from then on each try first looks for the
-// id after the Sequence known before the first try, and then publishes on the
-// condition that the last message on the event's own, literal subject is still
-// the one seen before the look. A try of ours that lands in between, however
-// late, makes that condition false, and the next look finds it.
+// Safety: within the duplicate window the engine itself stores an id once. When half of
+// the window has passed since the first attempt, an earlier attempt may be in the Log and
+// forgotten by the engine. So from then on each attempt first searches for the id after
+// the Sequence known before the first attempt. It then publishes on the condition that
+// the last message on the event's own, literal subject is still the one seen before the
+// search. If an earlier attempt is stored in between, however late, that condition is
+// false, and the next search finds it.
 //
-// Liveness: a condition fails only when somebody's message was stored on the
-// subject meanwhile; each failure is progress of another writer.
+// Liveness: a condition fails only when another message was stored on the subject
+// meanwhile; each failure is progress of another writer.
 type sending struct {
 	log      *Log
-	first    time.Time      // wall clock of the first try: a machine that slept counts
-	known    event.Sequence // before the first try; then how far was looked
-	lastOn   event.Sequence // the last message on the subject, as far as was looked
-	late     bool           // the engine's memory is no longer relied upon
-	unsure   bool           // a try may have been stored, or may be yet
-	storedAt event.Sequence // where an earlier try was found
-	last     error          // of the last try
-	told     telling        // that it waits
+	first    time.Time      // wall clock of the first attempt: the time that a machine sleeps counts
+	known    event.Sequence // before the first attempt; later the end of the last search
+	lastOn   event.Sequence // the last message on the subject, as of the last search
+	late     bool           // the append no longer relies on the engine's memory
+	unsure   bool           // an attempt may have been stored, or may be stored later
+	storedAt event.Sequence // the position of an earlier attempt that was found
+	last     error          // of the last attempt
+	told     telling        // whether the wait was reported
 	wait     backoff
 }
 
@@ -45,7 +45,7 @@ func newSending(l *Log) *sending {
 // wallNow drops the monotonic reading, which stands still while a machine sleeps.
 func wallNow() time.Time { return time.Now().Round(0) }
 
-// ended says why there is to be no further try.
+// ended returns the reason why there is no further attempt.
 func (s *sending) ended(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
@@ -61,7 +61,7 @@ func (s *sending) ended(ctx context.Context) error {
 	return nil
 }
 
-// turn prepares the next try of m: it sets found, or m's condition.
+// turn prepares the next attempt of m: it sets found, or m's condition.
 func (s *sending) turn(ctx context.Context, m *nats.Msg) error {
 	if err := s.ended(ctx); err != nil {
 		return err
@@ -76,10 +76,10 @@ func (s *sending) turn(ctx context.Context, m *nats.Msg) error {
 	return nil
 }
 
-// look searches for an id up to the last message on its subject, and remembers how
-// far it came. It ends with reads of single messages: others may write to the
-// subject without a pause, and one that comes after the search and before the
-// publish makes the publish fail. A consumer takes too long for that.
+// look searches for an id up to the last message on its subject, and remembers how far it
+// read. It ends with reads of single messages: others may write to the subject without a
+// pause, and a message between the search and the publish makes the publish fail. A
+// consumer takes too long for that.
 func (s *sending) look(ctx context.Context, subject, id string) error {
 	much := !s.late
 	s.late = true
@@ -104,8 +104,8 @@ func (s *sending) look(ctx context.Context, subject, id string) error {
 	return nil
 }
 
-// lookThrough searches for an id with a consumer, which takes a moment to begin and
-// then is fast.
+// lookThrough searches for an id with a consumer, which takes a moment to begin and then
+// is fast.
 func (s *sending) lookThrough(ctx context.Context, subject, id string) error {
 	last, err := s.log.Last(ctx, subject)
 	if last == nil || err != nil {
@@ -122,16 +122,16 @@ func (s *sending) lookThrough(ctx context.Context, subject, id string) error {
 	return err
 }
 
-// lookSingles is how many messages look reads one by one before it takes a consumer.
+// lookSingles is how many messages look reads one by one before it uses a consumer.
 const lookSingles = 16
 
-// failed takes in a failed try. It returns nil when there is to be another.
+// failed handles a failed attempt. It returns nil if there is to be another.
 func (s *sending) failed(ctx context.Context, err error) error {
 	before := s.last
 	err = lostConnection(ctx, err)
 	s.last = err
 	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
-		// Never left this process, or nobody was there to take it.
+		// It never left this process, or no server was there to receive it.
 	} else if s.log.nc.IsClosed() {
 		s.unsure = true
 		return s.giveUp(s.log.closed())
@@ -143,17 +143,17 @@ func (s *sending) failed(ctx context.Context, err error) error {
 		case v == refused && !s.unsure:
 			return err
 		case v == refused:
-			s.late = true // an earlier try may have been stored: look for it
+			s.late = true // an earlier attempt may have been stored: search for it
 		case v == wrongLast && !s.late:
 			return err // the caller's own condition
 		case v == wrongLast && ctx.Err() == nil:
-			return nil // look again at once: who waits meets still more that is new
+			return nil // search again at once: a wait would only add new messages to search
 		}
 		s.last = err
 	}
 	if ctx.Err() != nil || !s.log.pause(ctx, &s.wait) {
 		if before != nil && errors.Is(err, ctx.Err()) {
-			s.last = before // what was heard says more than that time is up
+			s.last = before // the earlier error says more than a timeout
 		}
 		return s.giveUp(ctx.Err())
 	}
@@ -171,7 +171,7 @@ func (s *sending) giveUp(err error) error {
 	return fmt.Errorf("not stored: %w", err)
 }
 
-// searchID looks for an id on one literal subject in (after, until]; 0 if absent.
+// searchID searches for an id on one literal subject in (after, until]; 0 if absent.
 func (l *Log) searchID(ctx context.Context, subject, id string, after, until event.Sequence) (event.Sequence, error) {
 	for m, err := range l.Feed(ctx, FeedConfig{Subjects: []string{subject}, After: after, Until: until, HeadersOnly: true}) {
 		if err != nil {

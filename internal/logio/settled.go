@@ -21,15 +21,15 @@ import (
 // disk), a part of the batch stays at the Log's end, for every kind of read, until the
 // engine starts again and completes the batch from what it has staged.
 //
-// So no reader delivers what it meets, but what is settled: a position is settled when
-// no batch at or before it is open, that is, without its last message, which bears the
-// commit header. Nothing comes between the members of a batch, so only the end of the
-// Log can be open, and:
+// So no reader delivers every message that it meets, only settled ones. A position is
+// settled when no batch at or before it is open, that is, without its last message, which
+// has the commit header. Nothing is stored between the members of a batch, so only the
+// end of the Log can be open, and:
 //
 //   - a message that belongs to no batch, or that commits one, settles its position;
 //   - else the last message of the Log decides. If it is not a member of an open batch,
-//     the Log is settled up to it. If it is, the Log is settled up to the position before
-//     that batch, which its number within the batch tells.
+//     the Log is settled up to it. If it is, the Log is settled up to the position
+//     before that batch, which the message's number within the batch gives.
 //
 // A reader's filter may leave out the message that commits. The rule does not need it.
 //
@@ -49,21 +49,21 @@ import (
 // what lies behind.
 type settled struct {
 	upTo atomic.Uint64 // the highest position that is known to be settled
-	turn chan struct{} // holds one token while the end of the Log is asked for
+	turn chan struct{} // holds one token while a reader asks for the end of the Log
 
 	// Guarded by turn.
-	open time.Time // when an open batch was last met at the end
+	open time.Time // when a reader last met an open batch at the end
 }
 
-// settledAgain is how long the readers of a client that wait for an open batch share an
-// answer.
+// settledAgain is how long an answer is shared by the readers of a client that wait for
+// an open batch.
 const settledAgain = 50 * time.Millisecond
 
-// errOpenBatch is a message of a batch that the engine has not committed: it is stored
-// in part. The engine completes it when it starts again.
+// errOpenBatch is a message of a batch that the engine has not committed: it is partly
+// stored. The engine completes it when it starts again.
 var errOpenBatch = errors.New("the log ends with a batch that is stored in part, as after a full disk: the host completes it when there is space")
 
-// errReadAgain makes a feed read anew what it has waited for.
+// errReadAgain makes a feed read again what it has waited for.
 var errReadAgain = errors.New("a batch that was open is committed")
 
 func newSettled() *settled { return &settled{turn: make(chan struct{}, 1)} }
@@ -79,8 +79,8 @@ func (s *settled) raise(seq event.Sequence) {
 
 func (s *settled) has(seq event.Sequence) bool { return uint64(seq) <= s.upTo.Load() }
 
-// awaitSettled returns nil when the message at seq may be delivered. While it may not, it
-// waits, and then returns errReadAgain.
+// awaitSettled returns nil when the message at seq may be delivered. Until then it waits,
+// and afterwards returns errReadAgain.
 func (l *Log) awaitSettled(ctx context.Context, h nats.Header, seq event.Sequence) error {
 	if l.settled.has(seq) {
 		return nil
@@ -133,8 +133,8 @@ func (l *Log) settle(ctx context.Context, seq event.Sequence) (bool, error) {
 	return s.has(seq), err
 }
 
-// boundary gives the last settled position, which is at least seq unless seq belongs to a
-// batch that is open now. Everything that was acknowledged before is at or before it.
+// boundary returns the last settled position, which is at least seq unless seq belongs to
+// a batch that is open now. Everything that was acknowledged before is at or before it.
 func (l *Log) boundary(ctx context.Context, seq event.Sequence) (at event.Sequence, err error) {
 	var wait backoff
 	for {
@@ -154,9 +154,9 @@ func (l *Log) boundary(ctx context.Context, seq event.Sequence) (at event.Sequen
 		switch {
 		case err != nil:
 			return 0, err
-		case last == 0: // it cannot be read, or is not there: whoever reads on meets that
+		case last == 0: // it cannot be read, or does not exist: a reader that continues meets that
 			return seq, nil
-		case damaged != 0: // an engine that has lost its newest file may not say so to readers
+		case damaged != 0: // an engine that has lost its newest file may not report that to readers
 			return 0, &event.DamageError{From: last + 1, To: damaged}
 		case open:
 			return event.Sequence(l.settled.upTo.Load()), nil
@@ -168,7 +168,7 @@ func (l *Log) boundary(ctx context.Context, seq event.Sequence) (at event.Sequen
 	}
 }
 
-// openAtEnd reports that the Log ends with an open batch.
+// openAtEnd reports whether the Log ends with an open batch.
 func (l *Log) openAtEnd(ctx context.Context) (open bool, err error) {
 	err = l.retry(ctx, func(ctx context.Context) (err error) {
 		_, open, err = l.askEnd(ctx)
@@ -177,9 +177,9 @@ func (l *Log) openAtEnd(ctx context.Context) (open bool, err error) {
 	return open, err
 }
 
-// askEnd reads the Log's last message and learns from it what is settled; 0 if there is
-// none that can be read. Where the Log goes on behind that message, its end is damaged, which
-// whoever reads on is told: then a part of a batch is no open one.
+// askEnd reads the Log's last message and learns from it what is settled; 0 if no last
+// message can be read. If the Log continues behind that message, its end is damaged: then
+// a part of a batch is no open batch, and a reader that continues gets the damage.
 func (l *Log) askEnd(ctx context.Context) (last event.Sequence, open bool, err error) {
 	last, open, err = l.askLast(ctx)
 	if err != nil || !open && last != 0 {
@@ -194,7 +194,7 @@ func (l *Log) askEnd(ctx context.Context) (last event.Sequence, open bool, err e
 }
 
 // askLast is askEnd for the last message that can be read. The engine answers between two
-// batches, not in the middle of one.
+// batches, not within one.
 func (l *Log) askLast(ctx context.Context) (last event.Sequence, open bool, err error) {
 	m, err := l.nc.RequestWithContext(ctx, wire.GetSubject(l.js.Options().APIPrefix), wire.LastMessage)
 	if err != nil {
@@ -233,9 +233,9 @@ func (l *Log) askLast(ctx context.Context) (last event.Sequence, open bool, err 
 	return last, false, nil
 }
 
-// damagedEnd gives the Log's last Sequence if the Log goes on behind last, which the server
-// gave as the last message that it can read; else 0. The server is asked twice, since it may
-// store more while it is asked for the Log's state.
+// damagedEnd returns the Log's last Sequence if the Log continues behind last, which is
+// the last message that the server can read; else 0. The server is asked twice, since it
+// may store more while it is asked for the Log's state.
 func (l *Log) damagedEnd(ctx context.Context, last event.Sequence) (end event.Sequence, err error) {
 	s, err := l.js.Stream(ctx, wire.LogName)
 	if err != nil {
@@ -266,8 +266,8 @@ func (l *Log) settledOnly(ctx context.Context, m *jetstream.RawStreamMsg) error 
 	return err
 }
 
-// lastBefore reads the last message on one literal subject that is not after a position;
-// nil if there is none. It goes through all that are.
+// lastBefore reads the last message on one literal subject at or before a position; nil
+// if there is none. It goes through all messages up to there.
 func (l *Log) lastBefore(ctx context.Context, subject string, at event.Sequence) (*jetstream.RawStreamMsg, error) {
 	if at == 0 {
 		return nil, nil

@@ -5,30 +5,30 @@ import (
 	"sync"
 )
 
-// sharing lets callers who ask the same at the same time share an answer: one request may
-// be on its way, and one waits for it to end. A caller that comes joins the one that waits,
-// since the other may have been answered before the caller asked.
+// sharing lets callers with the same request at the same time share an answer: one
+// request may be on its way, and one waits for it to end. A new caller joins the waiting
+// one, since the other may have been answered before the caller asked.
 //
-// The first of those who share a request makes it, under its own context. If that ends,
-// the others make a new one: each failure costs a caller that has gone, so the last one
-// gets its turn.
+// The first of the callers that share a request makes it, under its own context. If that
+// ends, the others make a new one. Each failure removes a caller that has gone, so the
+// last one gets its turn.
 type sharing[T any] struct {
 	way chan struct{} // holds one token while a request is on its way
 
 	mu   sync.Mutex // guards next
-	next *turn[T]   // the one that waits; nil: none
+	next *turn[T]   // the waiting request; nil: none
 }
 
 type turn[T any] struct {
 	done   chan struct{} // closed when answer and err are set
 	answer T
 	err    error
-	gone   bool // err is the end of the first caller's context alone
+	gone   bool // err is only the end of the first caller's context
 }
 
 func newSharing[T any]() *sharing[T] { return &sharing[T]{way: make(chan struct{}, 1)} }
 
-// pass takes part in one request; again means that the caller who made it has gone.
+// pass takes part in one request; again means that the caller that made it has gone.
 func (s *sharing[T]) pass(ctx context.Context, request func(context.Context) (T, error)) (_ T, err error, again bool) {
 	var none T
 	s.mu.Lock()
@@ -46,7 +46,7 @@ func (s *sharing[T]) pass(ctx context.Context, request func(context.Context) (T,
 	s.next = t
 	s.mu.Unlock()
 
-	begin := func() { // nobody may join any more
+	begin := func() { // from now on, no caller may join
 		s.mu.Lock()
 		s.next = nil
 		s.mu.Unlock()

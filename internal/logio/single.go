@@ -12,10 +12,10 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Get reads one stored message. It waits for one of a batch that is not committed.
+// Get reads one stored message. If its batch is not committed, Get waits.
 //
-// On a cluster, a leader that was cut off or just chosen may not have it yet: what is
-// not after what this client knows is asked for again, for a while.
+// On a cluster, a leader that was cut off or just elected may lack the message. If seq is
+// not after what this client knows, Get asks again, for a while.
 func (l *Log) Get(ctx context.Context, seq event.Sequence) (*jetstream.RawStreamMsg, error) {
 	patience := time.Now().Add(logPatience)
 	var m *jetstream.RawStreamMsg
@@ -65,8 +65,8 @@ func (l *Log) lastStored(ctx context.Context, subject string) (*jetstream.RawStr
 	return m, err
 }
 
-// next reads the first message from a Sequence on that is on one literal subject;
-// nil if there is none. It waits for one of a batch that is not committed.
+// next reads the first message from a Sequence on that is on one literal subject; nil if
+// there is none. If its batch is not committed, next waits.
 func (l *Log) next(ctx context.Context, subject string, from event.Sequence) (*jetstream.RawStreamMsg, error) {
 	var m *jetstream.RawStreamMsg
 	err := l.retry(ctx, func(ctx context.Context) error {
@@ -83,7 +83,7 @@ func (l *Log) next(ctx context.Context, subject string, from event.Sequence) (*j
 	return m, err
 }
 
-// CountOn is how many messages the engine counts on a literal subject.
+// CountOn returns how many messages the engine counts on a literal subject.
 func (l *Log) CountOn(ctx context.Context, subject string) (n uint64, err error) {
 	err = l.retry(ctx, func(ctx context.Context) error {
 		info, err := (*l.stream.Load()).Info(ctx, jetstream.WithSubjectFilter(subject))
