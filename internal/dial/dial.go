@@ -1,5 +1,5 @@
-// Package dial connects to a project's host or to servers, with a key and over TLS where
-// they want it, and asks what the key may do.
+// Package dial connects to a project's host or to servers, with a key and over TLS if
+// they require it, and asks what the key may do.
 package dial
 
 import (
@@ -17,17 +17,18 @@ import (
 	"durablestream/internal/roles"
 )
 
-// Target says which broker to connect to: a project's host, or servers by name.
+// Target names the broker to connect to: a project's host, or servers by URL.
 type Target struct {
-	// AddressFile is the file in which the project's host leaves its address. It
-	// is read again at every dial, so that a connection follows the host from
-	// process to process.
+	// AddressFile is the file to which the project's host writes its address. Each dial
+	// reads it again, so that a connection follows the host from process to process.
 	AddressFile string
-	// Local, if not nil, is asked first at each dial: it connects to the host in this
-	// process, and gives its token, or gives a nil connection while there is none.
+	// Local, if not nil, is called first at each dial. It connects to the host in this
+	// process and returns its token, or returns a nil connection if this process does not
+	// host.
 	Local func() (net.Conn, string, error)
-	// Joining, if not nil, hears of each look for the project's host: what was found, or
-	// why nothing was. Its error ends that try to connect. Default: what was found counts.
+	// Joining, if not nil, is called with the result of each search for the project's
+	// host: the host, or the error. Its error ends that attempt to connect. Default:
+	// every host found is accepted.
 	Joining func(host address.Host, err error) error
 	// Servers are NATS URLs, used when AddressFile is empty.
 	Servers []string
@@ -41,13 +42,13 @@ type Target struct {
 
 // TLSFiles are the client's side of TLS, each optional.
 type TLSFiles struct {
-	CA   string // whom to trust, instead of the system's authorities
-	Cert string // the client's own certificate, where the server asks for one
+	CA   string // authorities to trust, instead of the system's
+	Cert string // the client's own certificate, if the server requires one
 	Key  string
 }
 
-// Connect makes a connection that reconnects for ever and never sends what its
-// caller gave up on. Whoever calls it closes it.
+// Connect returns a connection that reconnects without limit, and never sends what its
+// caller has given up. The caller closes it.
 func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, error) {
 	if t.Name == "" {
 		t.Name = "dstream"
@@ -55,11 +56,11 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 	url := strings.Join(t.Servers, ",")
 	base := []nats.Option{
 		nats.Name(t.Name),
-		// Or the library writes every lost connection on standard error; those who wait
-		// are told why, by their calls.
+		// Otherwise the library writes every lost connection to standard error. Calls
+		// that wait report the reason.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
-		// Nothing is kept for later: a publish that could not be sent fails at
-		// once and is tried again by who still waits for it.
+		// The library keeps nothing for later: a publish that could not be sent fails at
+		// once, and the call that still waits for it retries.
 		nats.ReconnectBufSize(-1),
 		nats.MaxReconnects(-1),
 		nats.CustomReconnectDelay(reconnectDelay),
@@ -71,10 +72,10 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 	var d *fileDialer
 	if t.AddressFile != "" {
 		d = &fileDialer{path: t.AddressFile, local: t.Local, joining: t.Joining}
-		url = "nats://host.dstream:4222" // never dialled: the dialer asks the file
+		url = "nats://host.dstream:4222" // never dialled: the dialer reads the file
 		base = append(base, nats.SetCustomDialer(d), nats.TokenHandler(d.token), nats.IgnoreDiscoveredServers(),
-			// Or each reconnect asks the DNS for the name above, seconds without a
-			// network, while the connection is locked.
+			// Otherwise each reconnect asks the DNS for the name above, for seconds
+			// without a network, while the connection is locked.
 			nats.SkipHostLookup(), nats.UserInfoHandler(d.user))
 	}
 	who, public, err := t.identify(d)
@@ -92,11 +93,11 @@ func Connect(ctx context.Context, t Target, opts ...nats.Option) (*nats.Conn, er
 	return nc, nil
 }
 
-// revokedAfter is how long the servers may refuse a key that they have let in before:
-// those of a cluster do not read their lists at one time.
+// revokedAfter is how long the servers may refuse a key that they accepted before: the
+// servers of a cluster read their lists at different times.
 const revokedAfter = 5 * time.Second
 
-// endRevoked closes a connection whose key is refused for good.
+// endRevoked closes a connection whose key is refused permanently.
 func endRevoked() []nats.Option {
 	var since atomic.Int64 // Unix ns of the first refusal in a row; 0: none
 	return []nats.Option{
@@ -107,13 +108,13 @@ func endRevoked() []nats.Option {
 			case !errors.Is(err, nats.ErrAuthorization):
 			case since.CompareAndSwap(0, now):
 			case now-since.Load() > int64(revokedAfter):
-				go nc.Close() // it waits for what has called this
+				go nc.Close() // Close waits for the callback that called this
 			}
 		}),
 	}
 }
 
-// String names the target for messages.
+// String describes the target for messages.
 func (t Target) String() string {
 	if t.AddressFile != "" {
 		return "the host that " + t.AddressFile + " names"
@@ -121,14 +122,14 @@ func (t Target) String() string {
 	return strings.Join(t.Servers, ", ")
 }
 
-// reconnectDelay is short: a host that takes over is there within some 100 ms, and
-// to look at its address costs next to nothing.
+// reconnectDelay is short: a host that takes over is ready within some 100 ms, and a read
+// of its address costs almost nothing.
 func reconnectDelay(attempts int) time.Duration {
 	return min(5*time.Millisecond<<min(attempts, 6), 100*time.Millisecond)
 }
 
-// fileDialer dials the host in this process, or the one of the directory that the file is
-// in, once that has shown that it is.
+// fileDialer dials the host in this process, or the host of the file's directory once it
+// has proved that it is.
 type fileDialer struct {
 	path    string
 	local   func() (net.Conn, string, error) // may be nil
@@ -136,7 +137,7 @@ type fileDialer struct {
 	last    atomic.Pointer[dialled]
 }
 
-// dialled is what goes with the connection that was made last.
+// dialled is the address and credentials of the last connection.
 type dialled struct {
 	token string
 	local bool
@@ -168,7 +169,7 @@ func (d *fileDialer) Dial(network, _ string) (net.Conn, error) {
 
 func (d *fileDialer) token() string { return d.now().token }
 
-// user is who the host in this process takes us for where it has keys.
+// user is the user as which the host in this process accepts us, if it has keys.
 func (d *fileDialer) user() (name, password string) {
 	if now := d.now(); now.local {
 		return roles.HostUser, now.token

@@ -14,11 +14,11 @@ import (
 	"durablestream/internal/roles"
 )
 
-// errSetup marks what is wrong on this side of the connection.
+// errSetup marks a fault on this side of the connection.
 var errSetup = errors.New("")
 
-// Hopeless reports that a Connect failed for what waiting does not mend: a key or a
-// certificate, ours or the server's.
+// Hopeless reports whether a Connect failed for a reason that a retry cannot change: a
+// key or a certificate, ours or the server's.
 func Hopeless(err error) bool {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
@@ -26,11 +26,11 @@ func Hopeless(err error) bool {
 		errors.As(err, &unknown) || errors.As(err, &name)
 }
 
-// identify adds what proves who connects: the key, and certificates. public is the
-// key's public part, "" without one.
+// identify adds the proof of the client's identity: the key, and certificates. public is
+// the key's public part, "" without one.
 func (t Target) identify(d *fileDialer) (opts []nats.Option, public string, err error) {
-	// Whoever could guess where the next answer is awaited could put one there; the
-	// library's own names follow from one another.
+	// An attacker that could guess the inbox of the next answer could send a false answer
+	// to it; the library's own inbox names can be computed from each other.
 	inbox := "_INBOX." + rand.Text()
 	if t.NKey != "" {
 		pair, err := roles.ReadSeed(t.NKey)
@@ -54,14 +54,14 @@ func (t Target) identify(d *fileDialer) (opts []nats.Option, public string, err 
 	return opts, public, nil
 }
 
-// withTLS sets how TLS is done if the server wants it; nats.Secure would insist on it
-// for the host in this process too.
+// withTLS sets the TLS options for a server that requires TLS; nats.Secure would require
+// it for the host in this process too.
 func withTLS(cfg *tls.Config) nats.Option {
 	return func(o *nats.Options) error { o.TLSConfig = cfg; return nil }
 }
 
-// config reads the files. With an address file the server's certificate must be
-// valid for the host of the address that was dialled.
+// config reads the files. With an address file the server's certificate must be valid for
+// the host of the dialled address.
 func (f TLSFiles) config(d *fileDialer) (*tls.Config, error) {
 	if f == (TLSFiles{}) && d == nil {
 		return nil, nil //nolint:nilnil // the library's defaults
@@ -85,11 +85,11 @@ func (f TLSFiles) config(d *fileDialer) (*tls.Config, error) {
 		cfg.Certificates = []tls.Certificate{cert}
 	}
 	if d != nil {
-		// The library verifies the name of the URL, which is not the host's here.
+		// The library verifies the name of the URL, which is not the host's name here.
 		cfg.InsecureSkipVerify = true
 		cfg.VerifyConnection = func(s tls.ConnectionState) error {
 			now := d.now()
-			if now.local { // both ends are in this process
+			if now.local { // both ends of the connection are in this process
 				return nil
 			}
 			return verify(s, cfg.RootCAs, now.host)
@@ -98,7 +98,7 @@ func (f TLSFiles) config(d *fileDialer) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// verify is what crypto/tls does by itself, for a name that is known only by now.
+// verify does what crypto/tls does by itself, for a name that is known only now.
 func verify(s tls.ConnectionState, authorities *x509.CertPool, name string) error {
 	opts := x509.VerifyOptions{Roots: authorities, DNSName: name, Intermediates: x509.NewCertPool()}
 	for _, cert := range s.PeerCertificates[1:] {
@@ -108,8 +108,8 @@ func verify(s tls.ConnectionState, authorities *x509.CertPool, name string) erro
 	return err
 }
 
-// refusal puts a failed connect into words. A token that is refused is another
-// matter: the host was replaced between the look at its address and the dial.
+// refusal puts a failed connect into words. A refused token is another case: the host was
+// replaced between the read of its address and the dial.
 func (t Target) refusal(err error, public string, d *fileDialer) error {
 	var unknown x509.UnknownAuthorityError
 	switch {

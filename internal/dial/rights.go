@@ -13,15 +13,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Rights are what the server said at New that this client may do.
+// Rights is what this client may do, as the server reported at Open.
 type Rights struct {
-	Limited bool // it said so at all
+	Limited bool // the server reported rights
 	May     roles.Permissions
 	Role    string // as package roles names it; "" on a server without roles
 }
 
-// askTimeout bounds the question for the rights: a server answers it itself, at once,
-// or, an old one, not at all.
+// askTimeout bounds the request for the rights: a server answers it by itself, at once,
+// and an old server not at all.
 const askTimeout = 2 * time.Second
 
 // AskRights asks the server what this connection may do.
@@ -30,7 +30,7 @@ func AskRights(ctx context.Context, nc *nats.Conn) (Rights, error) {
 	defer cancel()
 	m, err := nc.RequestWithContext(ctx, roles.UserInfo, nil)
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) && nc.IsConnected() {
-		return Rights{}, nil // a server that does not tell
+		return Rights{}, nil // a server that reports no rights
 	}
 	if err != nil {
 		return Rights{}, fmt.Errorf("client: cannot ask the server what this key may do: %w", err)
@@ -48,7 +48,7 @@ func AskRights(ctx context.Context, nc *nats.Conn) (Rights, error) {
 		return Rights{}, fmt.Errorf("client: the server's answer to what this key may do cannot be read: %w", err)
 	}
 	p := answer.Data.Permissions
-	if p == nil || answer.Data.User == roles.JoinedUser { // a host without keys withholds only what is its own
+	if p == nil || answer.Data.User == roles.JoinedUser { // a host without keys refuses only its own subjects
 		return Rights{}, nil
 	}
 	r := Rights{Limited: true, May: roles.Permissions{Publish: p.Publish.Allow, Deny: p.Publish.Deny, Subscribe: p.Subscribe.Allow}}
@@ -59,7 +59,7 @@ func AskRights(ctx context.Context, nc *nats.Conn) (Rights, error) {
 	return r, nil
 }
 
-// JetStream gives JetStream's API under the name that it has for these rights.
+// JetStream returns JetStream's API under the name that it has for these rights.
 func (r Rights) JetStream(nc *nats.Conn) (jetstream.JetStream, error) {
 	if prefix := r.May.Prefix(); r.Limited && prefix == roles.APIPrefix {
 		return jetstream.NewWithAPIPrefix(nc, prefix)
