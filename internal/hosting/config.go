@@ -14,16 +14,16 @@ import (
 	"durablestream/internal/roles"
 )
 
-// Config says which log to open and what this process may do for it. The fields that are
-// not explained here are those of durablestream.Config.
+// Config selects the log to open and what this process may do for it. Fields without a
+// comment are those of durablestream.Config.
 type Config struct {
 	// Dir is the project's directory, an absolute path; the mirror's files are in it.
 	Dir string
 	// HostDir is the directory in Dir that holds the store, the lock and the address.
 	HostDir string
-	// Version is the version that a host of this process says it has.
+	// Version is the version that a host of this process reports.
 	Version string
-	// Client is for the client of this process, but for Restoring, Logger, Why and
+	// Client configures the client of this process, except Restoring, Logger, Why and
 	// OwnHost, which Open sets.
 	Client client.Config
 	Logger *slog.Logger // not nil
@@ -52,9 +52,9 @@ type Config struct {
 	CheckMirror    bool
 	MirrorMaxBytes int64
 
-	takingOver bool   // from a host that was there a moment ago
-	expect     string // the identity of the log to host; "": any, and one is made where there is none
-	copied     string // stands for HostDir; "": that itself
+	takingOver bool   // from a host that existed a moment ago
+	expect     string // the identity of the log to host; "": any, and one is created if there is none
+	copied     string // replaces HostDir; "": HostDir itself
 }
 
 // Servers are NATS servers that hold the Log, instead of a host in Dir.
@@ -67,7 +67,7 @@ type Servers struct {
 
 func (c Config) onServers() bool { return len(c.Servers.URLs) > 0 }
 
-// Node is what a host of more than one machine needs: see durablestream.Serve.
+// Node is the configuration of a host for more than one machine: see durablestream.Serve.
 type Node struct {
 	Name       string
 	Cluster    *broker.ClusterConfig // nil: a single server
@@ -78,7 +78,7 @@ type Node struct {
 	Waiting    func(words string)
 }
 
-// broker is what the broker needs of a Config.
+// broker returns the broker's part of a Config.
 func (c Config) broker() (broker.Config, error) {
 	b := broker.Config{
 		Dir:             c.HostDir,
@@ -115,12 +115,12 @@ func (c Config) broker() (broker.Config, error) {
 	return b, err
 }
 
-// endProcess ends this process as SIGTERM does: that is how a host is asked to end that
-// has not been given a repair's directory yet.
+// endProcess ends this process as SIGTERM does, when another process asks this host to
+// end: see address.End.
 func endProcess() {
 	self, err := os.FindProcess(os.Getpid())
 	if err == nil {
-		_ = self.Signal(syscall.SIGTERM) // who has asked sees whether it ends
+		_ = self.Signal(syscall.SIGTERM) // the caller sees whether it ends
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"durablestream/internal/roles"
 )
 
-// hostCopy hosts a temporary copy of a log that cannot be written, for this process alone.
-// It returns why, joined with what went wrong.
+// hostCopy hosts a temporary copy of a log that cannot be written, for this process
+// alone. On failure its error joins why and the cause.
 func (p *Process) hostCopy(ctx context.Context, cfg Config, why *broker.UnwritableError) error {
 	var node broker.Managed
 	b, err := paths.ReadFile(filepath.Join(why.Dir, broker.ManagedFile))
@@ -49,8 +49,8 @@ func (p *Process) hostCopy(ctx context.Context, cfg Config, why *broker.Unwritab
 	return err
 }
 
-// withoutKeys puts a log that is hosted with keys where a host without keys finds it.
-// Whoever can copy it can read it.
+// withoutKeys moves a log that is hosted with keys to the place where a host without keys
+// finds it. A user who can copy the log can read it.
 func withoutKeys(dir string) error {
 	accounts := filepath.Join(dir, broker.StoreDir, server.JetStreamStoreDir)
 	kept := filepath.Join(accounts, roles.LogAccount)
@@ -58,20 +58,21 @@ func withoutKeys(dir string) error {
 		return nil //nolint:nilerr // there were no keys
 	}
 	open := filepath.Join(accounts, server.DEFAULT_GLOBAL_ACCOUNT)
-	if err := os.RemoveAll(open); err != nil { // it holds nothing where there are keys
+	if err := os.RemoveAll(open); err != nil { // with keys, it is empty
 		return err
 	}
 	return os.Rename(kept, open)
 }
 
-// Copied is why this process hosts a copy; nil: it hosts or has joined the log itself.
+// Copied is the reason why this process hosts a copy; nil: it hosts or has joined the log
+// itself.
 func (p *Process) Copied() *broker.UnwritableError {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.copyOf
 }
 
-// removeCopy takes away what hostCopy has made.
+// removeCopy removes the copy of hostCopy.
 func (p *Process) removeCopy() error {
 	if p.Copied() == nil {
 		return nil

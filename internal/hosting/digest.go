@@ -11,8 +11,8 @@ import (
 	"durablestream/internal/wire"
 )
 
-// answerDigests lets other nodes, and the doctor, compare a node's copy of the Log, in
-// the store, with theirs.
+// answerDigests lets other nodes, and the doctor, compare their copies of the Log with
+// this node's store.
 func answerDigests(nc *nats.Conn, node, store string) error {
 	digesting := make(chan struct{}, 1) // one at a time: each reads all of the store
 	_, err := nc.Subscribe(wire.DigestSubject(node), func(m *nats.Msg) {
@@ -31,7 +31,7 @@ func answerDigest(m *nats.Msg, store string) {
 		d.Error = err.Error()
 	}
 	if b, err := json.Marshal(d); err == nil {
-		_ = m.Respond(b) // whoever asked has gone, or asks again
+		_ = m.Respond(b) // the caller is gone, or asks again
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"durablestream/mirror"
 )
 
-// host is what runs in the process that hosts: the broker, the mirror and the
-// sweeper, which have a connection of their own.
+// host is the state of a process that hosts: the broker, the mirror and the sweeper,
+// which share one connection.
 type host struct {
 	cfg    Config
 	broker *broker.Broker
@@ -29,11 +29,11 @@ type host struct {
 	sweeper sweeping
 }
 
-// hostGrace is what a host has for the steps that follow the start of its engine.
+// hostGrace is the time for the steps after the start of the engine.
 const hostGrace = 30 * time.Second
 
-// startHost makes this process the host. The address is written last: others join
-// only a log whose mirror fits it. After an error nothing runs.
+// startHost makes this process the host. It writes the address last: others join only a
+// log whose mirror fits it. After an error nothing runs.
 func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	bcfg, err := cfg.broker()
 	if err != nil {
@@ -42,7 +42,7 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	if err := paths.NotAsRoot(cfg.Dir); err != nil && cfg.copied == "" {
 		return nil, err
 	}
-	if !cfg.NoCreate && cfg.copied == "" && !cfg.takingOver { // who takes over had a directory a moment ago
+	if !cfg.NoCreate && cfg.copied == "" && !cfg.takingOver { // at a take-over the directory existed a moment ago
 		if err := paths.MakeDir(cfg.Dir); err != nil {
 			if short := broker.Shortage(bcfg.Dir); short != nil {
 				return nil, short
@@ -57,7 +57,7 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 		}
 		return nil, err
 	}
-	if cfg.Node.Cluster == nil { // the engine may have taken longer than ctx had
+	if cfg.Node.Cluster == nil { // the engine may have taken longer than ctx allowed
 		graced, done := grace.Context(ctx, hostGrace)
 		defer done()
 		ctx = graced
@@ -93,8 +93,9 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 		h.mirror.start()
 	}
 	if !cfg.NoSweeper {
-		// What expired while nobody hosted is decided before anybody can join; a host that
-		// takes over from one that was there a moment ago lets nobody wait for that.
+		// The sweeper decides everything that expired without a host before anybody can
+		// join. A host that takes over from one that ran a moment ago lets nobody wait
+		// for that.
 		if err := h.sweeper.start(ctx, !cfg.takingOver); err != nil {
 			return nil, err
 		}
@@ -102,11 +103,11 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	return h, b.Advertise()
 }
 
-// stop writes the mirror up to what the Log holds, and then stops everything; the
-// broker last, so that whoever hosts next finds a store that nobody writes to.
+// stop writes the mirror up to the Log's end, and then stops everything. It stops the
+// broker last, so that the next host finds a store that nobody writes to.
 //
-// The mirror first catches up while the others go on, so that they wait for its last
-// lines only; then nobody else may append any more.
+// The mirror first catches up while other processes continue to append, so that they wait
+// for its last lines only. Then no other process may append.
 func (h *host) stop() error {
 	err := h.sweeper.end()
 	if h.mirror.stop != nil && h.cfg.Node.Cluster == nil {
@@ -127,8 +128,8 @@ func (h *host) stop() error {
 	return errors.Join(err, h.broker.Stop(context.Background()))
 }
 
-// abandon stops everything without another line in the mirror, whose place is another
-// log's, or nobody's.
+// abandon stops everything without another line in the mirror, since the mirror's place
+// belongs to another log now, or to none.
 func (h *host) abandon() error {
 	h.client.Close()
 	h.nc.Close() // so that the mirror cannot read on

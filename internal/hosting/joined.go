@@ -9,22 +9,22 @@ import (
 	"durablestream/internal/address"
 )
 
-// joined is the log that a process has opened, and whether it is still there.
+// joined is the log that a process has opened, and whether it still exists.
 //
-// Safety: from the first moment on that the process knows its log, it goes to no host of
-// another one, and takes over no other one: the host says in its proof which log it has,
-// and who takes over compares what lies in the directory, under the lock.
+// Safety: as soon as the process knows its log, it connects to no host of another one,
+// and takes over no other one. The host's proof names its log, and a take-over compares
+// the log in the directory, under the lock.
 type joined struct {
 	dir string // of the host
 
-	mu    sync.Mutex // guards these
+	mu    sync.Mutex // guards the fields below
 	log   string     // its identity; "" before the process has opened it
 	place address.Place
-	gone  *client.GoneError // nil while it is there
-	old   bool              // it was said that the host is of an earlier version
+	gone  *client.GoneError // nil while the log exists
+	old   bool              // the warning that the host is of an earlier version was logged
 }
 
-// opened notes which log it is, at the first time.
+// opened records the log's identity, the first time.
 func (j *joined) opened(log string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -39,7 +39,7 @@ func (j *joined) expected() string {
 	return j.log
 }
 
-// why is the *client.GoneError while the log is not there, else nil.
+// why returns the *client.GoneError while the log is gone, else nil.
 func (j *joined) why() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -55,8 +55,8 @@ func (j *joined) close() {
 	j.place.Close()
 }
 
-// is notes the identity of the log that is in the directory now, "" for none, and returns
-// the *client.GoneError if it is not the one that was opened.
+// is records the identity of the log that is in the directory now, "" for none. It
+// returns the *client.GoneError if that is not the opened log.
 func (j *joined) is(log string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -68,13 +68,14 @@ func (j *joined) is(log string) error {
 	if now := j.place.Now(); now != "" && now != j.dir {
 		e.Now = filepath.Dir(now)
 	}
-	if j.gone == nil || *j.gone != e { // it may have been handed out, and is not changed
+	if j.gone == nil || *j.gone != e { // a caller may hold it, so it never changes
 		j.gone = &e
 	}
 	return j.gone
 }
 
-// look looks into the directory for the log. What cannot be read now is looked at again.
+// look looks for the log in the directory. On a read error it changes nothing, and the
+// next call looks again.
 func (j *joined) look() error {
 	if j.expected() == "" {
 		return nil

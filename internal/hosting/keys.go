@@ -1,7 +1,7 @@
 package hosting
 
-// ReloadKeys lets the host, if it is in this process, read its key list again. A
-// process that stands by reads it when it takes over.
+// ReloadKeys makes the host, if it is in this process, read its key list again. A process
+// that stands by reads the list when it takes over.
 func (p *Process) ReloadKeys() error {
 	h := p.now()
 	if h == nil || p.cfg.Node.KeyFile == "" {
@@ -14,8 +14,8 @@ func (p *Process) ReloadKeys() error {
 	return err
 }
 
-// RevokeKeys lets the host, if it is in this process and has keys, cut off everybody
-// whom a key let in; the host's own connections go on.
+// RevokeKeys makes the host, if it is in this process and has keys, disconnect every
+// client that a key let in. The host's own connections continue.
 func (p *Process) RevokeKeys() error {
 	h := p.now()
 	if h == nil || p.cfg.Node.KeyFile == "" {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// hostMemory is what a host keeps to, in bytes, while it needs no more.
+// hostMemory is the memory limit of a host, in bytes, while it needs no more.
 const hostMemory = 128 << 20
 
-// BoundMemory keeps the memory of a host small until ctx ends. The engine keeps the
-// blocks that it has read only until the next garbage collection, and Go collects when
-// memory has doubled: so who reads a log of 600 MB once makes a host of 1.2 GB out of
-// one of 60 MB. Where the host needs more, as for the ids of a busy log's duplicate
-// window, collecting takes its time, and the bound rises. A GOMEMLIMIT in the
-// environment is left alone.
+// BoundMemory limits the memory of a host until ctx ends. The engine keeps the blocks
+// that it has read only until the next garbage collection, and Go collects when memory
+// has doubled. So one read of a log of 600 MB turns a host of 60 MB into one of 1.2 GB.
+// If the host needs more, for example for the ids of a busy log's duplicate window, the
+// collections take time, and the limit rises. BoundMemory does nothing if the environment
+// has GOMEMLIMIT.
 func BoundMemory(ctx context.Context) {
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		return
@@ -33,14 +33,14 @@ func BoundMemory(ctx context.Context) {
 		case <-look.C:
 		}
 		metrics.Read(cpu)
-		if now := cpu[1].Value.Float64(); now > total { // it is counted at each collection
+		if now := cpu[1].Value.Float64(); now > total { // updated at each collection
 			limit = nextLimit(limit, (cpu[0].Value.Float64()-gc)/(now-total))
 			gc, total = cpu[0].Value.Float64(), now
 		}
 	}
 }
 
-// nextLimit moves the limit, by the part of the processors' time that collecting took.
+// nextLimit moves the limit by the share of CPU time that the collections took.
 func nextLimit(limit int64, collecting float64) int64 {
 	switch {
 	case collecting > 0.2:

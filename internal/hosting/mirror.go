@@ -19,29 +19,30 @@ type mirroring struct {
 	done chan struct{}
 
 	mu  sync.Mutex // guards err
-	err error      // what ended the mirror
+	err error      // the error that ended the mirror
 }
 
 const (
-	// mirrorDrain bounds how long Close writes the mirror: a gigabyte of backlog.
+	// mirrorDrain bounds the time of Close for the mirror: enough for a gigabyte of
+	// backlog.
 	mirrorDrain = time.Minute
 	// mirrorPatience is how long Close waits for another process's mirror.
 	mirrorPatience = 5 * time.Second
-	// mirrorRetry is how often a mirror that has met a hole in the log looks whether the
-	// hole was repaired.
+	// mirrorRetry is how often a mirror that stopped at a gap in the log checks whether
+	// the gap was repaired.
 	mirrorRetry = 5 * time.Second
 )
 
-// use says which files the mirror is, and of what.
+// use sets the mirror's files and its log.
 func (m *mirroring) use(cfg mirror.Config) {
 	m.cfg = cfg
 	m.cfg.Drain = mirrorDrain
 	m.cfg.Progress = func(p mirror.Progress) { m.progress.Store(&p) }
 }
 
-// check demands that the mirror's files are whole and this Log's; with whole it reads
-// all of them. A Log that has lost something is not their fault: it goes on, its readers
-// are told, and the mirror stops where it is not what it should be.
+// check requires that the mirror's files are undamaged and this Log's; with whole it
+// reads all of them. A Log that has lost a message is not a fault of the files: the Log
+// continues, its readers get an error, and the mirror stops at the loss.
 func (m *mirroring) check(ctx context.Context, whole bool) error {
 	err := mirror.Check(ctx, m.cfg)
 	if err == nil && whole {
@@ -55,8 +56,8 @@ func (m *mirroring) check(ctx context.Context, whole bool) error {
 	return err
 }
 
-// checkWhole looks for damage in the middle of the files. What only a crash left
-// at their end is for the mirror to repair.
+// checkWhole searches for damage in the middle of the files. The mirror itself repairs
+// what a crash leaves at their end.
 func checkWhole(ctx context.Context, cfg mirror.Config) error {
 	const most = 256 << 20 // some three seconds
 	if size, err := mirror.Size(cfg.Dir); err != nil || size > most {
@@ -72,14 +73,14 @@ func checkWhole(ctx context.Context, cfg mirror.Config) error {
 	return report.Problem
 }
 
-// start runs the mirror until end, or until damage to its files ends it: that is an alarm
-// of status, and the log goes on. At a hole in the log it stops with an alarm, and goes on
-// when the hole was repaired. While another process has the file, it waits for it.
+// start runs the mirror until end, or until damage to its files ends it: status then has
+// an alarm, and the log continues. At a gap in the log the mirror stops with an alarm,
+// and continues when the gap is repaired. While another process has the file, it waits.
 func (m *mirroring) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop, m.done = cancel, make(chan struct{})
 	cfg := m.cfg
-	var gap *mirror.GapError // where it has stopped
+	var gap *mirror.GapError // the gap at which it has stopped
 	cfg.Progress = func(p mirror.Progress) {
 		if gap != nil && p.Seq > gap.After {
 			gap = nil
@@ -117,8 +118,8 @@ func (m *mirroring) start() {
 					m.ended(err)
 				}
 				return
-			// A host that went before is writing its last lines. Run has waited for the
-			// lock, for a moment, and does so again.
+			// An earlier host is writing its last lines. Run has waited for the lock, for
+			// a moment, and waits again.
 			case ctx.Err() == nil:
 				deadline = time.Now().Add(mirrorPatience)
 			case time.Now().After(deadline):
@@ -129,13 +130,14 @@ func (m *mirroring) start() {
 	}()
 }
 
-// catchUp waits until the mirror has written what the Log holds now, or has ended.
+// catchUp waits until the mirror has written everything that the Log holds now, or has
+// ended.
 func (m *mirroring) catchUp() {
 	ctx, cancel := context.WithTimeout(context.Background(), mirrorDrain)
 	defer cancel()
 	end, err := m.cfg.Client.Position(ctx)
 	if err != nil {
-		return // end tells what is wrong
+		return // end returns the reason
 	}
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -153,7 +155,7 @@ func (m *mirroring) catchUp() {
 	}
 }
 
-// end waits until the file has what the Log holds.
+// end waits until the file has everything that the Log holds.
 func (m *mirroring) end() error {
 	if m.stop == nil {
 		return nil
@@ -169,7 +171,7 @@ func (m *mirroring) ended(err error) {
 	m.err = err
 }
 
-// why is what ended the mirror; nil while it runs.
+// why is the error that ended the mirror; nil while it runs.
 func (m *mirroring) why() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

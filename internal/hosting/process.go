@@ -20,29 +20,29 @@ import (
 )
 
 // Process is a process's part in a log: it hosts the log, or has joined its host and
-// takes over when that has gone.
+// takes over when the host is gone.
 //
-// Safety is the lock's alone: the process that has it hosts, and a process that dies in
-// any way, or stops, gives it up. Liveness: a host that goes ends every connection to
-// it, so each process that joined tries the lock at once and goes on trying until
-// its connection is back; one of them gets it. A host that is stopped (SIGSTOP)
-// keeps both, and everybody waits: why tells of it.
+// Safety rests on the lock alone: the process with the lock hosts, and a process that
+// dies in any way, or stops, releases it. Liveness: a host that ends ends every
+// connection to it. Each process that joined then tries the lock at once, and retries
+// until its connection is back; one process gets it. A host that is paused (SIGSTOP)
+// keeps lock and connections, and everybody waits: why reports it.
 type Process struct {
 	Client *client.Client
 	Conn   *nats.Conn
 
 	cfg   Config
 	begun chan struct{} // closed when this process begins to host
-	lost  chan struct{} // closed when its directory was taken away
+	lost  chan struct{} // closed when its directory is gone
 	log   joined
 
 	loseOnce sync.Once
 	over     chan struct{} // closed by end; nil on servers
 	watch    sync.WaitGroup
 
-	mu      sync.Mutex // guards these: the process hosts, or may begin to, until it is ended
+	mu      sync.Mutex // guards the fields below: the process hosts, or may begin to, until end
 	current *host      // nil while this process does not host
-	failed  error      // why it could not host when it last tried
+	failed  error      // the error of its last attempt to host
 	ended   bool
 	copy    *readcopy.Copy // that current hosts; nil: the log itself
 	copyOf  *broker.UnwritableError
@@ -58,7 +58,7 @@ func newProcess(cfg Config) *Process {
 }
 
 // Open opens the log of Config.Servers, or else the one in Config.Dir: it joins the host
-// or becomes it, as durablestream.Open says.
+// or becomes it, as durablestream.Open documents.
 func Open(ctx context.Context, cfg Config) (*Process, error) {
 	if cfg.onServers() {
 		return openServers(ctx, cfg)
@@ -66,8 +66,8 @@ func Open(ctx context.Context, cfg Config) (*Process, error) {
 	return joinOrHost(ctx, cfg)
 }
 
-// Close ends the use of the log, once. A host first lingers for at most Config.Linger, and
-// writes the mirror up to what the Log holds.
+// Close ends the use of the log, once. A host first lingers for at most Config.Linger,
+// and writes the mirror up to the Log's end.
 func (p *Process) Close() error {
 	p.Client.Close()
 	p.Conn.Close()
@@ -83,15 +83,15 @@ func (p *Process) Hosting() bool { return p.now() != nil }
 // Hosted is closed when this process begins to host.
 func (p *Process) Hosted() <-chan struct{} { return p.begun }
 
-// Evicted is closed when the log's directory was taken away.
+// Evicted is closed when the log's directory is gone.
 func (p *Process) Evicted() <-chan struct{} { return p.lost }
 
-// WhyEvicted is the error behind Evicted, once that is closed: nil where the directory is
+// WhyEvicted is the error behind Evicted, once that is closed: nil if the directory is
 // back.
 func (p *Process) WhyEvicted() error { return p.why() }
 
-// RecreateLog makes an empty Log again that begins at first; the host can, and on
-// Servers whoever may change the Log.
+// RecreateLog creates an empty Log again that begins at first. The host may do this, and
+// on Servers a key that may change the Log.
 func (p *Process) RecreateLog(ctx context.Context, first event.Sequence) error {
 	if p.cfg.onServers() {
 		return recreateLog(ctx, p.Conn, first)
@@ -115,7 +115,7 @@ func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
 	target := dial.Target{AddressFile: cfg.addressFile(), Local: p.dial, Joining: p.joining}
 	wait := 5 * time.Millisecond
 	begun, told := time.Now(), ""
-	starting := false // the host was, since patience began
+	starting := false // the host was starting, since patience began
 	patience, cancel := patient(ctx, cfg.Wait)
 	defer func() { cancel() }()
 	for {
@@ -145,13 +145,13 @@ func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
 				return nil, fmt.Errorf("durablestream: %w", err)
 			}
 			if client.Hopeless(why) {
-				return nil, fmt.Errorf("durablestream: %w", why) // the host is there, and will not know us later
+				return nil, fmt.Errorf("durablestream: %w", why) // the host runs, and will not accept us later either
 			}
 			why = errors.Join(err, ignoreNone(why))
 		}
 		if stands := p.why(); stands != nil {
 			starting = starting || errors.As(stands, new(*broker.StartingError))
-			why = stands // it says all
+			why = stands // it has the whole reason
 			if kind := fmt.Sprintf("%T", stands); told != kind {
 				told = kind
 				cfg.Logger.Error("waiting for the log", "err", stands)
@@ -164,7 +164,7 @@ func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
 		select {
 		case <-patience.Done():
 			if starting && ctx.Err() == nil {
-				starting, told = false, "" // how far it is by now
+				starting, told = false, "" // report its progress again
 				cancel()
 				patience, cancel = patient(ctx, cfg.Wait)
 				continue
@@ -176,10 +176,10 @@ func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
 	}
 }
 
-// tellAfter is how long Open waits in silence.
+// tellAfter is how long Open waits before it logs the reason.
 const tellAfter = 5 * time.Second
 
-// patient bounds ctx, where there is a bound.
+// patient bounds ctx, if there is a bound.
 func patient(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
 	if wait == 0 {
 		return ctx, func() {}
@@ -194,8 +194,8 @@ func ignoreNone(err error) error {
 	return err
 }
 
-// attach connects to a target and makes the client; on failure it takes down what
-// it built.
+// attach connects to a target and creates the client. On failure it removes everything
+// that it created.
 func (p *Process) attach(ctx context.Context, t dial.Target) error {
 	t.NKey, t.TLS = p.cfg.NKey, dial.TLSFiles(p.cfg.TLS)
 	nc, err := dial.Connect(ctx, t)
@@ -216,7 +216,7 @@ func (p *Process) attach(ctx context.Context, t dial.Target) error {
 	return nil
 }
 
-// joining judges what was found at the address: see dial.Target.
+// joining checks the host at the address: see dial.Target.
 func (p *Process) joining(host address.Host, err error) error {
 	if err != nil {
 		if gone := p.log.look(); gone != nil {
@@ -245,8 +245,7 @@ func (p *Process) joining(host address.Host, err error) error {
 	return nil
 }
 
-// lose passes on why there is no log to go on with, and tells those who stand by for one
-// that is gone.
+// lose returns err. If the log is gone, it closes the channel of Evicted.
 func (p *Process) lose(err error) error {
 	if p.log.why() != nil {
 		p.loseOnce.Do(func() { close(p.lost) })

@@ -36,8 +36,7 @@ func openServers(ctx context.Context, cfg Config) (*Process, error) {
 	return p, nil
 }
 
-// prepareServers checks what the servers promise, and makes the Log where there is
-// none.
+// prepareServers checks what the servers promise, and creates the Log if there is none.
 func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
 	js, err := client.JetStream(ctx, nc)
 	if err != nil {
@@ -58,7 +57,7 @@ func prepareServers(ctx context.Context, cfg Config, nc *nats.Conn) error {
 	}
 	want := wire.LogWant{Replicas: cfg.Servers.Replicas, Window: cfg.DuplicateWindow, Restoring: cfg.Restoring}
 	if want.Window == 0 {
-		want.Window = 1 // any: the client goes by what the Log has
+		want.Window = 1 // any: the client uses the Log's window
 	}
 	return findOrCreate(ctx, cfg, nc, js, want)
 }
@@ -68,9 +67,9 @@ const (
 	serverPause   = 50 * time.Millisecond
 )
 
-// findOrCreate finds the Log, or makes it where there is none. In a cluster that is
-// choosing a leader, or where others make it at the same moment, it tries again as
-// long as ctx lasts.
+// findOrCreate finds the Log, or creates it if there is none. While a cluster elects a
+// leader, or other processes create the Log at the same moment, it retries until ctx
+// ends.
 func findOrCreate(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.JetStream, want wire.LogWant) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, serverAttempt)
@@ -102,8 +101,8 @@ func findOrCreate(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.J
 	}
 }
 
-// createLog makes the Log: of three replicas in any cluster, however few of its
-// servers are there at the moment.
+// createLog creates the Log: with three replicas in any cluster, however few of its
+// servers run at the moment.
 func createLog(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.JetStream) error {
 	replicas := cfg.Servers.Replicas
 	if replicas == 0 {

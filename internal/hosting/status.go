@@ -17,7 +17,8 @@ func (p *Process) Status(ctx context.Context) (broker.HostStatus, error) {
 	if h := p.now(); h != nil {
 		return h.status(), nil
 	}
-	// In a cluster all nodes answer: the one that this process is connected to counts.
+	// In a cluster all nodes answer: use the answer of the node that this process is
+	// connected to.
 	var s broker.HostStatus
 	name := p.Conn.ConnectedServerName()
 	answers := p.Client.Admin().Statuses(ctx, func(b []byte) bool {
@@ -35,7 +36,7 @@ func (p *Process) Status(ctx context.Context) (broker.HostStatus, error) {
 func (h *host) answerStatus(m *nats.Msg) {
 	b, err := json.Marshal(h.status())
 	if err == nil {
-		_ = m.Respond(b) // whoever asked has gone, or asks again
+		_ = m.Respond(b) // the caller is gone, or asks again
 	}
 }
 

@@ -13,19 +13,19 @@ import (
 // sweeping runs the sweeper of a host. The zero value runs none.
 type sweeping struct {
 	cfg   sweeper.Config
-	fault atomic.Pointer[error] // what has stopped it; nil: it runs, or there is none
+	fault atomic.Pointer[error] // the error that stopped it; nil: it runs, or there is none
 
 	stop context.CancelFunc // nil before start
 	done chan error
 }
 
-// start enforces the deadlines, until end. With overdue it first enforces those that
-// have passed, so that nobody joins before that.
+// start enforces the deadlines, until end. With overdue it first enforces those that have
+// passed, so that nobody joins before.
 func (s *sweeping) start(ctx context.Context, overdue bool) error {
 	if overdue {
 		_, err := sweeper.Sweep(ctx, s.cfg)
 		var damage *client.DamageError
-		if errors.As(err, &damage) { // an alarm: what can be appended and read goes on
+		if errors.As(err, &damage) { // an alarm: intact events can still be read, and new ones appended
 			s.fault.Store(&err)
 		} else if err != nil {
 			return err
@@ -37,11 +37,12 @@ func (s *sweeping) start(ctx context.Context, overdue bool) error {
 	return nil
 }
 
-// sweepAgain is how long the sweeper waits that met damage in the log, which somebody
+// sweepAgain is how long the sweeper waits after it met damage in the log, which somebody
 // repairs, perhaps on another node.
 const sweepAgain = 10 * time.Second
 
-// run runs the sweeper until ctx ends. What stops the sweeper is an alarm, until it goes on.
+// run runs the sweeper until ctx ends. An error that stops the sweeper is an alarm, until
+// the sweeper continues.
 func (s *sweeping) run(ctx context.Context) error {
 	for {
 		err := s.fault.Load()
@@ -78,7 +79,7 @@ func (s *sweeping) end() error {
 	return <-s.done
 }
 
-// why is what has stopped the sweeper; nil while it runs.
+// why is the error that stopped the sweeper; nil while it runs.
 func (s *sweeping) why() error {
 	if err := s.fault.Load(); err != nil {
 		return *err

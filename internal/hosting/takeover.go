@@ -14,15 +14,15 @@ import (
 	"durablestream/internal/address"
 )
 
-// now is the host, if this process is the one.
+// now returns the host, if it is in this process.
 func (p *Process) now() *host {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.current
 }
 
-// dial connects to the broker in this process, with its token; nil while there is
-// none.
+// dial connects to the broker in this process, with its token. It returns nil if this
+// process does not host.
 func (p *Process) dial() (net.Conn, string, error) {
 	now := p.now()
 	if now == nil {
@@ -31,8 +31,8 @@ func (p *Process) dial() (net.Conn, string, error) {
 	return now.broker.Dial()
 }
 
-// host tries once to become the host: of the log that this process has opened, or, at
-// first, of any.
+// host makes one attempt to become the host: of the log that this process has opened, or,
+// at first, of any.
 func (p *Process) host(ctx context.Context, cfg Config) error {
 	cfg.expect = p.log.expected()
 	now, err := startHost(ctx, cfg)
@@ -46,7 +46,7 @@ func (p *Process) host(ctx context.Context, cfg Config) error {
 	defer p.mu.Unlock()
 	var locked *broker.LockedError
 	switch {
-	case errors.As(err, &locked): // another process does
+	case errors.As(err, &locked): // another process hosts
 	case err != nil:
 		p.failed = err
 	case p.ended:
@@ -66,8 +66,8 @@ func (p *Process) host(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// evicted gives up a log whose directory is no longer there, or whose end is not. This
-// process does not begin another one in its place: that is for somebody who knows.
+// evicted gives up a log whose directory is gone, or whose end is missing. This process
+// does not create another one in its place: an operator must decide that.
 func (p *Process) evicted(now *host) {
 	p.mu.Lock()
 	p.current, p.failed = nil, now.broker.WhyEvicted()
@@ -79,8 +79,7 @@ func (p *Process) evicted(now *host) {
 	p.loseOnce.Do(func() { close(p.lost) })
 }
 
-// standBy takes over whenever the connection is lost and nobody else has, until
-// end.
+// standBy takes over whenever the connection is lost and no other process has, until end.
 func (p *Process) standBy(nc *nats.Conn) {
 	if p.cfg.JoinOnly || p.cfg.NoTakeOver || p.cfg.Restoring {
 		return
@@ -98,7 +97,7 @@ func (p *Process) standBy(nc *nats.Conn) {
 			select {
 			case <-ctx.Done():
 			case _, ok := <-lost:
-				if !ok { // the connection was closed by its owner
+				if !ok { // the owner closed the connection
 					return
 				}
 			}
@@ -107,14 +106,13 @@ func (p *Process) standBy(nc *nats.Conn) {
 }
 
 const (
-	// lockRetry is how often a process whose host has gone tries the lock, on
-	// average.
+	// lockRetry is how often, on average, a process whose host is gone tries the lock.
 	lockRetry = 15 * time.Millisecond
-	// hostRetry is how often it tries to host where something else is in the way.
+	// hostRetry is how often it tries to host when it has the lock but cannot host.
 	hostRetry = time.Second
 )
 
-// takeOver tries to host until it does, or until the connection is back.
+// takeOver tries to host until it succeeds, or until the connection is back.
 func (p *Process) takeOver(ctx context.Context, cfg Config, nc *nats.Conn) {
 	told := ""
 	for ctx.Err() == nil && !nc.IsConnected() && !nc.IsClosed() {
@@ -139,7 +137,7 @@ func (p *Process) takeOver(ctx context.Context, cfg Config, nc *nats.Conn) {
 	}
 }
 
-// why tells what is known of why the log does not answer; nil if nothing is.
+// why returns the known reason why the log does not answer; nil if there is none.
 func (p *Process) why() error {
 	if p.now() != nil || p.cfg.onServers() {
 		return nil
