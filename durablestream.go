@@ -27,20 +27,21 @@ const (
 	MirrorFile = "durable_stream.jsonl"
 )
 
-// Config says which log to open and how. The zero value opens the log of the
-// project in the current directory.
+// Config selects the log to open, and how. The zero value opens the log of the project in
+// the current directory.
 type Config struct {
-	// Dir is the project's directory for the log and its mirror. Default ".opencode".
-	// Where it does not exist it is created; the directory above it must exist.
+	// Dir is the project's directory for the log and its mirror. Default ".opencode". If
+	// it does not exist, Open creates it; its parent directory must exist.
 	Dir string
-	// StreamID is given to events that name no stream. Default: none, they are refused.
+	// StreamID is for events without a stream. Default: none, and such events are
+	// refused.
 	StreamID string
-	// CorrelationID is given to events that have none. Default: a new UUIDv7.
+	// CorrelationID is for events without one. Default: a new UUIDv7.
 	CorrelationID string
-	// JoinOnly forbids this process to host. Default: it hosts when nobody does, and
-	// takes over when the host of the moment has gone.
+	// JoinOnly forbids this process to host. Default: it hosts if no process does, and
+	// takes over when the present host is gone.
 	JoinOnly bool
-	// Logger hears of what goes wrong in the background. Default: discarded.
+	// Logger gets faults in the background. Default: discarded.
 	Logger *slog.Logger
 
 	// Servers are URLs of NATS servers that hold the Log, instead of a host in Dir.
@@ -49,20 +50,20 @@ type Config struct {
 	NKey string
 	// TLS are the certificates to connect with. Default: the system's authorities.
 	TLS client.TLSFiles
-	// AcceptWeakerDurability goes on with Servers that do not promise what a host
-	// of ours does; what is missing is logged. Default: refused, by name.
+	// AcceptWeakerDurability accepts Servers that promise less than a host of ours, and
+	// logs what is missing. Default: such servers are refused, with the missing feature.
 	AcceptWeakerDurability bool
-	// ServerMonitor are the monitoring URLs of Servers (http://host:8222), where what
-	// they promise is read. Default: what cannot be seen is logged as a warning.
+	// ServerMonitor are the monitoring URLs of Servers (http://host:8222), from which
+	// Open reads what they promise. Default: Open logs a warning for what it cannot see.
 	ServerMonitor []string
-	// Replicas of a Log that is made on Servers; one that exists with fewer is
-	// refused. Default: 3 in a cluster, else 1, and any number of one that exists.
+	// Replicas is for a Log that Open creates on Servers; an existing Log with fewer is
+	// refused. Default: 3 in a cluster, else 1, and any number for an existing Log.
 	Replicas int
 
 	// Listen is the host's address. Default: a free port of the loopback.
 	Listen string
-	// Serve is for hosts that are more than one machine's: nodes of a cluster, and
-	// hosts with keys. Default: none of it.
+	// Serve is for hosts of more than one machine: nodes of a cluster, and hosts with
+	// keys. Default: zero.
 	Serve Serve
 	// DuplicateWindow, default 10 minutes: see broker.Config.
 	DuplicateWindow time.Duration
@@ -74,49 +75,49 @@ type Config struct {
 	// Worktree names the git work tree that this process works in, for the metadata of
 	// its events: see event.MetadataWorktree. Default: none.
 	Worktree string
-	// Command is for programs that, like the commands of dstream, are short, only look,
-	// or repair a log. Default: none of it.
+	// Command is for programs that, like the commands of dstream, are short, only read,
+	// or repair a log. Default: zero.
 	Command Command
 }
 
-// Command is what a program sets that is short, only looks, or repairs a log.
+// Command is the configuration of a program that is short, only reads, or repairs a log.
 type Command struct {
-	// NoCreate makes it an error that there is no Log: client.ErrNoLog on Servers, a
-	// *NoLogError in Dir, where then no file or directory is created either. Default:
-	// the Log is created.
+	// NoCreate makes a missing Log an error: client.ErrNoLog on Servers, a *NoLogError in
+	// Dir. Then Open creates no file or directory in Dir either. Default: Open creates
+	// the Log.
 	NoCreate bool
-	// Wait is how long Open waits for a host that does not answer. A host that is starting
-	// is waited for, and one that this process starts takes as long as it needs. Default:
-	// as long as the context lasts, in the first two cases.
+	// Wait is how long Open waits for a host that does not answer. It does not bound the
+	// wait for a host that is starting, nor the start of a host in this process. Default:
+	// until the context ends.
 	Wait time.Duration
-	// Linger is how long, at most, Close goes on hosting while processes that have just
+	// Linger is how long, at most, Close continues to host while processes that have just
 	// joined are connected, so that many short ones do not hand the log over one by one.
 	// Default: Close hands it over at once.
 	Linger time.Duration
-	// NoTakeOver keeps this process from taking over from a host that has gone; it
-	// hosts only if nobody does when it opens. It is for commands that only look.
+	// NoTakeOver keeps this process from taking over from a host that is gone; it hosts
+	// only if no process does when it opens. It is for commands that only read.
 	NoTakeOver bool
-	// ReadCopy reads a log whose directory cannot be written, and that nobody hosts, from a
-	// temporary copy, in which appends are refused: see Admin.Copied. The copy takes
-	// as much space as the newest block of the log, and all of it where its files could be
+	// ReadCopy reads a log whose directory cannot be written, and that nobody hosts, from
+	// a temporary copy, in which appends are refused: see Admin.Copied. The copy takes as
+	// much space as the newest block of the log, or as the whole log if its files can be
 	// written and only their directories cannot. Default: Open returns a
 	// *broker.UnwritableError.
 	ReadCopy bool
-	// NoMirror leaves the JSONL file alone while hosting: for commands that look
-	// at it or replace it.
+	// NoMirror leaves the JSONL file unchanged while this process hosts: for commands
+	// that read or replace it.
 	NoMirror bool
-	// NoSweeper leaves what time decides undecided while hosting: for commands that
-	// only look.
+	// NoSweeper enforces no deadlines while this process hosts: for commands that only
+	// read.
 	NoSweeper bool
-	// CheckMirror compares the whole of the files with the Log before hosting, where
-	// they are no larger than 256 MiB: damage in the middle then keeps Open from
-	// hosting. Default: only where the files begin and end.
+	// CheckMirror compares all of the mirror's files with the Log before hosting, if they
+	// are no larger than 256 MiB: damage in the middle then makes Open fail. Default:
+	// Open compares only where the files begin and end.
 	CheckMirror bool
 	// Restoring opens a Log whose restore was interrupted. Default: refused.
 	Restoring bool
 }
 
-// Serve is what a host of more than one machine needs.
+// Serve is the configuration of a host for more than one machine.
 type Serve struct {
 	Name     string                // see broker.Config
 	Cluster  *broker.ClusterConfig // default nil: a single server
@@ -129,8 +130,8 @@ type Serve struct {
 	Waiting    func(words string) // see broker.Config
 }
 
-// DurableStream is an open log, and its host while this process is the one. Its methods
-// may be called from any number of goroutines.
+// DurableStream is an open log, and its host while this process hosts. Any number of
+// goroutines may call its methods.
 type DurableStream struct {
 	client  *client.Client
 	dir     string
@@ -140,18 +141,18 @@ type DurableStream struct {
 	closeErr  error
 }
 
-// Open joins the host of the log, or becomes it. It waits, as long as the context
-// lasts, for a host that is starting; its error then says which process holds the
-// log, a *broker.StartingError that it is still at work. Where this process becomes the
-// host, a deadline of the context does not end the start of the engine: after many events
-// within the duplicate window it takes long, and would only begin again.
+// Open joins the host of the log, or becomes it. It waits for a host that is starting
+// until the context ends; its error then names the process that holds the log, and is a
+// *broker.StartingError if that process is still starting. If this process becomes the
+// host, a deadline of the context does not end the start of the engine: with many events
+// within the duplicate window the start takes long, and would only begin again.
 //
-// A mirror that does not fit the log is an error of package mirror, and
-// nothing has been changed. Where Dir itself is a symbolic link, or holds one in the place
-// of a directory or a file of the log, nothing is read or written through it.
+// If the mirror does not fit the log, Open returns an error of package mirror, and has
+// changed nothing. If Dir is a symbolic link, or has one in the place of a directory or a
+// file of the log, Open reads and writes nothing through it.
 //
-// When the host goes, by whatever signal, a process that may host takes over, and
-// the others follow it: calls that are under way wait, and go on.
+// When the host ends, by whatever signal, a process that may host takes over, and the
+// others follow it: calls in progress wait, and continue.
 func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 	if cfg.Dir == "" {
 		cfg.Dir = ".opencode"
@@ -171,7 +172,7 @@ func Open(ctx context.Context, cfg Config) (*DurableStream, error) {
 	return &DurableStream{client: p.Client, dir: dir, process: p}, nil
 }
 
-// hosting is what package hosting needs of a Config.
+// hosting returns the part of a Config that package hosting needs.
 func (c Config) hosting() hosting.Config {
 	return hosting.Config{
 		Dir:     c.Dir,
@@ -206,21 +207,21 @@ func (c Config) hosting() hosting.Config {
 	}
 }
 
-// GoneError says that the log that this process had opened is no longer at its place.
+// GoneError is a log that this process had opened and that is no longer at its place.
 type GoneError = client.GoneError
 
-// StoppedError says that the host does not run and has not ended either.
+// StoppedError is a host that does not run and has not ended either.
 type StoppedError = broker.StoppedError
 
-// HostStatus is what the host says of itself.
+// HostStatus is the host's report about itself.
 type HostStatus = broker.HostStatus
 
 // Hosting reports whether the broker runs in this process at the moment.
 func (d *DurableStream) Hosting() bool { return d.process.Hosting() }
 
 // Evicted is closed when the log's directory was removed, moved or replaced, while this
-// process hosted or had joined the host: it makes no other log there. Calls fail with a
-// *GoneError until the directory is back. Admin.WhyEvicted has the error.
+// process hosted or had joined the host. This process creates no other log there. Calls
+// fail with a *GoneError until the directory is back. Admin.WhyEvicted has the error.
 func (d *DurableStream) Evicted() <-chan struct{} { return d.process.Evicted() }
 
 // Dir is the project's directory for the log, as an absolute path.
@@ -244,10 +245,9 @@ var single struct {
 	d  *DurableStream
 }
 
-// Get returns the log that this whole process shares, opened by the first call
-// with that call's Config (the zero one if none is given). Events that name no
-// stream belong to this process's run, as in the original module. After Close, Get
-// opens again.
+// Get returns the log that this whole process shares. The first call opens it, with that
+// call's Config (the zero one if none is given). Events without a stream belong to this
+// process's run, as in the original module. After Close, Get opens it again.
 func Get(ctx context.Context, cfg ...Config) (*DurableStream, error) {
 	single.mu.Lock()
 	defer single.mu.Unlock()

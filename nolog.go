@@ -10,12 +10,13 @@ import (
 	"durablestream/mirror"
 )
 
-// NoLogError says that Dir holds no log, where none may be created: Command.NoCreate forbids
-// it, or there was one. errors.Is finds client.ErrNoLog in it.
+// NoLogError is a Dir without a log, in which this process may create none:
+// Command.NoCreate forbids it, or Dir had a log before. errors.Is finds client.ErrNoLog
+// in it.
 type NoLogError struct {
 	Dir    string
-	Mirror bool // files lie where its mirror goes
-	Lost   bool // it was hosted in Dir, and its store is gone
+	Mirror bool // there are files in the mirror's place
+	Lost   bool // the log was hosted in Dir, and its store is gone
 }
 
 func (e *NoLogError) Error() string {
@@ -35,11 +36,11 @@ func (e *NoLogError) Error() string {
 	return fmt.Sprintf("there is no log in %s; 'dstream serve' makes one, and --dir names another directory", e.Dir)
 }
 
-// Is makes this client.ErrNoLog, which it is on servers.
+// Is matches client.ErrNoLog, the error of the same case on servers.
 func (e *NoLogError) Is(target error) bool { return target == client.ErrNoLog }
 
-// noLog says of the project's directory what the broker says of its own. Where a link would
-// keep a host from making the log, it says that.
+// noLog returns the broker's error for the project's directory. If a link would keep a
+// host from creating the log, the error says so.
 func (c Config) noLog(err error) error {
 	var none *broker.NoLogError
 	if !errors.As(err, &none) {
