@@ -26,9 +26,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
-	"reflect"
-	"strings"
 	"sync"
 	"time"
 
@@ -372,42 +369,11 @@ func decode(params json.RawMessage, into any) error {
 		}
 		var kind *json.UnmarshalTypeError
 		if errors.As(err, &kind) {
-			return &event.InvalidError{Field: kind.Field, Value: short(valueAt(params, kind)), Rule: kindRule(kind.Type)}
+			return wrongKind(params, kind)
 		}
 		return &event.InvalidError{Field: "params", Value: short(string(params)), Rule: "must be what docs/protocol.md says: " + err.Error()}
 	}
 	return nil
-}
-
-// kindRule says what a member must be that Go reads into a t.
-func kindRule(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.String:
-		return "must be a string"
-	case reflect.Bool:
-		return "must be true or false"
-	case reflect.Int, reflect.Int64:
-		return fmt.Sprintf("must be a whole number of at most %d, in digits alone", math.MaxInt64)
-	case reflect.Slice:
-		return "must be a list"
-	case reflect.Struct, reflect.Map:
-		return "must be an object"
-	}
-	return "must be of the kind that docs/protocol.md says"
-}
-
-// valueAt is the value that could not be read, as it was written; its kind where it is
-// within a list.
-func valueAt(params json.RawMessage, kind *json.UnmarshalTypeError) string {
-	v := params
-	for name := range strings.SplitSeq(kind.Field, ".") {
-		var in map[string]json.RawMessage
-		if json.Unmarshal(v, &in) != nil || in[name] == nil {
-			return kind.Value
-		}
-		v = in[name]
-	}
-	return string(v)
 }
 
 func short(s string) string {
