@@ -249,21 +249,9 @@ func (c Config) prepareDir() error {
 	return address.Tighten(c.Dir)
 }
 
-// ignoreFile keeps a host directory out of version control.
-const ignoreFile = ".gitignore"
-
 func makeDir(dir string) error {
-	if err := paths.MakeDir(dir); err != nil {
+	if err := paths.MakeHostDir(dir); err != nil {
 		return fmt.Errorf("broker: %w", err)
-	}
-	if err := noLinks(dir, ignoreFile); err != nil {
-		return err
-	}
-	ignore := filepath.Join(dir, ignoreFile)
-	if _, err := os.Stat(ignore); errors.Is(err, fs.ErrNotExist) {
-		if err := os.WriteFile(ignore, []byte("*\n"), 0o600); err != nil {
-			return fmt.Errorf("broker: the host directory must be writable: %w", err)
-		}
 	}
 	return nil
 }

@@ -44,6 +44,9 @@ func TestGitLeavesTheLogAlone(t *testing.T) {
 				got, err := os.ReadFile(path)
 				require.NoError(t, err)
 				require.Equal(t, c.want, string(got))
+				got, err = os.ReadFile(filepath.Join(dir, hostDir, ".gitignore"))
+				require.NoError(t, err, "of the directory that the lock is in")
+				require.Equal(t, "*\n", string(got))
 			}
 		})
 	}

@@ -203,7 +203,14 @@ const lockPatience = 100 * time.Millisecond
 
 func takeLock(ctx context.Context, dir string) (*flock.Flock, error) {
 	path := lockPath(dir)
-	if err := errors.Join(paths.MakeDir(dir), paths.MakeDir(filepath.Dir(path)), paths.NoLink(path)); err != nil {
+	err := paths.MakeDir(dir)
+	if err == nil { // a link is not followed
+		err = paths.MakeHostDir(filepath.Dir(path))
+	}
+	if err == nil {
+		err = paths.NoLink(path)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cannot make the directory for the lock: %w", err)
 	}
 	lock := flock.New(path, flock.SetPermissions(0o600))

@@ -43,12 +43,15 @@ A server reads the list when it starts, and again at SIGHUP.`,
 		return cmp.Or(file, filepath.Join(o.dir, durablestream.HostDir, "keys.json"))
 	}
 	become := func() error { // the owner of where the list is written
+		if err := place.CheckKeyFiles(o.dir, list()); err != nil {
+			return err
+		}
 		if file == "" {
 			return place.AsOwner(o.dir)
 		}
 		return place.BecomeOwner(filepath.Dir(paths.Absolute(file)))
 	}
-	cmd.AddCommand(keysMakeCommand(o, list, become), keysListCommand(o, list), keysRemoveCommand(list, become), keysConfigCommand(list), keysTLSCommand())
+	cmd.AddCommand(keysMakeCommand(o, list, become), keysListCommand(o, list), keysRemoveCommand(o, list, become), keysConfigCommand(o, list), keysTLSCommand(o))
 	return cmd
 }
 
@@ -69,8 +72,8 @@ directory: never into the project, where agents read.`,
 			if err := become(); err != nil {
 				return err
 			}
-			keys, err := readList(list())
-			if err != nil {
+			keys, err := readList(o.dir, list())
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			if slices.ContainsFunc(keys, func(k roles.Key) bool { return k.Name == name }) {
@@ -84,6 +87,9 @@ directory: never into the project, where agents read.`,
 				if seed, err = place.Seed(list(), name, r); err != nil {
 					return err
 				}
+			}
+			if err := prepareKey(o.dir, list(), seed, r, out != ""); err != nil {
+				return err
 			}
 			k, err := roles.Make(name, r, seed)
 			if errors.Is(err, fs.ErrExist) {
@@ -113,13 +119,35 @@ directory: never into the project, where agents read.`,
 	return cmd
 }
 
-// readList reads a list that may not be there yet.
-func readList(path string) ([]roles.Key, error) {
-	keys, err := roles.Read(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// prepareKey refuses a link of the project on the way to a seed, and lets git ignore the
+// seed's file before there is one. In a directory that the user has named, outside of the
+// host's, the user keeps it out of git.
+func prepareKey(dir, list, seed string, r roles.Role, named bool) error {
+	if named || r == roles.Agent { // else it goes to the user's configuration
+		if err := place.CheckKeyFiles(dir, seed, filepath.Join(filepath.Dir(seed), ".gitignore")); err != nil {
+			return err
+		}
 	}
-	return keys, err
+	for _, file := range []string{list, seed} {
+		var typo *paths.ParentError
+		if err := place.PrepareKeyFile(dir, file); errors.As(err, &typo) {
+			return usage(err)
+		} else if err != nil {
+			return err
+		}
+	}
+	if named {
+		return nil
+	}
+	return place.PrepareSecrets(filepath.Dir(seed), "*.nk")
+}
+
+// readList reads the list at path, which is no link in the project of the log in dir.
+func readList(dir, path string) ([]roles.Key, error) {
+	if err := place.CheckKeyFiles(dir, path); err != nil {
+		return nil, err
+	}
+	return roles.Read(path)
 }
 
 func keysListCommand(o *options, list func() string) *cobra.Command {
@@ -128,7 +156,7 @@ func keysListCommand(o *options, list func() string) *cobra.Command {
 		Short: "List the keys",
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keys, err := roles.Read(list())
+			keys, err := readList(o.dir, list())
 			if err != nil {
 				return err
 			}
@@ -144,7 +172,7 @@ func keysListCommand(o *options, list func() string) *cobra.Command {
 	}
 }
 
-func keysRemoveCommand(list func() string, become func() error) *cobra.Command {
+func keysRemoveCommand(o *options, list func() string, become func() error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Take a key off the list",
@@ -153,7 +181,7 @@ func keysRemoveCommand(list func() string, become func() error) *cobra.Command {
 			if err := become(); err != nil {
 				return err
 			}
-			keys, err := roles.Read(list())
+			keys, err := readList(o.dir, list())
 			if err != nil {
 				return err
 			}
@@ -170,13 +198,13 @@ func keysRemoveCommand(list func() string, become func() error) *cobra.Command {
 	}
 }
 
-func keysConfigCommand(list func() string) *cobra.Command {
+func keysConfigCommand(o *options, list func() string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "server-config",
 		Short: "Print what a nats-server needs in its configuration",
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keys, err := roles.Read(list())
+			keys, err := readList(o.dir, list())
 			if err != nil {
 				return err
 			}
@@ -186,7 +214,7 @@ func keysConfigCommand(list func() string) *cobra.Command {
 	}
 }
 
-func keysTLSCommand() *cobra.Command {
+func keysTLSCommand(o *options) *cobra.Command {
 	var hosts []string
 	var out string
 	cmd := &cobra.Command{
@@ -204,7 +232,20 @@ ca.pem only; ca.key is wanted again only for another certificate: keep it elsewh
 			if len(hosts) == 0 || out == "" {
 				return usage(errors.New("keys tls needs --host, the names and addresses that are dialled, and --out, a directory"))
 			}
+			var files []string
+			for _, name := range []string{roles.CAFile, roles.CAKeyFile, roles.CertFile, roles.CertKey, ".gitignore"} {
+				files = append(files, filepath.Join(out, name))
+			}
+			if err := place.CheckKeyFiles(o.dir, files...); err != nil {
+				return err
+			}
 			if err := place.BecomeOwner(paths.Absolute(out)); err != nil {
+				return err
+			}
+			if err := place.PrepareKeyFile(o.dir, files[0]); err != nil {
+				return err
+			}
+			if err := place.PrepareSecrets(out, "*.key"); err != nil {
 				return err
 			}
 			if err := roles.MakeTLS(out, hosts); err != nil {

@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -117,6 +118,19 @@ func TestAnotherAgent(t *testing.T) {
 	next.take(feed...)()
 	next.end()
 	require.Equal(t, want, texts(t, h.Client))
+}
+
+// The files of runs are out of git's sight, where no host has made their directory.
+func TestGitLeavesRunsAlone(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	host := filepath.Join(t.TempDir(), "log", "durable_stream")
+	r := startToy(t, h.Client, "here:1", filepath.Join(host, "toy"))
+	r.take(`{"id":"toy_1","do":"say","text":"1"}`)()
+	got, err := os.ReadFile(filepath.Join(host, ".gitignore"))
+	require.NoError(t, err)
+	require.Equal(t, "*\n", string(got))
+	require.DirExists(t, filepath.Join(host, "toy"))
 }
 
 // A person's decision comes back in the agent's own form, and to one question only.

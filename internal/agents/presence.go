@@ -80,10 +80,16 @@ func (p Presence) hold(ctx context.Context, instance string, now event.Sequence)
 		return nil, 0, nil
 	}
 	host := filepath.Dir(p.Dir)
-	for _, dir := range []string{filepath.Dir(host), host, p.Dir} { // of servers there is no log here that has made them
-		if err := paths.MakeDir(dir); err != nil {
-			return nil, 0, fmt.Errorf("agents: %w", err)
-		}
+	// A log on servers has not created these directories.
+	err := paths.MakeDir(filepath.Dir(host))
+	if err == nil {
+		err = paths.MakeHostDir(host)
+	}
+	if err == nil {
+		err = paths.MakeDir(p.Dir)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("agents: %w", err)
 	}
 	p.tidy()
 	t := trace{Instance: instance, PID: os.Getpid(), Began: now}

@@ -11,6 +11,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/internal/paths"
 	"durablestream/internal/roles"
 )
 
@@ -104,6 +105,9 @@ func (c Config) broker() (broker.Config, error) {
 	}
 	if c.Node.KeyFile == "" {
 		return b, nil
+	}
+	if err := paths.NoProjectLink(c.Dir, c.Node.KeyFile); err != nil {
+		return b, err
 	}
 	keys, err := roles.Read(c.Node.KeyFile)
 	if err == nil && len(keys) == 0 {

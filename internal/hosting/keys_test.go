@@ -10,6 +10,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/paths"
 	"durablestream/internal/roles"
 )
 
@@ -48,6 +49,13 @@ func TestReloadKeys(t *testing.T) {
 	d2, err := join("two")
 	require.NoError(t, err)
 	require.Equal(t, client.RoleOperator, d2.Admin().Role())
+	repository(t, dir)
+	other := filepath.Join(t.TempDir(), "other.json")
+	require.NoError(t, os.Rename(list, other))
+	require.NoError(t, os.Symlink(other, list))
+	var link *paths.LinkError
+	require.ErrorAs(t, host.Admin().ReloadKeys(), &link, "a pull has brought it")
+	require.NoError(t, os.Remove(list))
 	require.NoError(t, os.WriteFile(list, []byte("{"), 0o600))
 	require.ErrorContains(t, host.Admin().ReloadKeys(), list)
 	_, err = d2.Position(t.Context())
@@ -68,4 +76,13 @@ func TestReloadKeys(t *testing.T) {
 	require.False(t, d.Admin().Conn().IsConnected(), "its key stays revoked")
 	require.NoError(t, d2.Close())
 	require.NoError(t, d.Close())
+}
+
+// repository makes a directory what git takes for one.
+func repository(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range []string{"objects", "refs"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, ".git", name), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".git/HEAD"), []byte("ref: refs/heads/main\n"), 0o644))
 }

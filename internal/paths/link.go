@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // LinkError reports a symbolic link in the place of a log's own directory or file. The
@@ -59,6 +60,71 @@ func NoLogLink(dir string) error {
 		link.Log = true
 	}
 	return err
+}
+
+// NoProjectLink returns a *LinkError for the first symbolic link on the way to a file in a
+// log's directory dir or in a work tree of git: a clone may have brought it. It follows the
+// links above dir, and those of any other place, as of secrets that are mounted.
+func NoProjectLink(dir, path string) error {
+	dir, path = located(dir), located(path)
+	root, inLog := dir, isBelow(path, dir)
+	if above, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil && !inLog {
+		root = filepath.Join(above, filepath.Base(dir)) // the same directory by its other name
+		inLog = isBelow(path, root)
+	}
+	if inLog {
+		if err := NoLogLink(root); err != nil {
+			return err
+		}
+	} else if root = outermost(filepath.Dir(path)); root == "" {
+		return nil
+	}
+	rel, err := filepath.Rel(root, path)
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(rel, string(filepath.Separator)) {
+		root = filepath.Join(root, name)
+		if err := NoLink(root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// located is the absolute path of what a command names, without the links by which its
+// user may have come to the working directory.
+func located(path string) string {
+	at, err := os.Getwd()
+	if err == nil && !filepath.IsAbs(path) {
+		at, err = filepath.EvalSymlinks(at)
+	}
+	if err != nil || filepath.IsAbs(path) {
+		return Absolute(path)
+	}
+	return filepath.Join(at, path)
+}
+
+func isBelow(path, root string) bool {
+	rel, err := filepath.Rel(root, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// outermost is the root of the work tree around dir that is in no other one: of two, the
+// inner one may be where a link of the outer one leads. "": there is none.
+func outermost(dir string) (root string) {
+	for !Exists(dir) && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+	}
+	for {
+		repo, ok := FindRepository(dir)
+		if !ok {
+			return root
+		}
+		if root, dir = repo.Root, filepath.Dir(repo.Root); root == dir {
+			return root
+		}
+	}
 }
 
 // NoLinksBelow returns a *LinkError for the first symbolic link in dir that allowed, which
