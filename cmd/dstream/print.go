@@ -82,17 +82,17 @@ func listIntents(out io.Writer, list []projection.Intent) error {
 		if i.Late {
 			status += ", overdue"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), console.OneLine(holder(i), 40), console.Ago(now, i.CreatedAt), console.OneLine(i.Description, 60))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), holder(i, now), console.Ago(now, i.CreatedAt), console.OneLine(i.Description, 60))
 	}
 	return w.Flush()
 }
 
-func holder(i projection.Intent) string {
+func holder(i projection.Intent, now time.Time) string {
 	switch {
 	case i.Holder == "":
 		return "-"
 	case i.LeaseUntil == 0:
-		return i.Holder
+		return console.OneLine(i.Holder, 40)
 	}
-	return i.Holder + " until " + time.UnixMilli(i.LeaseUntil).Format(time.TimeOnly)
+	return console.OneLine(i.Holder, 40) + " until " + console.Clock(now, i.LeaseUntil)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/stretchr/testify/require"
@@ -108,4 +109,19 @@ func TestOf(t *testing.T) {
 	Redraw(c, "line\x1b[2J")
 	require.Equal(t, "\r\x1b[Kline\\u001b[2J", screen.String())
 	require.Same(t, &screen, Under(c))
+}
+
+func TestClock(t *testing.T) {
+	t.Parallel()
+	zone := time.FixedZone("", 2*60*60)
+	now := time.Date(2026, 11, 30, 23, 30, 0, 0, zone)
+	for at, want := range map[time.Time]string{
+		now.Add(-time.Hour):                            "22:30:00",
+		now.Add(time.Hour):                             "2026-12-01 00:30:00",
+		now.Add(-24 * time.Hour):                       "2026-11-29 23:30:00",
+		now.AddDate(293, 0, 0):                         "2319-11-30 23:30:00",
+		time.Date(2026, 11, 29, 23, 0, 0, 0, time.UTC): "01:00:00", // today here
+	} {
+		require.Equal(t, want, Clock(now, at.UnixMilli()))
+	}
 }

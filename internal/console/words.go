@@ -21,6 +21,16 @@ func Ago(now time.Time, ms int64) string {
 	return now.Sub(time.UnixMilli(ms)).Round(time.Second).String() + " ago"
 }
 
+// Clock gives a time in Unix ms as the clock in now's zone showed or will show it: with
+// the date unless that is today's.
+func Clock(now time.Time, ms int64) string {
+	t := time.UnixMilli(ms).In(now.Location())
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}
+
 // Count gives "1 event", "2 events".
 func Count[N int | uint64](n N, word string) string {
 	if n == 1 {
