@@ -72,7 +72,7 @@ directory: never into the project, where agents read.`,
 			if err := become(); err != nil {
 				return err
 			}
-			keys, err := readList(o.dir, list())
+			keys, err := place.ReadKeys(o.dir, list())
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -142,21 +142,13 @@ func prepareKey(dir, list, seed string, r roles.Role, named bool) error {
 	return place.PrepareSecrets(filepath.Dir(seed), "*.nk")
 }
 
-// readList reads the list at path, which is no link in the project of the log in dir.
-func readList(dir, path string) ([]roles.Key, error) {
-	if err := place.CheckKeyFiles(dir, path); err != nil {
-		return nil, err
-	}
-	return roles.Read(path)
-}
-
 func keysListCommand(o *options, list func() string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the keys",
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keys, err := readList(o.dir, list())
+			keys, err := place.ReadKeys(o.dir, list())
 			if err != nil {
 				return err
 			}
@@ -181,7 +173,7 @@ func keysRemoveCommand(o *options, list func() string, become func() error) *cob
 			if err := become(); err != nil {
 				return err
 			}
-			keys, err := readList(o.dir, list())
+			keys, err := place.ReadKeys(o.dir, list())
 			if err != nil {
 				return err
 			}
@@ -204,7 +196,7 @@ func keysConfigCommand(o *options, list func() string) *cobra.Command {
 		Short: "Print what a nats-server needs in its configuration",
 		Args:  exactArgs(0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keys, err := readList(o.dir, list())
+			keys, err := place.ReadKeys(o.dir, list())
 			if err != nil {
 				return err
 			}

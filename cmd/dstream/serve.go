@@ -17,6 +17,7 @@ import (
 	"durablestream/broker"
 	"durablestream/internal/console"
 	host "durablestream/internal/hosting"
+	"durablestream/internal/place"
 	"durablestream/internal/status"
 )
 
@@ -160,7 +161,7 @@ func reloadKeys(ctx context.Context, d *durablestream.DurableStream, list string
 			}
 			said := "the key list was read again"
 			reload := d.Admin().ReloadKeys
-			if keys, err := readList(d.Dir(), list); err == nil && len(keys) == 0 {
+			if keys, err := place.ReadKeys(d.Dir(), list); err == nil && len(keys) == 0 {
 				reload = d.Admin().RevokeKeys
 				said = fmt.Sprintf("the key list %s holds no key any more: everybody is cut off, and nobody is let in until it has one (dstream keys make) and is read again (SIGHUP)", list)
 			}

@@ -9,6 +9,7 @@ import (
 	"durablestream/broker"
 	"durablestream/internal/address"
 	"durablestream/internal/paths"
+	"durablestream/internal/roles"
 )
 
 // CheckKeyFiles demands, of files that a command of keys reads or writes, what a host
@@ -28,6 +29,14 @@ func CheckKeyFiles(dir string, files ...string) error {
 		}
 	}
 	return nil
+}
+
+// ReadKeys reads the key list at path. It follows no link that CheckKeyFiles refuses.
+func ReadKeys(dir, path string) ([]roles.Key, error) {
+	if err := CheckKeyFiles(dir, path); err != nil {
+		return nil, err
+	}
+	return roles.Read(path)
 }
 
 // PrepareKeyFile creates the directory of a host if file is to be in it, as the host does:
