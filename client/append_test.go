@@ -232,7 +232,7 @@ func TestAppendWithoutABroker(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, client.ErrUnknownOutcome)
 
-	// Who still waits gets its answer once there is a broker again.
+	// A caller that still waits gets its answer once a broker runs again.
 	late := make(chan event.Recorded)
 	go func() {
 		defer close(late)

@@ -16,7 +16,7 @@ import (
 	"durablestream/projection"
 )
 
-// overdue makes a checkpoint whose time has passed, and that nobody has expired.
+// overdue creates a checkpoint whose time has passed, and that nobody has expired.
 func overdue(t *testing.T, c *client.Client) projection.Checkpoint {
 	t.Helper()
 	cp := brokertest.Ask(t, c, func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
@@ -199,7 +199,7 @@ func TestWaitAcrossARestart(t *testing.T) {
 	require.Equal(t, decided, <-got)
 }
 
-// The one who asked cannot cancel: it can ask for that, which the sweeper does.
+// The asker cannot cancel: its call asks the sweeper to cancel.
 func TestCancelOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)

@@ -79,8 +79,8 @@ func TestServerWithoutALog(t *testing.T) {
 	require.ErrorAs(t, err, new(*wire.WeakLogError))
 }
 
-// Whoever follows an address file needs no name service, which may take seconds to
-// fail on a machine without a network.
+// A client with an address file needs no name service, which may take seconds to fail on
+// a machine without a network.
 func TestConnectAsksNoNameService(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "only a host of ours shows that an address is its own")

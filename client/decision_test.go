@@ -314,8 +314,8 @@ func TestDecisionByHandChangesNothing(t *testing.T) {
 	require.Equal(t, projection.Rejected, now[0].Status)
 }
 
-// A payload whose checkpoint depends on who reads it is refused: the rules would be
-// held against one checkpoint, and another's guard be written.
+// The client refuses a payload that readers would assign to different checkpoints: the
+// rules would check one checkpoint, and the append would write the guard of another.
 func TestAmbiguousDecision(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)

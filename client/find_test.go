@@ -140,9 +140,9 @@ func ask(t *testing.T, c *client.Client, f event.Filter) (out []string) {
 	return out
 }
 
-// What the host finds by its index is what everybody finds who reads all of the Log: with
-// the index in files and in memory, after a restart, with an index that was removed, cut
-// off, emptied, flipped at any place, or is of another Log's block.
+// The host finds by its index the same events as a reader of the whole Log: with the
+// index in files and in memory, after a restart, and with an index that was removed, cut
+// off, emptied, flipped at any place, or belongs to another Log's block.
 func TestQueriesByTheIndex(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the index is a host's of ours")
@@ -208,8 +208,8 @@ func TestQueriesByTheIndex(t *testing.T) {
 	check("with one that was made anew, after a restart", 20)
 }
 
-// A directory that is removed while an index is made in it does not put that off for a
-// minute, as a block does of which none can be made.
+// If a directory is removed while the host writes an index to it, the host retries sooner
+// than the minute that it waits for a block that cannot be indexed.
 func TestIndexRemovedWhileItIsMade(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the index is a host's of ours")
@@ -232,7 +232,8 @@ func TestIndexRemovedWhileItIsMade(t *testing.T) {
 	}, 3*time.Minute, 10*time.Millisecond)
 }
 
-// A block that is not as it was indexed is read by the engine, and damage in it is told.
+// If a block has changed since it was indexed, the engine reads it, and readers get its
+// damage.
 func TestIndexOfABlockThatHasChanged(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the index is a host's of ours")
@@ -272,8 +273,8 @@ func TestIndexOfABlockThatHasChanged(t *testing.T) {
 	}
 }
 
-// A log that the engine compresses is read as any other: its full blocks have no index and
-// are searched by the engine, and are whole to whoever reads the files.
+// A log that the engine compresses is read like any other: its full blocks have no index,
+// the engine searches them, and they are undamaged for a reader of the files.
 func TestQueriesOfACompressedLog(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the files are a host's of ours")

@@ -29,7 +29,7 @@ func askGate(t *testing.T, c *client.Client) {
 	require.NoError(t, err)
 }
 
-// byHand publishes what nobody's rules have passed.
+// byHand publishes a message that has passed no rules.
 func byHand(t *testing.T, h *brokertest.Host, subject, body string) {
 	t.Helper()
 	js, err := jetstream.New(h.Conn)
@@ -38,8 +38,8 @@ func byHand(t *testing.T, h *brokertest.Host, subject, body string) {
 	require.NoError(t, err)
 }
 
-// requireAgree checks that who reads one checkpoint and who folds all see the same, and
-// gives it.
+// requireAgree checks that a reader of one checkpoint and all folds see the same state,
+// and returns it.
 func requireAgree(t *testing.T, c *client.Client) projection.Checkpoint {
 	t.Helper()
 	one, err := c.Checkpoints().Get(t.Context(), gateID)
@@ -153,8 +153,8 @@ func storePlain(t *testing.T, h *brokertest.Host, id, typ, payload string) {
 	require.NoError(t, err)
 }
 
-// Whoever voids and decides at once: there is one decision, everybody hears the same, and
-// nobody is told that theirs was taken when it was not.
+// With concurrent voids and decisions, there is one decision, all callers get the same
+// one, and no caller is told wrongly that its decision was stored.
 func TestVoidAndDecideAtOnce(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)

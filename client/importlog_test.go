@@ -31,7 +31,7 @@ func TestImportLog(t *testing.T) {
 		events = append(events, r)
 	}
 	require.Len(t, events, 3)
-	bare := events[2] // written by somebody who went round the guard
+	bare := events[2] // written by a program that bypassed the guard
 	bare.ID, bare.Type, bare.Guard = "bare", event.CheckpointRejected, ""
 	var payload map[string]any
 	require.NoError(t, json.Unmarshal(bare.Payload, &payload))

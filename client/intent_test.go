@@ -240,7 +240,7 @@ func TestIntentIDIsUsedOnce(t *testing.T) {
 	}
 }
 
-// Whoever was taken over cannot end the work, however late it wakes up.
+// A process that lost its lease cannot end the work, however late it continues.
 func TestFencing(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
@@ -325,7 +325,7 @@ func TestReleaseAndStart(t *testing.T) {
 	now, err = c.Intents().Get(t.Context(), j.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Running, now.State)
-	l = claim(t, c, j.ID, "b", time.Minute) // nobody is held off by a start
+	l = claim(t, c, j.ID, "b", time.Minute) // a start excludes nobody
 	_, err = c.Intents().Complete(t.Context(), j.ID, client.End{By: "a", Token: s.Token})
 	var conflict *client.ConflictError
 	require.ErrorAs(t, err, &conflict)
@@ -344,7 +344,7 @@ func TestEndThroughAppend(t *testing.T) {
 			i := create(t, c)
 			holder := "worker"
 			if typ == event.AgentAborted {
-				holder = "somebody else" // an abort stops whoever holds it
+				holder = "somebody else" // an abort works regardless of the holder
 			}
 			claim(t, c, i.ID, holder, time.Minute)
 			require.NoError(t, way(t.Context(), c, ending(t, typ, i.ID, client.End{By: "worker"})), name)
@@ -353,7 +353,7 @@ func TestEndThroughAppend(t *testing.T) {
 			require.Equal(t, state, now.State, name)
 		}
 	}
-	// The end of what nobody created is an event like any other.
+	// The end of an intent that nobody created is an ordinary event.
 	r, err := c.Append(t.Context(), ending(t, event.AgentCompleted, "unheard of", client.End{By: "x"}).event)
 	require.NoError(t, err)
 	require.Empty(t, r.Guard)
@@ -446,7 +446,7 @@ func TestCreateOverABareSpawn(t *testing.T) {
 	}
 }
 
-// An id whose guard was written by hand is of no use: another is to be used, and is told so.
+// An id whose guard was written by hand is unusable: the error says to use another.
 func TestGuardByHandTakesTheID(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
@@ -464,8 +464,8 @@ func TestGuardByHandTakesTheID(t *testing.T) {
 	require.ErrorAs(t, err, &conflict)
 }
 
-// Claims by hand on the guard cost nobody their state: what cannot be read stands
-// where it is, and the rest goes on.
+// Claims by hand on the guard cost nobody their state: an unreadable claim stays in its
+// place, and the rest continues.
 func TestGuardThatSaysNothing(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)

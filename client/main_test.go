@@ -33,5 +33,5 @@ func host(dir string) {
 	}
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
-	b.Stop(context.Background()) // nobody is there to hear of it
+	b.Stop(context.Background()) // no caller would see the error
 }

@@ -10,8 +10,8 @@ import (
 	"durablestream/internal/brokertest"
 )
 
-// A store that was lost and made anew is another Log: whoever read the old one is
-// told so, and does not pass over what the new one holds up to its old position.
+// A store that was lost and created again is another Log: a reader of the old one gets an
+// error, and does not skip what the new one holds up to the reader's old position.
 func TestReaderOfALostLogIsTold(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)

@@ -19,7 +19,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// occupy makes consumers of the Log that nobody reads, and gives their names.
+// occupy creates consumers of the Log that nobody reads, and returns their names.
 func occupy(t *testing.T, js jetstream.JetStream, n int) (names []string) {
 	t.Helper()
 	for i := range n {

@@ -73,7 +73,7 @@ func TestReadersOfAConnectionThatIsClosed(t *testing.T) {
 			}
 		}
 	}
-	// Nobody was there to take the consumers off the server: the engine does it.
+	// No process is left to remove the consumers from the server: the engine does it.
 	require.Eventually(t, func() bool { return len(consumers(t, h)) == 0 }, time.Minute, 100*time.Millisecond)
 }
 

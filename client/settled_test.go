@@ -144,8 +144,8 @@ func TestAnAppendThatIsStoredInPartIsNotRefused(t *testing.T) {
 	t.Parallel()
 	h, batch, appended := tornLog(t)
 	h.Room(t, 1<<30) // what is appended reaches the Log again
-	// The same batch again, one of its events alone, and a batch with one of them, while the
-	// outcome is open: nobody may say that an id belongs to another event.
+	// The same batch again, one of its events alone, and a batch with one of them, while
+	// the outcome is open: no call may report that an id belongs to another event.
 	for name, events := range map[string][]event.Event{"the batch": batch, "an event": batch[:1], "another batch": {batch[5], numbered(1)[0]}} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		_, err := h.NewClient(t, client.Config{}).AppendBatch(ctx, events)

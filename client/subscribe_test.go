@@ -362,7 +362,7 @@ func TestSubscriptionOutlivesItsConsumer(t *testing.T) {
 	noConsumers(t, h)
 }
 
-// A reader that takes its time holds nobody up and loses nothing.
+// A slow reader blocks nobody and loses nothing.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
