@@ -182,7 +182,7 @@ func TestBarrierIsShared(t *testing.T) {
 	for i := range callers {
 		all.Go(func() {
 			ctx := t.Context()
-			if i%10 == 0 { // those who share one with a caller that goes get theirs
+			if i%10 == 0 { // callers that share a request with a cancelled caller get their answer
 				short, cancel := context.WithCancel(ctx)
 				cancel()
 				ctx = short

@@ -53,8 +53,8 @@ func TestDenseFeedBringsTheSame(t *testing.T) {
 	require.Len(t, r.ActiveIntents, 400)
 }
 
-// One that loses its connection, and goes on when the host has an index, brings no more
-// than what was asked for.
+// A feed that loses its connection, and continues when the host has an index, yields no
+// more than was requested.
 func TestDenseFeedGoesOnByTheIndex(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the index is a host's of ours")

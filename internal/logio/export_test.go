@@ -51,7 +51,7 @@ func (cfg FeedConfig) Plain() FeedConfig {
 	return cfg
 }
 
-// PlainAtFirst makes it so until the feed begins anew.
+// PlainAtFirst makes it so until the feed begins again.
 func (cfg FeedConfig) PlainAtFirst() FeedConfig {
 	cfg.first = true
 	return cfg
@@ -64,5 +64,5 @@ func (l *Log) Suspect(ctx context.Context, subjects []string, after, at event.Se
 	return f.suspect(ctx)
 }
 
-// ErrStalled makes a feed go on with another consumer.
+// ErrStalled makes a feed continue with another consumer.
 var ErrStalled = errStalled

@@ -130,8 +130,8 @@ func TestRequestLostUntilAfterTheWindow(t *testing.T) {
 	}, shortWindow)
 }
 
-// A batch that is late meets a guard that somebody moved meanwhile: it is told so,
-// as if it were not late. (An import looks again then, and stores what is missing.)
+// A late batch meets a guard that was moved meanwhile: it gets the same conflict as a
+// batch in time. (An import then reads again, and stores what is missing.)
 func TestLateBatchMeetsItsGuard(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t, shortWindow)

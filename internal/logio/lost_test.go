@@ -134,8 +134,8 @@ func TestAnswerIsLost(t *testing.T) {
 	})
 }
 
-// The broker refuses, for its disk is full, and that answer is lost: the append
-// cannot know, so it goes on until there is space, or its context ends.
+// The broker refuses because its disk is full, and that answer is lost: the append cannot
+// know, so it retries until there is space, or its context ends.
 func TestRefusalIsLost(t *testing.T) {
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the floor of free disk space is our broker's")
@@ -153,7 +153,7 @@ func TestRefusalIsLost(t *testing.T) {
 		done := begin(ctx, way, c, numbered(3))
 		wait(t, lost.Met())
 		p.Cut()
-		again := p.HoldRequests(first) // it has come back, and tries again
+		again := p.HoldRequests(first) // it is connected again, and retries
 		wait(t, again.Met())
 		again.Release(t)
 		again = p.HoldRequests(first) // and again: it was refused once more

@@ -45,7 +45,7 @@ func host(dir string) {
 	}
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
-	b.Stop(context.Background()) // nobody is there to hear of it
+	b.Stop(context.Background()) // no caller would see the error
 }
 
 // journal is a Log with the calls that these tests append and read with: no rules, no
@@ -179,7 +179,7 @@ func numbered(n int) []event.Event {
 	return es
 }
 
-// withIDs gives events their ids, as one does who may have to append them again.
+// withIDs gives events their ids, like a caller that may have to append them again.
 func withIDs(es []event.Event) []event.Event {
 	for i := range es {
 		es[i].ID = event.NewID()

@@ -50,8 +50,8 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 }
 
-// A batch whose ids are known is looked for; when that look cannot end, nobody
-// knows whose the events are.
+// The client searches for a batch whose ids are known; if the search cannot end, the
+// owner of the events is unknown.
 func TestUnknownOutcomeOfALook(t *testing.T) {
 	t.Parallel()
 	for way := range appends {
