@@ -38,8 +38,8 @@ func added(t *testing.T, d *durablestream.DurableStream, what string) event.Reco
 	return r
 }
 
-// findsOther appends until it is told that another log is in the place of its own, and
-// demands that it never works.
+// findsOther appends until the error says that another log is in the place of its own,
+// and requires that no append succeeds.
 func findsOther(t *testing.T, d *durablestream.DurableStream) (err error) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -65,9 +65,9 @@ func copyTree(t *testing.T, to, from string) {
 	}))
 }
 
-// The directory of a log that others have joined is moved away while its host runs: none
-// of them makes another log in its place, all are told where it is, and those who may go on
-// do when it is back.
+// The directory of a log that others have joined is moved away while its host runs. No
+// process creates another log in its place, all get an error with the new place, and the
+// processes that may continue do so when the directory is back.
 func TestMovedWhileJoined(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
@@ -111,8 +111,8 @@ func TestMovedWhileJoined(t *testing.T) {
 	kill()
 }
 
-// The directory is removed, and somebody else begins a log there: who had joined the old
-// one neither makes a log nor writes into the new one.
+// The directory is removed, and another process begins a log there: a process that had
+// joined the old one neither creates a log nor writes into the new one.
 func TestReplacedWhileJoined(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), ".opencode")
@@ -135,13 +135,14 @@ func TestReplacedWhileJoined(t *testing.T) {
 	require.ErrorIs(t, err, client.ErrOtherLog, "nor does it host the other one")
 	require.False(t, d.Hosting())
 
-	again := openIn(t, dir) // the control: who opens it now joins it
+	again := openIn(t, dir) // the control: a process that opens it now joins it
 	added(t, again, "more")
 	require.Len(t, collect(t, again, event.Filter{}), 2)
 }
 
-// A repository or an archive brings an address, whose host runs: nobody holds the lock of
-// this directory, so that host is not this directory's, whatever the file's mode is.
+// A repository or an archive contains an address whose host runs: no process holds the
+// lock of this directory, so that host is not this directory's, whatever the file's mode
+// is.
 func TestAddressFromElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []os.FileMode{0o600, 0o644} {
@@ -165,8 +166,8 @@ func TestAddressFromElsewhere(t *testing.T) {
 	}
 }
 
-// A copy of a directory whose host runs begins on the copied log, says so, and is a log of
-// its own from then on: also for those who had joined the one that it was copied from.
+// A copy of a directory whose host runs begins with the copied log, reports that, and is
+// a log of its own from then on, also for processes that had joined the original's host.
 func TestCopyIsALogOfItsOwn(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
@@ -198,7 +199,8 @@ func TestCopyIsALogOfItsOwn(t *testing.T) {
 	require.Equal(t, identity, c.Client().Identity(), "also where it is moved")
 	require.NoError(t, c.Close())
 
-	// It takes the place of the original: who had joined that does not take it for it.
+	// The copy takes the original's place: a process that had joined the original does
+	// not mistake the copy for it.
 	kill()
 	require.NoError(t, os.Rename(dir, filepath.Join(top, "away")))
 	require.NoError(t, os.Rename(moved, dir))
@@ -253,7 +255,7 @@ func TestHardLinkedCopy(t *testing.T) {
 }
 
 // A host of the copy that is just starting has the copy's lock, and the address beside it
-// is still the original's: nobody goes there by it.
+// is still the original's: no process connects to the original by it.
 func TestCopiedAddressUnderALock(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()

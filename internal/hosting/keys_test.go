@@ -14,8 +14,8 @@ import (
 	"durablestream/internal/roles"
 )
 
-// A host reads its list again when it is told to, and keeps the old keys where the
-// new list cannot be read.
+// A host reads its list again on request, and keeps the old keys if it cannot read the
+// new list.
 func TestReloadKeys(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -61,7 +61,7 @@ func TestReloadKeys(t *testing.T) {
 	_, err = d2.Position(t.Context())
 	require.NoError(t, err)
 
-	// The last key that is taken off is cut off as well; the host goes on, and lets
+	// The last key is disconnected too when it is removed; the host continues, and lets
 	// keys in again.
 	require.NoError(t, host.Admin().RevokeKeys())
 	require.Eventually(t, func() bool { return !d.Admin().Conn().IsConnected() && !d2.Admin().Conn().IsConnected() }, 5*time.Second, time.Millisecond)

@@ -11,8 +11,8 @@ import (
 	"durablestream/event"
 )
 
-// A host that ends serves those who have just joined until they have gone, and nobody else
-// keeps it.
+// A host that ends serves processes that have just joined until they are gone; other
+// processes do not keep it.
 func TestHostLingersForTheYoung(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Dir: filepath.Join(t.TempDir(), ".opencode"), Logger: slog.New(slog.DiscardHandler)}

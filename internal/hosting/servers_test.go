@@ -164,7 +164,7 @@ func TestServerHalfRestored(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrRestoring)
 }
 
-// Twenty who write open a new cluster's log at once: there is one, of three replicas.
+// Twenty writers open a new cluster's log at once: there is one log, of three replicas.
 func TestPlainClusterOpenedAtOnce(t *testing.T) {
 	t.Parallel()
 	servers := brokertest.StartBareCluster(t)

@@ -19,8 +19,8 @@ import (
 	"durablestream/event"
 )
 
-// While the host's engine starts, which takes long here since it reads a pipe, those who
-// would join are told so, and wait as they were asked to.
+// While the host's engine starts, which takes long here since it reads a pipe, joining
+// processes report that, and wait as configured.
 func TestOpenWhileTheHostIsStarting(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), ".opencode")
@@ -47,7 +47,8 @@ func TestOpenWhileTheHostIsStarting(t *testing.T) {
 	host := open(brief, durablestream.Config{})
 	require.Eventually(t, func() bool { return broker.Starting(filepath.Join(dir, durablestream.HostDir)) != nil }, 10*time.Second, time.Millisecond)
 
-	// Who has a deadline is told at it what the host does.
+	// A caller with a deadline gets an error at the deadline that says what the host
+	// does.
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	got := <-open(short, durablestream.Config{})
@@ -56,7 +57,7 @@ func TestOpenWhileTheHostIsStarting(t *testing.T) {
 	require.ErrorIs(t, got.err, context.DeadlineExceeded)
 	require.ErrorContains(t, got.err, "is starting")
 
-	// Who waits goes on waiting, and is told again.
+	// A caller that waits continues to wait, and reports the progress again.
 	var said lines
 	patient := open(t.Context(), durablestream.Config{Command: durablestream.Command{Wait: 2 * time.Second}, Logger: slog.New(slog.NewTextHandler(&said, nil))})
 	require.Eventually(t, func() bool { return said.count("is starting") > 1 }, 30*time.Second, time.Millisecond)
