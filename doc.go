@@ -11,7 +11,7 @@
 // with the same ID within the duplicate window stores nothing new.
 // [DurableStream.AppendBatch] stores up to 999 events, all or none.
 //
-// [DurableStream.Query] reads what the log holds, [DurableStream.Subscribe] goes on with
+// [DurableStream.Query] reads what the log holds, [DurableStream.Subscribe] continues with
 // what is appended, and [DurableStream.On] calls a function. An [event.Filter] selects by
 // stream, type, actor, correlation, time and position. Events name the event that caused
 // them, and Lineage of package projection builds the trees: see the example Lineage.

@@ -97,7 +97,7 @@ func TestImportKeepsEveryFieldAndRepeats(t *testing.T) {
 	position, err := d.Position(t.Context())
 	require.NoError(t, err)
 
-	for !windowPassed(t, d) { // until the engine has forgotten what it was first told
+	for !windowPassed(t, d) { // until the engine has forgotten the ids of the first appends
 	}
 	before := len(collect(t, d, event.Filter{}))
 	report, err = d.Admin().Import(t.Context(), "original", events, nil)
@@ -234,7 +234,7 @@ func TestRestoreAfterTheStoreIsDeleted(t *testing.T) {
 	require.NoError(t, d.Close())
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir)))
 
-	// The mirror is ahead of the empty log: nobody hosts that.
+	// The mirror is ahead of the empty log: no process hosts that.
 	_, err = durablestream.Open(ctx, durablestream.Config{Dir: dir})
 	var ahead *mirror.AheadError
 	require.ErrorAs(t, err, &ahead)

@@ -13,7 +13,7 @@ import (
 	"durablestream/internal/paths"
 )
 
-// Who only reads finds no log, and leaves none.
+// A process that only reads finds no log, and leaves none.
 func TestNoCreateInADirectory(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), ".opencode")

@@ -45,7 +45,7 @@ func raceRounds(t *testing.T, def int) int {
 // field is a log to race on: several clients, each over a connection of its own.
 type field struct {
 	clients []*client.Client
-	raw     []*nats.Conn // for those who go round the guard
+	raw     []*nats.Conn // for writers that bypass the guard
 }
 
 // newField makes five clients by a host's methods, or a cluster's.
@@ -315,7 +315,8 @@ func TestOneOfFiftyClaims(t *testing.T) {
 	})
 }
 
-// The leader stops in the middle of a race: still one decides, and all are told who.
+// The leader stops in the middle of a race: still there is one decision, and all callers
+// get it.
 func TestOneDecidesThoughTheLeaderStops(t *testing.T) {
 	t.Parallel()
 	cl := brokertest.StartCluster(t)
@@ -339,8 +340,8 @@ func TestOneDecidesThoughTheLeaderStops(t *testing.T) {
 	}
 }
 
-// In a cluster a replica may lag. What was acknowledged to anybody is there for
-// whoever then asks about it: an id that was used, a guard, a request.
+// In a cluster a replica may lag. What was acknowledged to any process is visible to
+// every later request: an id that was used, a guard, a request.
 func TestClusterReadsWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	f := clusterField(t)

@@ -117,7 +117,7 @@ func TestAnswerSurvivesEverything(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
-		before bool // the answer comes while nobody waits, and before the host is killed
+		before bool // the answer comes while no process waits, and before the host is killed
 	}{{"it comes to who waits", false}, {"it came while nobody waited", true}} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -348,7 +348,7 @@ func TestDecisionsSurviveARestore(t *testing.T) {
 
 	_, err = d.Intents().Fail(t.Context(), done.ID, client.End{By: "x"})
 	require.ErrorIs(t, err, client.ErrIntentEnded)
-	// Leases are void: the one who held it is fenced off, and anybody may claim.
+	// Leases are void: the old holder is fenced off, and any process may claim.
 	_, err = d.Intents().Complete(t.Context(), intents[0].ID, client.End{By: "worker", Token: l.Token})
 	require.Error(t, err)
 	for _, i := range []projection.Intent{intents[0], intents[2]} {
