@@ -43,13 +43,13 @@ type Told struct {
 // Look tells of a host that is starting and takes long; nil: there is none.
 func Look(path string) *Told {
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
-		return nil //nolint:nilerr // there is none, or nothing that could be told of it
+		return nil // there is none, or nothing that could be told of it
 	}
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	free, err := lock.TryRLock()
 	if err != nil || free {
 		_ = lock.Close() // it was only looked at
-		return nil       //nolint:nilerr // the same
+		return nil       // the same
 	}
 	var t Told
 	b, err := paths.ReadFile(path)
