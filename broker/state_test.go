@@ -168,3 +168,28 @@ func TestCheckedFileWithAChangedByte(t *testing.T) {
 		}
 	}
 }
+
+// A Log without a message ends before it begins, and nothing of it is missed.
+func TestStateFileOfAnEmptyLog(t *testing.T) {
+	t.Parallel()
+	for _, first := range []event.Sequence{0, 5001} {
+		t.Run(first.String(), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			hosted(t, dir, func(b *broker.Broker, _ jetstream.JetStream) {
+				if first > 0 {
+					require.NoError(t, b.RecreateLog(t.Context(), first))
+				}
+			})
+			msgs := blocks.Dir(filepath.Join(dir, broker.StoreDir), server.DEFAULT_GLOBAL_ACCOUNT)
+			last, _ := blocks.LastWritten(msgs)
+			require.Equal(t, max(1, first)-1, last)
+			rep, err := blocks.Check(msgs, blocks.Begins(msgs), last)
+			require.NoError(t, err)
+			require.Empty(t, rep.Damage)
+			require.NoError(t, blocks.ForgetUnwritten(msgs))
+			require.FileExists(t, filepath.Join(msgs, engine.StateFile))
+			whole(t, dir, 0)
+		})
+	}
+}

@@ -192,6 +192,19 @@ func Check(ctx context.Context, cfg Config) error {
 	return nil
 }
 
+// CheckNoLog is Check where there is no Log yet: a mirror with events, in dir, is an
+// *AheadError.
+func CheckNoLog(dir string) error {
+	e, err := findEnds(dir)
+	if err == nil && e.newest != nil {
+		err = &AheadError{File: e.newest.File, FileSeq: e.newest.Recorded.Seq}
+	}
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	return nil
+}
+
 // hostDir is the broker's directory beside the mirror, where the lock lies.
 const hostDir = "durable_stream"
 

@@ -59,3 +59,36 @@ func TestDoctorMissingStoreDamagedMirror(t *testing.T) {
 	require.NotContains(t, out, "dstream doctor")
 	require.NoDirExists(t, filepath.Join(dir, durablestream.HostDir, broker.StoreDir))
 }
+
+// An empty store beside the mirror, which earlier versions left behind where they refused to
+// host: it lacks what the mirror has, and no more.
+func TestDoctorEmptyStore(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), ".opencode")
+	d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	status, out, found := doctorSays(t, dir)
+	require.Zero(t, status, out)
+	require.Empty(t, found)
+
+	other := filepath.Join(t.TempDir(), ".opencode")
+	for range 3 {
+		status, _, words := dstream(t, "--dir", other, "append", "task.created", "--stream", "s", "--actor", "a")
+		require.Zero(t, status, words)
+	}
+	_, before, _ := dstream(t, "--dir", other, "query")
+	lines, err := os.ReadFile(filepath.Join(other, durablestream.MirrorFile))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, durablestream.MirrorFile), lines, 0o600))
+
+	status, out, _ = doctorSays(t, dir)
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, out, "cannot read 3 positions: position 1 to 3")
+	status, out, _ = dstream(t, "--dir", dir, "doctor", "--fix", "--yes")
+	require.Zero(t, status, out)
+	require.Contains(t, out, "3 positions brought back")
+	_, after, _ := dstream(t, "--dir", dir, "query")
+	require.Equal(t, before, after)
+	wellAgain(t, dir)
+}

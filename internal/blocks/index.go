@@ -29,7 +29,7 @@ func LastWritten(dir string) (last event.Sequence, current bool) {
 	if len(files) == 0 {
 		return state.Last, false
 	}
-	if unwritten(state, files) {
+	if unwritten(state, files, Begins(dir)) {
 		return state.Last - 1, false
 	}
 	here := make(map[uint32]bool, len(files))

@@ -1,6 +1,7 @@
 package blocks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -71,9 +72,9 @@ func OpenEnd(dir string) (*Part, error) {
 // run, and whose records are whole. Each block that is exchanged is kept in the directory
 // keep. The engine's index goes first, so that nobody expects what is cut off; then the
 // blocks, the newest first: a crash leaves a part that is shorter, and cut off the next time.
-func CutPart(dir, keep string, p Part) error {
+func CutPart(ctx context.Context, dir, keep string, p Part) error {
 	r := &repair{}
-	if err := r.read(dir); err != nil {
+	if err := r.read(ctx, dir); err != nil {
 		return err
 	}
 	if err := r.holds(p); err != nil {

@@ -2,6 +2,7 @@ package blocks
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,16 +43,16 @@ type Repaired struct {
 // missing, and is in lost; then nothing is written. Blocks that are written anew keep every
 // other record as it is. A crash leaves a block as it was or as it is to be. The engine's
 // index is removed last, so that it makes it anew. After an error, done is empty if nothing
-// was written.
-func Repair(dir, copies, keep string, first, last event.Sequence, known Known) (done []Repaired, lost []Range, err error) {
+// was written. The end of ctx ends it, until it begins to write.
+func Repair(ctx context.Context, dir, copies, keep string, first, last event.Sequence, known Known) (done []Repaired, lost []Range, err error) {
 	r := &repair{known: known, corrected: map[event.Sequence]kept{}, copies: map[event.Sequence]kept{}}
-	if err := r.read(dir); err != nil {
+	if err := r.read(ctx, dir); err != nil {
 		return nil, nil, err
 	}
-	if err := r.readCopies(copies); err != nil {
+	if err := r.readCopies(ctx, copies); err != nil {
 		return nil, nil, err
 	}
-	if err := r.fill(first, last); err != nil {
+	if err := r.fill(ctx, first, last); err != nil {
 		return nil, nil, err
 	}
 	if len(r.lost) > 0 || keep == "" {
@@ -114,7 +115,7 @@ type placed struct {
 	raw  []byte
 }
 
-func (r *repair) read(dir string) error {
+func (r *repair) read(ctx context.Context, dir string) error {
 	files, err := List(dir)
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func (r *repair) read(dir string) error {
 			return nil
 		})
 		if err == nil {
-			err = r.putRight(f, bad, r.corrected)
+			err = r.putRight(ctx, f, bad, r.corrected)
 		}
 		if err != nil {
 			return err
@@ -171,7 +172,7 @@ func sizeOf(f File) (int64, error) {
 }
 
 // readCopies reads the copies <n>.blk.<when>.
-func (r *repair) readCopies(dir string) error {
+func (r *repair) readCopies(ctx context.Context, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if dir == "" || errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -191,7 +192,7 @@ func (r *repair) readCopies(dir string) error {
 			return nil
 		})
 		if err == nil {
-			err = r.putRight(File{Index: uint32(n), Path: path}, bad, r.corrected)
+			err = r.putRight(ctx, File{Index: uint32(n), Path: path}, bad, r.corrected)
 		}
 		if err != nil {
 			return err
@@ -201,7 +202,7 @@ func (r *repair) readCopies(dir string) error {
 }
 
 // putRight tries to correct what is damaged in a file.
-func (r *repair) putRight(f File, bad []Stretch, into map[event.Sequence]kept) error {
+func (r *repair) putRight(ctx context.Context, f File, bad []Stretch, into map[event.Sequence]kept) error {
 	if len(bad) == 0 {
 		return nil
 	}
@@ -210,6 +211,9 @@ func (r *repair) putRight(f File, bad []Stretch, into map[event.Sequence]kept) e
 		return err
 	}
 	for _, s := range bad {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if rec, ok := r.correct(f.Index, data[s.Off:min(s.End, int64(len(data)))]); ok {
 			into[rec.Seq] = kept{rec, f.Index}
 		}
@@ -218,7 +222,7 @@ func (r *repair) putRight(f File, bad []Stretch, into map[event.Sequence]kept) e
 }
 
 // fill goes through the blocks and brings back what is missing.
-func (r *repair) fill(first, last event.Sequence) error {
+func (r *repair) fill(ctx context.Context, first, last event.Sequence) error {
 	due := max(1, first)
 	for i, b := range r.blocks {
 		had := b.records
@@ -229,7 +233,7 @@ func (r *repair) fill(first, last event.Sequence) error {
 				if len(b.records) == 0 && i > 0 && !r.was(due, b.Index) { // the end of the block before is gone
 					into = r.blocks[i-1]
 				}
-				if err := r.bring(into, due, rec.time); err != nil {
+				if err := r.bring(ctx, into, due, rec.time); err != nil {
 					return err
 				}
 			}
@@ -243,7 +247,7 @@ func (r *repair) fill(first, last event.Sequence) error {
 		if n := len(end.records); n > 0 {
 			at = end.records[n-1].time
 		}
-		if err := r.bring(end, due, at); err != nil {
+		if err := r.bring(ctx, end, due, at); err != nil {
 			return err
 		}
 	}
@@ -260,7 +264,10 @@ func (r *repair) was(seq event.Sequence, index uint32) bool {
 }
 
 // bring puts the record of a Sequence at the end of a block, where it is known.
-func (r *repair) bring(b *rewritten, seq event.Sequence, time int64) error {
+func (r *repair) bring(ctx context.Context, b *rewritten, seq event.Sequence, time int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	found, ok := r.corrected[seq]
 	how := Corrected
 	if !ok {

@@ -31,8 +31,9 @@ func Unwritten(found []Block, first, last event.Sequence, messages uint64) bool 
 	return last == written+1 && records == messages
 }
 
-// unwritten is Unwritten by the engine's state file.
-func unwritten(state engine.State, files []File) bool {
+// unwritten is Unwritten by the engine's state file, of a Log that begins at first. An empty
+// Log looks much like it, and ends before it begins.
+func unwritten(state engine.State, files []File, first event.Sequence) bool {
 	n, newest := len(state.Blocks), files[len(files)-1]
 	if n == 0 || newest.Size > 0 {
 		return false
@@ -41,7 +42,10 @@ func unwritten(state engine.State, files []File) bool {
 	if b.Index != newest.Index || b.Last != state.Last || b.First != b.Last+1 {
 		return false
 	}
-	return n == 1 || state.Blocks[n-2].Last+1 == state.Last
+	if n == 1 {
+		return state.Last == max(1, first)
+	}
+	return state.Blocks[n-2].Last+1 == state.Last
 }
 
 // ForgetUnwritten keeps the engine, of which none may run, from leaving out a Sequence that
@@ -49,7 +53,7 @@ func unwritten(state engine.State, files []File) bool {
 // anew from the blocks.
 func ForgetUnwritten(dir string) error {
 	state, files, err := readState(dir)
-	if err != nil || len(files) == 0 || !unwritten(state, files) {
+	if err != nil || len(files) == 0 || !unwritten(state, files, Begins(dir)) {
 		return nil //nolint:nilerr // such a file the engine would not use
 	}
 	if err := os.Remove(filepath.Join(dir, engine.StateFile)); err != nil && !errors.Is(err, os.ErrNotExist) {

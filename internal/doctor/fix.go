@@ -118,7 +118,7 @@ func (d *Examination) mendStore(ctx context.Context) (outcome string, err error)
 		if err != nil {
 			return "", err
 		}
-		if _, err := d.mendBlocks(s, ""); err != nil {
+		if _, err := d.mendBlocks(ctx, s, ""); err != nil {
 			return "", err
 		}
 	}
@@ -126,7 +126,7 @@ func (d *Examination) mendStore(ctx context.Context) (outcome string, err error)
 	if err != nil {
 		return "", err
 	}
-	s, outcome, err := d.mendKept()
+	s, outcome, err := d.mendKept(ctx)
 	if rerr := release(); err == nil {
 		err = rerr
 	}
@@ -144,7 +144,7 @@ func (d *Examination) mendStore(ctx context.Context) (outcome string, err error)
 
 // mendKept repairs the files of the store, and keeps those that it replaces. It has
 // changed nothing where it returns no words.
-func (d *Examination) mendKept() (s seen, outcome string, err error) {
+func (d *Examination) mendKept(ctx context.Context) (s seen, outcome string, err error) {
 	if s, err = d.read(); err != nil {
 		return s, "", err
 	}
@@ -156,17 +156,17 @@ func (d *Examination) mendKept() (s seen, outcome string, err error) {
 		return s, "", err
 	}
 	defer removeEmpty(keep)
-	outcome, err = d.mendBlocks(s, keep)
+	outcome, err = d.mendBlocks(ctx, s, keep)
 	return s, outcome, err
 }
 
 // mendBlocks brings back what can be, or, where keep is "", looks whether it can.
-func (d *Examination) mendBlocks(s seen, keep string) (outcome string, err error) {
+func (d *Examination) mendBlocks(ctx context.Context, s seen, keep string) (outcome string, err error) {
 	if s.foreign != nil && !d.cfg.AcceptLoss {
 		return "", fmt.Errorf("%w, where both can be read: one of them is not this log's; put the right files back, or let --accept-loss repair the store without the mirror", s.foreign)
 	}
 	k := knowledge{s, d.cfg.AcceptLoss}
-	done, lost, err := blocks.Repair(s.blocks, filepath.Join(d.host, broker.DamagedDir), keep, s.first, s.last, blocks.Known{Record: k.record, Body: k.body})
+	done, lost, err := blocks.Repair(ctx, s.blocks, filepath.Join(d.host, broker.DamagedDir), keep, s.first, s.last, blocks.Known{Record: k.record, Body: k.body})
 	switch {
 	case err != nil && len(done) > 0:
 		return "some blocks were written anew; as they were they are in " + keep, fmt.Errorf("then: %w; run it again", err)

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"durablestream/event"
@@ -43,11 +44,9 @@ func (k knowledge) lost(lost []wire.Range) error {
 		where += " and is damaged itself"
 	}
 	unproven := 0
-	for _, r := range lost {
-		for seq := r.From; seq <= r.To; seq++ {
-			if k.s.mirror.Unproven[seq] {
-				unproven++
-			}
+	for seq := range k.s.mirror.Unproven {
+		if slices.ContainsFunc(lost, func(r wire.Range) bool { return r.From <= seq && seq <= r.To }) {
+			unproven++
 		}
 	}
 	if unproven > 0 {

@@ -94,7 +94,7 @@ func (d *Examination) cutPart(ctx context.Context) (outcome string, err error) {
 	if err := os.Remove(checked); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	if err := blocks.CutPart(s.blocks, keep, *s.part); err != nil {
+	if err := blocks.CutPart(ctx, s.blocks, keep, *s.part); err != nil {
 		return "", err
 	}
 	err = os.RemoveAll(filepath.Join(d.host, broker.AsideDir))

@@ -30,7 +30,7 @@ func forge(t *testing.T, n *Node, seq, last event.Sequence) {
 	for i := 12; i < p.Length-1; i++ {
 		require.NoError(t, p.Flip(i))
 	}
-	done, lost, err := blocks.Repair(dir, "", t.TempDir(), 1, last, blocks.Known{Record: func(event.Sequence) (blocks.Record, bool) { return other, true }})
+	done, lost, err := blocks.Repair(t.Context(), dir, "", t.TempDir(), 1, last, blocks.Known{Record: func(event.Sequence) (blocks.Record, bool) { return other, true }})
 	require.NoError(t, err)
 	require.Empty(t, lost)
 	require.Len(t, done, 1)

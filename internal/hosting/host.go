@@ -42,6 +42,9 @@ func startHost(ctx context.Context, cfg Config) (_ *host, err error) {
 	if err := paths.NotAsRoot(cfg.Dir); err != nil && cfg.copied == "" {
 		return nil, err
 	}
+	if err := cfg.onlyMirror(); err != nil {
+		return nil, err
+	}
 	if !cfg.NoCreate && cfg.copied == "" && !cfg.takingOver { // at a take-over the directory existed a moment ago
 		if err := paths.MakeDir(cfg.Dir); err != nil {
 			if short := broker.Shortage(bcfg.Dir); short != nil {

@@ -3,10 +3,13 @@ package hosting
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"durablestream/broker"
 	"durablestream/mirror"
 )
 
@@ -32,6 +35,29 @@ const (
 	// the gap was repaired.
 	mirrorRetry = 5 * time.Second
 )
+
+// onlyMirror returns an error if a new Log would begin beside the mirror of another one. It
+// does so before anything is created. If there is a store, check reports this later; if the
+// store was lost, the broker does.
+func (c Config) onlyMirror() error {
+	if c.NoMirror || c.NoCreate || c.Restoring || c.takingOver || c.expect != "" || c.copied != "" || c.Node.Cluster != nil || c.stored() {
+		return nil
+	}
+	if lost, err := broker.Lost(c.HostDir); err != nil || lost {
+		return nil //nolint:nilerr // the broker reports it
+	}
+	err := mirror.CheckNoLog(c.Dir)
+	if c.stored() { // another process hosts by now, and the mirror may be its mirror
+		return nil
+	}
+	return err
+}
+
+// stored reports whether there is a store, or may be one.
+func (c Config) stored() bool {
+	_, err := os.Lstat(c.store())
+	return !errors.Is(err, fs.ErrNotExist)
+}
 
 // use sets the mirror's files and its log.
 func (m *mirroring) use(cfg mirror.Config) {
