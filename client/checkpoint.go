@@ -398,7 +398,7 @@ func (c *Client) decide(ctx context.Context, id string, d decision) (projection.
 		cp = decided.Checkpoint
 	}
 	if err != nil {
-		return cp, fmt.Errorf("client: append %s: %w", d.typ, err)
+		return cp, fmt.Errorf("client: %w", err)
 	}
 	_, stands, err := projection.NewDecision(r)
 	cp.Decision, cp.Status = &stands, stands.Status

@@ -27,7 +27,7 @@ var (
 	// ErrAnswer means that the answer breaks the request's schema.
 	ErrAnswer = errors.New("the answer does not fit the checkpoint's schema")
 	// ErrOwnCheckpoint means that the asker tried to decide.
-	ErrOwnCheckpoint = errors.New("whoever asked cannot decide")
+	ErrOwnCheckpoint = errors.New("the asker cannot decide")
 	// ErrNotDue means that "expired" cannot be decided before the time has passed.
 	ErrNotDue = errors.New("the checkpoint has not expired")
 

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,13 +45,26 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	var status *exitError
 	if !errors.As(err, &status) {
-		fmt.Fprintf(stderr, "dstream: %s\n", console.Plain(paths.Denied(err).Error()))
+		fmt.Fprintf(stderr, "dstream: %s\n", console.Plain(said(paths.Denied(err))))
 		return exitFailed
 	}
 	if status.err != nil {
-		fmt.Fprintf(stderr, "dstream: %s\n", console.Plain(status.err.Error()))
+		fmt.Fprintf(stderr, "dstream: %s\n", console.Plain(said(status.err)))
 	}
 	return status.code
+}
+
+// said is what an error says, without our packages' names at its beginning: a user does
+// not know them.
+func said(err error) string {
+	s := err.Error()
+	for {
+		name, rest, ok := strings.Cut(s, ": ")
+		if !ok || !slices.Contains([]string{"durablestream", "client", "mirror", "broker", "address", "legacy", "agents"}, name) {
+			return s
+		}
+		s = rest
+	}
 }
 
 func newRoot() *cobra.Command {
