@@ -69,6 +69,7 @@ var imports = map[string]struct {
 	"internal/place":     {ours: facade, server: true, nats: true},
 	"internal/console":   {},
 	"internal/sickdisk":  {},
+	"internal/freeport":  {},
 	"internal/longtest":  {},
 	"internal/readcopy":  {ours: []string{"event", "internal/wire", "internal/engine", "internal/blocks", "internal/index", "internal/paths"}, nats: true},
 

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/freeport"
 	"durablestream/internal/measure"
 )
 
@@ -23,7 +23,7 @@ func freePorts(b testing.TB, n int) []string {
 	b.Helper()
 	var out []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freeport.Listen()
 		require.NoError(b, err)
 		defer l.Close()
 		out = append(out, l.Addr().String())

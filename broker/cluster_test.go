@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"durablestream/internal/freeport"
 	"durablestream/internal/wire"
 )
 
@@ -21,7 +21,7 @@ func clusterOf(t *testing.T, n int) []Config {
 	dir := t.TempDir()
 	var addrs, routes []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freeport.Listen()
 		require.NoError(t, err)
 		defer l.Close()
 		addrs = append(addrs, l.Addr().String())
@@ -61,7 +61,9 @@ func start(t *testing.T, cfg Config) *starting {
 	}
 	go func() {
 		defer close(s.done)
-		s.broker, s.err = Start(ctx, cfg)
+		if s.broker, s.err = Start(ctx, cfg); s.err != nil {
+			t.Log(cfg.Name, s.err)
+		}
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"durablestream"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/freeport"
 	"durablestream/mirror"
 )
 
@@ -36,7 +36,7 @@ func newNodes(t *testing.T) *nodes {
 	t.Helper()
 	n := &nodes{dir: t.TempDir()}
 	for range 6 { // all are taken before any is freed, so that they differ
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freeport.Listen()
 		require.NoError(t, err)
 		defer l.Close()
 		n.ports = append(n.ports, l.Addr().String())

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/client"
+	"durablestream/internal/freeport"
 	"durablestream/internal/wire"
 )
 
@@ -105,7 +106,7 @@ func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	var out []int
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freeport.Listen()
 		require.NoError(t, err)
 		defer l.Close()
 		out = append(out, l.Addr().(*net.TCPAddr).Port)

@@ -18,6 +18,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/freeport"
 	"durablestream/internal/wire"
 )
 
@@ -150,7 +151,7 @@ func TestControlDefaultSync(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "nats-server")
 	out, err := exec.Command("go", "build", "-o", bin, "github.com/nats-io/nats-server/v2").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := freeport.Listen()
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/freeport"
 )
 
 // TestSoak appends at an even pace for a long time, while subscribers and queries
@@ -34,7 +34,7 @@ func TestSoak(t *testing.T) {
 	require.NoError(t, err)
 	bin, err := Build(t.Context(), t.TempDir())
 	require.NoError(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := freeport.Listen()
 	require.NoError(t, err)
 	monitor := l.Addr().String()
 	require.NoError(t, l.Close())

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/internal/freeport"
 )
 
 // System is what is tested: real processes of the project's own program. It is one
@@ -90,7 +90,7 @@ func NewCluster(bin string, dirs [3]string) (*System, error) {
 	s := &System{bin: bin, Clustered: true, network: wires}
 	var addrs []string
 	for range 2 * len(dirs) { // all are taken before any is freed, so that they differ
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freeport.Listen()
 		if err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/client"
+	"durablestream/internal/freeport"
 	"durablestream/internal/roles"
 	"durablestream/internal/wire"
 )
@@ -125,7 +126,7 @@ func nodes(t *testing.T) *site {
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freeport.Listen()
 		require.NoError(t, err)
 		defer l.Close()
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
