@@ -39,7 +39,7 @@ type NotAllowedError struct {
 }
 
 func (e *NotAllowedError) Error() string {
-	return fmt.Sprintf("%v: this key has the role %s, and to %s takes the role %s: let somebody do it who has such a key",
+	return fmt.Sprintf("%v: this key has the role %s, and to %s takes the role %s: the holder of such a key can do it",
 		ErrNotAllowed, cmp.Or(e.Role, "(none of ours)"), e.What, e.Needs)
 }
 

@@ -423,7 +423,7 @@ func must[T any](v T, err error) T {
 // What `make build` makes runs where there is nothing else.
 func TestProgramIsStatic(t *testing.T) {
 	t.Parallel()
-	longtest.Only(t, "it builds the program anew; the other tests run the program that the test binary is")
+	longtest.Only(t, "it builds the program again; the other tests run the program that the test binary is")
 	path := filepath.Join(t.TempDir(), "dstream")
 	out, err := exec.CommandContext(t.Context(), "make", "-C", top("."), "build", "BIN="+path).CombinedOutput()
 	require.NoError(t, err, "%s", out)

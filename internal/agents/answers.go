@@ -118,7 +118,7 @@ func (in *Intake) left(q *Question) bool {
 	return answered(q) && !q.Over && q.UsedFor == "" && in.gone(q)
 }
 
-// give tells the agent how its question was decided.
+// give reports to the agent how its question was decided.
 func (in *Intake) give(ctx context.Context, q *Question) error {
 	cp, err := in.cfg.Client.Checkpoints().Get(ctx, q.ID)
 	if err != nil || cp.Decision == nil {
@@ -238,7 +238,7 @@ func (in *Intake) supersede(p, q *Question) error {
 	}})
 }
 
-// answerTo tells the agent the decision of cp as the answer to q.
+// answerTo sends the agent the decision of cp as the answer to q.
 func (in *Intake) answerTo(q *Question, cp projection.Checkpoint) {
 	in.told[q.ID] = true
 	in.cfg.Notify("answer", in.source.Answer(q.Question, cp))

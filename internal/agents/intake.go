@@ -27,9 +27,9 @@ type Config struct {
 	// Agent is the kind of agent, and Instance names the run of it. Required.
 	Agent    source.Agent
 	Instance string
-	// Runs tells which runs of this kind of agent are alive. Default: nobody knows.
+	// Runs says which runs of this kind of agent are alive. Default: nobody knows.
 	Runs Presence
-	// Notify tells the agent something: an "answer" in its Source's form, or a "notice"
+	// Notify sends the agent a message: an "answer" in its Source's form, or a "notice"
 	// for the human beside it. It may be called from anywhere, and must not wait.
 	// Required.
 	Notify func(what string, params any)
@@ -238,7 +238,7 @@ func (in *Intake) Drain(ctx context.Context) {
 	in.until(ctx, func() bool { return done || in.err != nil })
 }
 
-// Leave says that the agent has gone: it is told nothing more, and its run is over.
+// Leave says that the agent has gone: it gets no more messages, and its run is over.
 func (in *Intake) Leave() { in.leave() }
 
 // Wait waits until nothing of the intake runs any more: after Leave, and after End or

@@ -20,7 +20,7 @@ import (
 	"durablestream/internal/paths"
 )
 
-// Presence tells which runs of an agent are alive, by a file for each in one
+// Presence knows which runs of an agent are alive, by a file for each in one
 // directory. `dstream rpc` holds a lock on it from the run's first event until its
 // input ends, which is when the agent ends, however it does: so neither a heartbeat
 // nor a process id that was given anew can mislead. While a killed `dstream rpc` is

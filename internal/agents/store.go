@@ -123,7 +123,7 @@ func (in *Intake) askToCancel(i source.Item) error {
 	return in.append(e)
 }
 
-// notice tells the human at the agent something.
+// notice shows the human at the agent a message.
 func (in *Intake) notice(session, checkpoint, words string) {
 	p := map[string]string{"text": words}
 	if session != "" {

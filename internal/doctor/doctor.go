@@ -52,7 +52,7 @@ type Config struct {
 
 	// AcceptLoss takes what nothing proves, gives up what is nowhere, and repairs the rest.
 	AcceptLoss bool
-	// RebuildMeta writes the meta group of a node anew.
+	// RebuildMeta writes the meta group of a node again.
 	RebuildMeta bool
 }
 

@@ -34,7 +34,7 @@ func (f *Finder) answers() {
 			if err != nil {
 				continue // of another version, which reads the Log itself when nobody answers
 			}
-			_ = m.RespondMsg(f.Answer(q)) // whoever asked has gone, or reads the Log itself
+			_ = m.RespondMsg(f.Answer(q)) // the reader that asked has gone, or reads the Log itself
 		}
 	}
 }
@@ -99,7 +99,7 @@ func (f *Finder) search(a *answering, full *chain) error {
 		places, err := x.Find(a.want, a.q.After, a.until)
 		if err != nil {
 			if errors.Is(err, index.ErrDamaged) {
-				_ = os.Remove(index.Path(f.Dir, x.Block())) // so that it is made again
+				_ = os.Remove(index.Path(f.Dir, x.Block())) // the finder creates it again
 			}
 			f.again.Store(true)
 			return err

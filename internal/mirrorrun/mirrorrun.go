@@ -64,7 +64,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// say tells something once, until something else is told.
+// say logs a message once, until there is another one.
 func (r *run) say(format string, v ...any) {
 	if words := fmt.Sprintf(format, v...); words != r.said {
 		r.said = words

@@ -55,7 +55,7 @@ func PrepareKeyFile(dir, file string) error {
 	return address.Tighten(host)
 }
 
-// inHost reports that file is below host, by whatever name.
+// inHost reports that file is below host, by any path.
 func inHost(host, file string) bool {
 	want, err := os.Stat(host)
 	host = paths.Absolute(host)

@@ -81,7 +81,7 @@ func (s *server) intakeOf(ctx context.Context, a source.Agent, instance string) 
 	return in, nil
 }
 
-// runs tells which runs of an agent are alive.
+// runs says which runs of an agent are alive.
 func (s *server) runs(a source.Agent) agents.Presence {
 	if s.cfg.Runs == "" {
 		return agents.Presence{}

@@ -105,7 +105,7 @@ func isLog(cfg jetstream.StreamConfig) bool { return wire.CheckLog(cfg, 0) == ni
 // mostKept bounds the copies of damaged blocks, each of some 8 MB.
 const mostKept = 32
 
-// keep copies a damaged block file aside, under a name that tells its state.
+// keep copies a damaged block file aside, under a name that shows its state.
 func (s Store) keep(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"durablestream/internal/blocks"
 )
 
-// find makes one round, and where that finds damage that is not told yet, reads all files
+// find makes one round, and where that finds damage that is not reported yet, reads all files
 // again before it believes it.
 //
 // The engine may have been exchanging files. And a node's engine that was not stopped in

@@ -157,16 +157,16 @@ func (s *Scrub) run() {
 		}
 	}()
 	for ctx.Err() == nil && s.cutOff == nil {
-		_ = s.look(ctx, false) // it was told
+		_ = s.look(ctx, false) // look has logged the error
 		s.rest(ctx, roundEvery)
 	}
 	if s.cutOff != nil {
-		_ = s.b.Admin.Flush() // who asked gets an answer first
+		_ = s.b.Admin.Flush() // the readers that have asked get an answer first
 		s.b.Evict(s.cutOff)
 	}
 }
 
-// look makes one round, and tells what it found. Where a reader has asked it reads
+// look makes one round, and reports what it found. Where a reader has asked it reads
 // only what has changed, and does not rest.
 func (s *Scrub) look(ctx context.Context, asked bool) (err error) {
 	found, err := s.find(ctx, asked)
@@ -197,7 +197,7 @@ func (s *Scrub) look(ctx context.Context, asked bool) (err error) {
 	return nil
 }
 
-// rest waits, and answers meanwhile who asks.
+// rest waits, and answers the readers that ask meanwhile.
 func (s *Scrub) rest(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -213,7 +213,7 @@ func (s *Scrub) rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// answer looks, for all who have asked by now.
+// answer makes one look for all readers that have asked by now.
 func (s *Scrub) answer(ctx context.Context, first *nats.Msg) {
 	all := []*nats.Msg{first}
 	for more := true; more; {
@@ -230,7 +230,7 @@ func (s *Scrub) answer(ctx context.Context, first *nats.Msg) {
 	b, err := json.Marshal(rangesOf(s.state.Load().Found))
 	for _, m := range all {
 		if err == nil {
-			_ = m.Respond(b) // whoever asked has gone, or asks again
+			_ = m.Respond(b) // the reader that asked has gone, or asks again
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package slowstart tells of a host whose start takes long.
+// Package slowstart reports the progress of a host whose start takes long.
 package slowstart
 
 import (
@@ -27,7 +27,7 @@ import (
 //     process, and a file without a lock means nothing.
 
 const (
-	startTold  = time.Second      // from when on a start is told of
+	startTold  = time.Second      // a start that takes longer is reported
 	startEvery = 10 * time.Second // how often the owner hears of it
 	// idTime is what the engine needs for an id of the duplicate window on an idle machine.
 	idTime = 7 * time.Microsecond
@@ -40,10 +40,10 @@ type Told struct {
 	Words string `json:"words"` // what the host does, and how far it is
 }
 
-// Look tells of a host that is starting and takes long; nil: there is none.
+// Look reports a host that is starting and takes long; nil: there is none.
 func Look(path string) *Told {
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
-		return nil // there is none, or nothing that could be told of it
+		return nil // there is none, or its report cannot be read
 	}
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	free, err := lock.TryRLock()

@@ -1,4 +1,4 @@
-// Package status tells who hosts a log, where it stands, and what is wrong with it.
+// Package status reports the host of a log, the log's position, and what is wrong with it.
 package status
 
 import (
