@@ -4,23 +4,8 @@
 # changed. BENCH picks benchmarks, COUNT is how many runs each has. What was measured stays
 # in DIR.
 set -eu
-rev=${1:-} dir=$2
-if [ -z "$rev" ]; then
-  echo "bench-compare: which revision? make bench-compare BASE=main" >&2
-  exit 2
-fi
-rev=$(git rev-parse --verify "$rev^{commit}")
-mkdir -p "$dir"
-dir=$(cd "$dir" && pwd)
-base=$dir/base
-trap 'git worktree remove --force "$base" 2>/dev/null || rm -rf "$base"; git worktree prune; rm -rf "$dir/tmp"' EXIT
-# Not every sh does the above when a signal ends it. Ctrl-C ends the benchmarks, too.
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
-git worktree remove --force "$base" 2>/dev/null || rm -rf "$base"
-git worktree prune
-git worktree add --quiet --detach "$base" "$rev"
+name=bench-compare
+. tools/worktree.sh
 if [ ! -d "$base/bench" ]; then
   echo "bench-compare: $rev has no benchmarks yet" >&2
   exit 1

@@ -203,7 +203,7 @@ func TestBatchesAcrossKills(t *testing.T) {
 	t.Parallel()
 	const size = 20
 	dir := filepath.Join(t.TempDir(), "host")
-	run := brokertest.Child(t, hostDir+"="+dir)
+	run := brokertest.ChildHost(t, dir)
 	connect := func() *client.Client {
 		nc, err := client.Connect(t.Context(), client.Target{AddressFile: broker.AddressPath(dir)})
 		require.NoError(t, err)
@@ -224,7 +224,7 @@ func TestBatchesAcrossKills(t *testing.T) {
 		}
 		require.NoError(t, run.Process.Kill())
 		run.Wait() // its error is the kill
-		run = brokertest.Child(t, hostDir+"="+dir)
+		run = brokertest.ChildHost(t, dir)
 	}
 	want = append(want, <-acked)
 	cancel()

@@ -2,18 +2,30 @@ package brokertest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
 
+	"durablestream/broker"
+
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
 
-// Main runs a package's tests, and fails if they leave a goroutine behind.
+// hostDir names the directory that a process of ChildHost hosts.
+const hostDir = "BROKERTEST_HOST"
+
+// Main runs a package's tests, and fails if they leave a goroutine behind. In a process
+// of ChildHost it hosts instead.
 func Main(m *testing.M) {
+	if dir := os.Getenv(hostDir); dir != "" {
+		hostUntilStdinEnds(dir)
+		return
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := noLeaks(); err != nil {
@@ -37,6 +49,27 @@ func noLeaks() error {
 			return err
 		}
 	}
+}
+
+// ChildHost starts another process of this test binary, which hosts dir until the test
+// ends. The package's TestMain calls Main.
+func ChildHost(t testing.TB, dir string) *exec.Cmd {
+	t.Helper()
+	return Child(t, hostDir+"="+dir)
+}
+
+func hostUntilStdinEnds(dir string) {
+	b, err := broker.Start(context.Background(), broker.Config{Dir: dir})
+	if err == nil {
+		err = b.Advertise()
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	_ = b.Stop(context.Background()) // no caller would see the error
 }
 
 // Child runs this test binary once more, until the test ends, and returns when it has

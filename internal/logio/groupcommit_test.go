@@ -133,7 +133,7 @@ func TestGroupedAppendsFailAlone(t *testing.T) {
 func TestGroupedAppendsAcrossKills(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "host")
-	run := brokertest.Child(t, hostDir+"="+dir)
+	run := brokertest.ChildHost(t, dir)
 	nc, err := client.Connect(t.Context(), client.Target{AddressFile: broker.AddressPath(dir)})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -161,7 +161,7 @@ func TestGroupedAppendsAcrossKills(t *testing.T) {
 		}
 		require.NoError(t, run.Process.Kill())
 		run.Wait() // its error is the kill
-		run = brokertest.Child(t, hostDir+"="+dir)
+		run = brokertest.ChildHost(t, dir)
 	}
 	cancel()
 	go func() { all.Wait(); close(acked) }()

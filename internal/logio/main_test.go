@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"iter"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -23,30 +21,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// hostDir makes this test binary a host of that directory, until its stdin ends.
-const hostDir = "LOGIO_TEST_HOST"
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(hostDir); dir != "" {
-		host(dir)
-		return
-	}
-	brokertest.Main(m)
-}
-
-func host(dir string) {
-	b, err := broker.Start(context.Background(), broker.Config{Dir: dir})
-	if err == nil {
-		err = b.Advertise()
-	}
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
-	b.Stop(context.Background()) // no caller would see the error
-}
+func TestMain(m *testing.M) { brokertest.Main(m) }
 
 // journal is a Log with the calls that these tests append and read with: no rules, no
 // guards, only messages.
