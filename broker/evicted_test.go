@@ -3,7 +3,6 @@ package broker_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
@@ -32,7 +31,7 @@ func TestTakenAwayIsNotDamaged(t *testing.T) {
 	}
 	_, err = nc.Request(wire.CheckSubject(""), nil, 10*time.Second) // it has been seen once
 	require.NoError(t, err)
-	require.NoError(t, os.RemoveAll(cfg.Dir))
+	brokertest.RemoveAll(t, cfg.Dir)
 	select {
 	case <-b.Evicted():
 	case <-time.After(30 * time.Second):

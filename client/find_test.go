@@ -191,7 +191,7 @@ func TestQueriesByTheIndex(t *testing.T) {
 		}
 		check(fmt.Sprint("damaged index, ", i), 5)
 	}
-	require.NoError(t, os.RemoveAll(dir))
+	brokertest.RemoveAll(t, dir)
 	check("without an index", 20)
 	madeAnew := func() bool {
 		again, err := blocks.Glob(dir, "*.idx")
@@ -216,7 +216,7 @@ func TestIndexRemovedWhileItIsMade(t *testing.T) {
 	h := brokertest.Start(t)
 	fillBlocks(t, h, rand.New(rand.NewPCG(7, 9)), 1)
 	dir := filepath.Join(h.Config.Dir, broker.StoreDir, broker.IndexDir)
-	require.NoError(t, os.RemoveAll(dir))
+	brokertest.RemoveAll(t, dir)
 	removed := 0
 	require.Eventually(t, func() bool {
 		if os.Remove(dir) == nil { // it was empty: the index was being made

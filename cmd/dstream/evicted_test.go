@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"durablestream/internal/brokertest"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -19,7 +21,7 @@ func TestDirectoryTakenAway(t *testing.T) {
 	for range 30 {
 		command(t, dir, "append", "task.created", "--stream", "s", "--actor", "a")
 	}
-	require.NoError(t, os.RemoveAll(dir))
+	brokertest.RemoveAll(t, dir)
 	second, _, others := background(t, dir, "serve")
 	says(t, others, "Ctrl-C stops it")
 	for range 10 {

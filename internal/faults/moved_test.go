@@ -13,6 +13,7 @@ import (
 
 	"durablestream"
 	"durablestream/event"
+	"durablestream/internal/brokertest"
 )
 
 // moved are a host and another process that has joined its log, both of a project's
@@ -76,7 +77,7 @@ func TestFaultsRenamedDirectory(t *testing.T) {
 			return func() { require.NoError(t, os.Rename(other, project)) }
 		},
 		"removed": func(t *testing.T, project string) func() {
-			require.NoError(t, os.RemoveAll(project))
+			brokertest.RemoveAll(t, project)
 			return nil
 		},
 	} {

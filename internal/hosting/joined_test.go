@@ -119,7 +119,7 @@ func TestReplacedWhileJoined(t *testing.T) {
 	start(t, dir)
 	d := openIn(t, dir)
 	added(t, d, "one")
-	require.NoError(t, os.RemoveAll(dir))
+	brokertest.RemoveAll(t, dir)
 	<-d.Evicted()
 	_, err := add(t, d, "nowhere")
 	require.ErrorIs(t, err, client.ErrGone)
