@@ -30,6 +30,7 @@ var imports = map[string]struct {
 }{
 	"event":            {},
 	"internal/engine":  {ours: []string{"event"}, nats: true}, // where internal/wire goes, this goes
+	"internal/wait":    {},                                    // and this
 	"internal/wire":    {ours: []string{"event"}, nats: true},
 	"internal/paths":   {},
 	"internal/when":    {},
@@ -86,7 +87,7 @@ func TestImportTable(t *testing.T) {
 	t.Parallel()
 	for name, rule := range imports {
 		if name == "internal/wire" || slices.Contains(rule.ours, "internal/wire") {
-			rule.ours = append(slices.Clone(rule.ours), "internal/engine")
+			rule.ours = append(slices.Clone(rule.ours), "internal/engine", "internal/wait")
 		}
 		if slices.Contains(rule.ours, "client") { // where client goes, these go
 			rule.ours = append(slices.Clone(rule.ours), "internal/dial", "internal/logio")

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -125,10 +126,8 @@ func (b *Broker) openClusterLog(ctx context.Context) error {
 			said = words
 			b.cfg.Waiting(words)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("broker: stopped %s: %w", said, ctx.Err())
-		case <-time.After(clusterLook):
+		if err := wait.For(ctx, clusterLook); err != nil {
+			return fmt.Errorf("broker: stopped %s: %w", said, err)
 		}
 	}
 }

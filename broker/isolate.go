@@ -14,6 +14,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/roles"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -87,10 +88,8 @@ func (b *Broker) settle(ctx context.Context) error {
 		} else {
 			same++
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("broker: the log does not come to rest: %w", ctx.Err())
-		case <-time.After(settleLook): // as long after each look, whatever that took
+		if err := wait.For(ctx, settleLook); err != nil { // as long after each look, whatever that took
+			return fmt.Errorf("broker: the log does not come to rest: %w", err)
 		}
 	}
 	return nil
@@ -134,8 +133,6 @@ func (b *Broker) cutOff(ctx context.Context, keep ...*nats.Conn) error {
 			own[id] = true
 		}
 	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
 	for {
 		others, err := b.disconnect(own)
 		if err != nil {
@@ -144,10 +141,9 @@ func (b *Broker) cutOff(ctx context.Context, keep ...*nats.Conn) error {
 		if others == 0 {
 			break
 		}
-		select { // some are on their way out, and one may have dialled just before
-		case <-ctx.Done():
-			return fmt.Errorf("broker: %d connections do not end: %w", others, ctx.Err())
-		case <-tick.C:
+		// Some are on their way out, and one may have dialled just before.
+		if err := wait.For(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("broker: %d connections do not end: %w", others, err)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -97,8 +98,6 @@ func (e ends) begins(ctx context.Context, c *client.Client, st client.State) err
 // reached gives the state of a Log that ends at seq or later; an *AheadError that
 // names file if it does not.
 func reached(ctx context.Context, c *client.Client, file string, seq event.Sequence) (client.State, error) {
-	wait := time.NewTicker(250 * time.Millisecond)
-	defer wait.Stop()
 	for begun := time.Now(); ; {
 		st, err := c.Admin().State(ctx)
 		if err != nil {
@@ -113,10 +112,8 @@ func reached(ctx context.Context, c *client.Client, file string, seq event.Seque
 			}
 			return st, &AheadError{file, seq, st.Last}
 		}
-		select {
-		case <-ctx.Done():
-			return st, ctx.Err()
-		case <-wait.C:
+		if err := wait.For(ctx, 250*time.Millisecond); err != nil {
+			return st, err
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -93,7 +94,7 @@ func (p *publisher) flush(ctx context.Context) error {
 		if stuck != nil {
 			return stuck
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := wait.For(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -178,7 +179,7 @@ func (p *publisher) settle(ctx context.Context, why error) (stored bool, err err
 		case st.Last < p.last || st.Last > p.end() || !p.unsure || time.Since(begun) > restoreTimeout:
 			return false, fmt.Errorf("%w: its last seq is %d where %d was due (%w)", ErrInterfered, st.Last, p.last, why)
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+		if err := wait.For(ctx, 10*time.Millisecond); err != nil {
 			return false, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/wait"
 )
 
 const (
@@ -120,17 +121,17 @@ func (r *runner) loop(ctx, hard context.Context) error {
 		}
 		b, ended, err := r.g.look()
 		last := ended || hard.Err() != nil || ending == nil && max(b.at, r.progress.Seq) >= until
-		wait := r.until(b)
+		rest := r.until(b)
 		switch {
 		case b.lines == 0 && checking:
 			err = errors.Join(err, r.sameWhileIdle(hard))
 		case !b.moved:
-		case b.lines == 0 || last || wait <= 0:
+		case b.lines == 0 || last || rest <= 0:
 			if failed := r.flush(hard); failed != nil {
 				return r.result(ctx, failed)
 			}
 		default:
-			due.Reset(wait)
+			due.Reset(rest)
 		}
 		if last || err != nil {
 			return r.result(ctx, err)
@@ -173,7 +174,7 @@ func (r *runner) flush(ctx context.Context) error {
 		if err := r.asked(ctx, b); err != nil {
 			return err
 		}
-		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		for pause := (wait.Backoff{First: firstRetry, Most: lastRetry}); ; {
 			err := r.w.write(b)
 			if err == nil {
 				break
@@ -182,10 +183,8 @@ func (r *runner) flush(ctx context.Context) error {
 				return err
 			}
 			r.failed(b, err)
-			select {
-			case <-ctx.Done():
+			if pause.Wait(ctx) != nil {
 				return err
-			case <-time.After(wait):
 			}
 		}
 		r.flushed = time.Now()

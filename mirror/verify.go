@@ -13,6 +13,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -154,7 +155,7 @@ func (v *verifier) message(ctx context.Context, m client.Message) error {
 			}
 			break
 		}
-		if err := pause(ctx, verifyPoll); err != nil {
+		if err := wait.For(ctx, verifyPoll); err != nil {
 			return err
 		}
 		l, err = v.next()
@@ -241,7 +242,7 @@ func (v *verifier) rest(ctx context.Context) error {
 		case time.Since(v.grew) > v.cfg.VerifyWait:
 			return &found{err}
 		default:
-			if err := pause(ctx, verifyPoll); err != nil {
+			if err := wait.For(ctx, verifyPoll); err != nil {
 				return err
 			}
 		}
@@ -278,16 +279,4 @@ func problem(err error, due event.Sequence) error {
 		return &found{o}
 	}
 	return err
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"durablestream/internal/wait"
 )
 
 // Prover is the host's side of the proof: it listens on the loopback.
@@ -70,7 +72,7 @@ func (p *Prover) accept() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			time.Sleep(acceptAgain) // no descriptor is free: one will be
+			_ = wait.For(p.stopping, acceptAgain) // no descriptor is free: one will be
 			continue
 		}
 		p.slots <- struct{}{}

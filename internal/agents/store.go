@@ -9,6 +9,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/agents/source"
+	"durablestream/internal/wait"
 )
 
 // Fatal reports whether an error ends the process: nothing is lost by that, since what
@@ -35,9 +36,7 @@ func (in *Intake) patiently(do func() error) error {
 		if !in.warned.Swap(true) {
 			in.notice("", "", "The log's disk is full, or read-only. What "+in.agent.Title+" does is kept in memory, and stored as soon as there is space.")
 		}
-		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-in.work.Done():
+		if wait.For(in.work, 500*time.Millisecond) != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"durablestream/internal/address"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -53,8 +54,6 @@ func (d *Examination) stopHost(ctx context.Context) (release func() error, err e
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
 	for {
 		hold, err := broker.Hold(d.host)
 		if err == nil {
@@ -66,17 +65,16 @@ func (d *Examination) stopHost(ctx context.Context) (release func() error, err e
 		if !errors.As(err, &locked) {
 			return nil, err
 		}
-		select {
-		case <-ctx.Done():
-			switch {
-			case told != "":
-				return nil, &notEndedError{told, err}
-			case cannot != nil:
-				return nil, fmt.Errorf("%w; %w", cannot, err)
-			}
-			return nil, fmt.Errorf("whoever holds the lock does not end: %w", err)
-		case <-again.C:
+		if wait.For(ctx, 20*time.Millisecond) == nil {
+			continue
 		}
+		switch {
+		case told != "":
+			return nil, &notEndedError{told, err}
+		case cannot != nil:
+			return nil, fmt.Errorf("%w; %w", cannot, err)
+		}
+		return nil, fmt.Errorf("whoever holds the lock does not end: %w", err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"durablestream/internal/paths"
 	"durablestream/internal/place"
 	"durablestream/internal/status"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -283,7 +284,7 @@ func (d *Examination) stillBehind(ctx context.Context, log *durablestream.Durabl
 	}
 	var err error
 	for h.MirrorError == "" && h.MirrorSeq < d.upTo {
-		if err = pause(ctx, 50*time.Millisecond); err == nil {
+		if err = wait.For(ctx, 50*time.Millisecond); err == nil {
 			h, err = log.Admin().HostStatus(ctx)
 		}
 		if err != nil {
@@ -303,16 +304,4 @@ func (d *Examination) stillBehind(ctx context.Context, log *durablestream.Durabl
 		d.behind.What += "; the host has written them, and they were taken away since"
 	}
 	d.add(*d.behind)
-}
-
-// pause waits for the end of ctx, and then says so, for at most t.
-func pause(ctx context.Context, t time.Duration) error {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

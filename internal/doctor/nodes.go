@@ -17,6 +17,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -156,7 +157,7 @@ func (c *copies) get(ctx context.Context, mu *sync.Mutex, node string, digest fu
 		if err != nil {
 			return
 		}
-		if d.Last >= c.asked.To && d.Missing == 0 || time.Since(begun) > flightTime || pause(ctx, 250*time.Millisecond) != nil {
+		if d.Last >= c.asked.To && d.Missing == 0 || time.Since(begun) > flightTime || wait.For(ctx, 250*time.Millisecond) != nil {
 			return
 		}
 	}

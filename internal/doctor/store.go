@@ -19,6 +19,7 @@ import (
 	"durablestream/internal/console"
 	"durablestream/internal/engine"
 	"durablestream/internal/paths"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -109,7 +110,7 @@ func (d *Examination) lookAtFiles(ctx context.Context) error {
 	}
 	s, err := d.read()
 	if err == nil && (len(s.report.Damage) > 0 || s.part != nil) && d.hosts() { // the engine may have been exchanging a file, or storing a batch
-		if err := pause(ctx, time.Second); err != nil {
+		if err := wait.For(ctx, time.Second); err != nil {
 			return err
 		}
 		s, err = d.read()

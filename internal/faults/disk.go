@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"durablestream/internal/wait"
 )
 
 // disk is a file system in an image file, whose power can be cut and which can be
@@ -87,17 +89,13 @@ func (d *disk) unmountOne() error {
 	// the last file in it is let go.
 	patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
 	for {
 		out, err := exec.Command("umount", d.dir).CombinedOutput()
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-patience.Done():
+		if wait.For(patience, 20*time.Millisecond) != nil {
 			return fmt.Errorf("cannot unmount %s: %w: %s", d.dir, err, out)
-		case <-again.C:
 		}
 	}
 }

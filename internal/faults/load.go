@@ -95,10 +95,7 @@ func (a *agent) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		a.step(context.WithoutCancel(ctx))
 		if a.Pace > 0 { // the time is the pace: nothing is waited for
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Duration(a.random.Int64N(int64(2 * a.Pace)))):
-			}
+			pause(ctx, time.Duration(a.random.Int64N(int64(2*a.Pace))))
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/mirror"
 )
 
@@ -203,13 +204,9 @@ func (s *System) once(ctx context.Context, f Fault, b *batcher, r *rand.Rand, sa
 	return ctx.Err()
 }
 
-// pause is the length of a fault, or of the calm after it: nothing is waited for.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
+// pause waits where the caller's loop ends with ctx, or where only time is meant: the length
+// of a fault, the calm after it.
+func pause(ctx context.Context, d time.Duration) { _ = wait.For(ctx, d) }
 
 // ready waits until clients can open the log.
 func (s *System) ready(ctx context.Context) error {

@@ -21,6 +21,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/index"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -234,12 +235,7 @@ func (f *Finder) build(file blocks.File, of index.Source) (*index.Index, error) 
 		return nil, err
 	}
 	delete(f.failed, file.Index)
-	rest := time.NewTimer(3 * time.Since(begun))
-	defer rest.Stop()
-	select {
-	case <-f.ctx.Done():
-	case <-rest.C:
-	}
+	_ = wait.For(f.ctx, 3*time.Since(begun)) // a Finder that ends needs no rest
 	return x, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"durablestream/broker"
+	"durablestream/internal/wait"
 	"durablestream/mirror"
 )
 
@@ -129,12 +130,8 @@ func (m *mirroring) start() {
 				}
 				gap = hole
 				m.ended(err)
-				wait := time.NewTimer(mirrorRetry)
-				select {
-				case <-ctx.Done():
-					wait.Stop()
+				if wait.For(ctx, mirrorRetry) != nil {
 					return
-				case <-wait.C:
 				}
 			case !errors.As(err, &busy):
 				if err != nil {

@@ -17,6 +17,7 @@ import (
 	"durablestream/internal/grace"
 	"durablestream/internal/paths"
 	"durablestream/internal/readcopy"
+	"durablestream/internal/wait"
 )
 
 // Process is a process's part in a log: it hosts the log, or has joined its host and
@@ -113,7 +114,7 @@ func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
 		return nil, fmt.Errorf("durablestream: %w", err)
 	}
 	target := dial.Target{AddressFile: cfg.addressFile(), Local: p.dial, Joining: p.joining}
-	wait := 5 * time.Millisecond
+	pause := wait.Backoff{First: 5 * time.Millisecond, Most: 100 * time.Millisecond}
 	begun, told := time.Now(), ""
 	starting := false // the host was starting, since patience began
 	patience, cancel := patient(ctx, cfg.Wait)
@@ -161,17 +162,14 @@ func joinOrHost(ctx context.Context, cfg Config) (*Process, error) {
 			told = "waiting"
 			cfg.Logger.Warn("waiting for the log", "err", why)
 		}
-		select {
-		case <-patience.Done():
+		if err := pause.Wait(patience); err != nil {
 			if starting && ctx.Err() == nil {
 				starting, told = false, "" // report its progress again
 				cancel()
 				patience, cancel = patient(ctx, cfg.Wait)
 				continue
 			}
-			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, patience.Err())
-		case <-time.After(wait):
-			wait = min(wait*2, 100*time.Millisecond)
+			return nil, fmt.Errorf("durablestream: no host to join: %w: %w", why, err)
 		}
 	}
 }

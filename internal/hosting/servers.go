@@ -13,6 +13,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/dial"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -93,10 +94,8 @@ func findOrCreate(ctx context.Context, cfg Config, nc *nats.Conn, js jetstream.J
 			err != nil && api == nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout):
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the log is not there yet: %w (%w)", ctx.Err(), err)
-		case <-time.After(serverPause):
+		if ended := wait.For(ctx, serverPause); ended != nil {
+			return fmt.Errorf("the log is not there yet: %w (%w)", ended, err)
 		}
 	}
 }

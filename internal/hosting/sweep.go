@@ -8,6 +8,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/internal/sweeper"
+	"durablestream/internal/wait"
 )
 
 // sweeping runs the sweeper of a host. The zero value runs none.
@@ -58,12 +59,8 @@ func (s *sweeping) run(ctx context.Context) error {
 		if !errors.As(*err, &damage) {
 			return *err
 		}
-		again := time.NewTimer(sweepAgain)
-		select {
-		case <-ctx.Done():
-			again.Stop()
-			return nil
-		case <-again.C:
+		if wait.For(ctx, sweepAgain) != nil {
+			return nil //nolint:nilerr // the end of ctx is no failure
 		}
 		if _, fault := sweeper.Sweep(ctx, s.cfg); fault == nil {
 			s.fault.Store(nil)

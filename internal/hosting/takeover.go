@@ -12,6 +12,7 @@ import (
 
 	"durablestream/broker"
 	"durablestream/internal/address"
+	"durablestream/internal/wait"
 )
 
 // now returns the host, if it is in this process.
@@ -116,23 +117,21 @@ const (
 func (p *Process) takeOver(ctx context.Context, cfg Config, nc *nats.Conn) {
 	told := ""
 	for ctx.Err() == nil && !nc.IsConnected() && !nc.IsClosed() {
-		wait := lockRetry/2 + rand.N(lockRetry)
+		pause := lockRetry/2 + rand.N(lockRetry)
 		var locked *broker.LockedError
 		err := p.host(ctx, cfg)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
 		if !errors.As(err, &locked) {
-			wait = hostRetry
+			pause = hostRetry
 			if err.Error() != told {
 				told = err.Error()
 				cfg.Logger.Error("the host has gone, and this process cannot take over", "err", err)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if wait.For(ctx, pause) != nil {
 			return
-		case <-time.After(wait):
 		}
 	}
 }

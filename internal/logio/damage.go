@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -166,7 +167,7 @@ func (l *Log) checked(ctx context.Context, node string) (found []event.Range, er
 }
 
 func (l *Log) askChecked(ctx context.Context, subject string) (found []event.Range, err error) {
-	var wait backoff
+	var backoff wait.Backoff
 	for nobody := 0; ; {
 		attempt, cancel := l.attempt(ctx)
 		m, err := l.nc.RequestWithContext(attempt, subject, nil)
@@ -185,7 +186,7 @@ func (l *Log) askChecked(ctx context.Context, subject string) (found []event.Ran
 				err = fmt.Errorf("the host does not say what of its store is damaged: %w", err)
 			}
 			return found, err
-		case errors.Is(err, nats.ErrNoResponders) && l.cfg.OwnHost && nobody < ownHostTries && wait.sleep(ctx):
+		case errors.Is(err, nats.ErrNoResponders) && l.cfg.OwnHost && nobody < ownHostTries && backoff.Wait(ctx) == nil:
 			nobody++ // a host that is ending stops answering shortly before it is cut off
 			continue
 		case errors.Is(err, nats.ErrNoResponders), l.clustered && ctx.Err() == nil:
@@ -196,7 +197,7 @@ func (l *Log) askChecked(ctx context.Context, subject string) (found []event.Ran
 			return nil, l.closed()
 		case final(err):
 			return nil, err
-		case !wait.sleep(ctx):
+		case backoff.Wait(ctx) != nil:
 			return nil, fmt.Errorf("the host does not say whether what was read is whole: %w", ctx.Err())
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/engine"
 	"durablestream/internal/roles"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 
 	"github.com/nats-io/nats.go"
@@ -107,7 +108,7 @@ type feed struct {
 
 // failures is the record of the consumers that have failed.
 type failures struct {
-	wait    backoff
+	backoff wait.Backoff
 	told    telling
 	missing time.Time // since when the Log does not exist
 	last    error     // of the last consumer
@@ -150,12 +151,13 @@ func (f *feed) again(ctx context.Context, err error, done, moved bool) error {
 		f.missing = time.Time{}
 	}
 	if moved {
-		f.wait, f.told = backoff{}, telling{}
+		f.backoff.Reset()
+		f.told = telling{}
 	}
 	f.last = err
 	f.told.wait(f.log, "a reader", err)
 	f.log.cfg.Logger.Debug("feed: making the consumer anew", "seq", f.at, "err", err)
-	f.log.pause(ctx, &f.wait)
+	f.log.pause(ctx, &f.backoff)
 	return nil
 }
 

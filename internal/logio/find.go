@@ -3,12 +3,14 @@ package logio
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -158,3 +160,7 @@ func (l *Log) askHost(ctx context.Context, q wire.Find) (wire.Found, error) {
 		}
 	}
 }
+
+// busyFor waits as long as a busy host asks for, and up to as long again, so that not all
+// callers return at once.
+func busyFor(ctx context.Context, d time.Duration) error { return wait.For(ctx, d+rand.N(d)) }

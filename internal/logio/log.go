@@ -23,6 +23,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/dial"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -143,7 +144,7 @@ const logPatience = 10 * time.Second
 // leader that has been replaced and does not know it yet, and Position asks again.
 // Barrier returns a position that is linearizable.
 func (l *Log) Position(ctx context.Context) (event.Sequence, error) {
-	var wait backoff
+	var backoff wait.Backoff
 	for {
 		known := event.Sequence(l.known.Load())
 		info, err := l.Info(ctx)
@@ -154,9 +155,9 @@ func (l *Log) Position(ctx context.Context) (event.Sequence, error) {
 		if last >= known || !l.clustered || !info.Created.Equal(l.created) {
 			return l.boundary(ctx, last)
 		}
-		if !wait.sleep(ctx) {
+		if err := backoff.Wait(ctx); err != nil {
 			return 0, fmt.Errorf("the leader of the Log answers with sequence %s, and this client has seen %s: it is cut off from the other nodes, or the cluster has lost events: %w",
-				last, known, ctx.Err())
+				last, known, err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 
 	"github.com/nats-io/nats.go"
@@ -16,7 +17,7 @@ import (
 // retry calls f, which only reads, until it succeeds, the context ends, or a further
 // attempt would get the same answer.
 func (l *Log) retry(ctx context.Context, f func(context.Context) error) error {
-	var wait backoff
+	var backoff wait.Backoff
 	var told telling
 	patience := time.Now().Add(logPatience)
 	if l.window == 0 { // Open asks for the first time
@@ -42,7 +43,7 @@ func (l *Log) retry(ctx context.Context, f func(context.Context) error) error {
 			return why
 		}
 		told.wait(l, "a read", err)
-		if !l.pause(ctx, &wait) {
+		if !l.pause(ctx, &backoff) {
 			return l.inVain(ctx.Err(), err)
 		}
 	}
@@ -136,14 +137,14 @@ func (t *telling) wait(l *Log, what string, last error) {
 
 // pause waits before the next attempt: a while, and as long as there is no connection. It
 // reports whether there is a next attempt.
-func (l *Log) pause(ctx context.Context, b *backoff) bool {
-	if !b.sleep(ctx) {
+func (l *Log) pause(ctx context.Context, b *wait.Backoff) bool {
+	if b.Wait(ctx) != nil {
 		return false
 	}
 	for ctx.Err() == nil {
 		brief, cancel := context.WithTimeout(ctx, hopeEvery)
 		if l.conn.connected(brief) {
-			*b = backoff{} // a new host: earlier failures mean nothing for it
+			b.Reset() // a new host: earlier failures mean nothing for it
 		}
 		waits := brief.Err() != nil
 		cancel()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 
 	"github.com/nats-io/nats.go"
@@ -35,7 +36,7 @@ type sending struct {
 	storedAt event.Sequence // the position of an earlier attempt that was found
 	last     error          // of the last attempt
 	told     telling        // whether the wait was reported
-	wait     backoff
+	backoff  wait.Backoff
 }
 
 func newSending(l *Log) *sending {
@@ -151,7 +152,7 @@ func (s *sending) failed(ctx context.Context, err error) error {
 		}
 		s.last = err
 	}
-	if ctx.Err() != nil || !s.log.pause(ctx, &s.wait) {
+	if ctx.Err() != nil || !s.log.pause(ctx, &s.backoff) {
 		if before != nil && errors.Is(err, ctx.Err()) {
 			s.last = before // the earlier error says more than a timeout
 		}

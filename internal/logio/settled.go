@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/event"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
 
@@ -89,7 +90,7 @@ func (l *Log) awaitSettled(ctx context.Context, h nats.Header, seq event.Sequenc
 		l.settled.raise(seq)
 		return nil
 	}
-	var wait backoff
+	var backoff wait.Backoff
 	var told telling
 	for first := true; ; first = false {
 		ok, err := l.settle(ctx, seq)
@@ -102,8 +103,8 @@ func (l *Log) awaitSettled(ctx context.Context, h nats.Header, seq event.Sequenc
 			return errReadAgain
 		}
 		told.wait(l, "a reader", errOpenBatch)
-		if !wait.sleep(ctx) {
-			return ctx.Err()
+		if err := backoff.Wait(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -136,7 +137,7 @@ func (l *Log) settle(ctx context.Context, seq event.Sequence) (bool, error) {
 // boundary returns the last settled position, which is at least seq unless seq belongs to
 // a batch that is open now. Everything that was acknowledged before is at or before it.
 func (l *Log) boundary(ctx context.Context, seq event.Sequence) (at event.Sequence, err error) {
-	var wait backoff
+	var backoff wait.Backoff
 	for {
 		if l.settled.has(seq) {
 			return event.Sequence(l.settled.upTo.Load()), nil
@@ -162,8 +163,9 @@ func (l *Log) boundary(ctx context.Context, seq event.Sequence) (at event.Sequen
 			return event.Sequence(l.settled.upTo.Load()), nil
 		case last >= seq:
 			return last, nil
-		case !wait.sleep(ctx): // a leader that is behind
-			return 0, fmt.Errorf("the last message that the Log's leader has is %s, and %s is known: %w", last, seq, ctx.Err())
+		}
+		if err := backoff.Wait(ctx); err != nil { // a leader that is behind
+			return 0, fmt.Errorf("the last message that the Log's leader has is %s, and %s is known: %w", last, seq, err)
 		}
 	}
 }

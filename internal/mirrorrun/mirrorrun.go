@@ -14,6 +14,7 @@ import (
 	"durablestream/client"
 	"durablestream/internal/status"
 	"durablestream/internal/sweeper"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 )
@@ -56,10 +57,8 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		r.say("waiting for the log: %v", err)
 		r.Watched.Closed(r.said)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(mirrorRetry):
+		if wait.For(ctx, mirrorRetry) != nil {
+			return nil //nolint:nilerr // the end of ctx is no failure
 		}
 	}
 }
@@ -159,10 +158,8 @@ func (r *run) mirror(ctx, parent context.Context, d *durablestream.DurableStream
 		if busy.Path != "" {
 			r.say("another process writes the mirror in %s (it has the lock %s); this process stands by", d.Dir(), busy.Path)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(mirrorRetry):
+		if wait.For(ctx, mirrorRetry) != nil {
+			return nil //nolint:nilerr // the end of ctx is no failure
 		}
 	}
 }

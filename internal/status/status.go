@@ -20,6 +20,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/place"
+	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 	"durablestream/mirror"
 	"durablestream/projection"
@@ -210,10 +211,8 @@ func (a *Answer) askRunning(ctx context.Context, d *durablestream.DurableStream,
 		if a.allCurrent(looks[len(looks)-1]) {
 			break
 		}
-		select {
-		case <-ctx.Done():
-			return state, ctx.Err()
-		case <-time.After(lookAgain):
+		if err := wait.For(ctx, lookAgain); err != nil {
+			return state, err
 		}
 		if state, err = d.Admin().State(ctx); err != nil {
 			return state, err

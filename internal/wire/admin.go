@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/event"
+	"durablestream/internal/wait"
 )
 
 // ErrRestoring means that a restore of the Log was begun and did not end.
@@ -130,10 +131,8 @@ func RecreateLog(ctx context.Context, js jetstream.JetStream, first event.Sequen
 		if errors.As(err, &api) && api.Code < 500 && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("cannot create the Log at %d: %w", first, err)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("cannot create the Log at %d: %w (%w)", first, err, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
+		if ended := wait.For(ctx, 50*time.Millisecond); ended != nil {
+			return fmt.Errorf("cannot create the Log at %d: %w (%w)", first, err, ended)
 		}
 	}
 }
