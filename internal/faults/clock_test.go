@@ -44,8 +44,7 @@ func TestFaultsFalseClock(t *testing.T) {
 
 // falseClockRun makes jumps among kills, so that appends are tried again across them.
 func falseClockRun(t *testing.T) {
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	seed, err := SeedFrom("SEED")
 	require.NoError(t, err)
 	s := NewHost(bin, filepath.Join(t.TempDir(), ".opencode"))
@@ -62,8 +61,7 @@ func falseClockRun(t *testing.T) {
 
 func falseClockDeadlines(t *testing.T) {
 	clock := ownClock()
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	s := NewHost(bin, filepath.Join(t.TempDir(), ".opencode"))
 	require.NoError(t, s.Start())
 	t.Cleanup(func() { require.NoError(t, s.Stop()) })

@@ -19,6 +19,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/brokertest"
 	"durablestream/internal/freeport"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -27,8 +28,7 @@ import (
 
 // Whoever sends a publish that was not answered again, under a new id, stores twice.
 func TestControlBlindRetry(t *testing.T) {
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	s := NewHost(bin, filepath.Join(t.TempDir(), ".opencode"))
 	require.NoError(t, s.Start())
 	t.Cleanup(func() { require.NoError(t, s.Stop()) })
@@ -143,6 +143,7 @@ func TestControlWildcardGuard(t *testing.T) {
 
 // The engine as it comes acknowledges before it syncs: a power cut takes that away.
 func TestControlDefaultSync(t *testing.T) {
+	longtest.Only(t, "it builds nats-server; TestPowerCutWithoutSync of broker is such a control")
 	disks, why := MakeDisks(t.TempDir(), 1, 256<<20)
 	if why != nil {
 		t.Skipf("skipped: %v", why)

@@ -15,12 +15,14 @@ import (
 	"durablestream/broker"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/longtest"
 )
 
 // A node whose engine cannot open the copy of the log keeps its files and copies nothing
 // from the others. The node itself says so, whatever the log's leader thinks of it, and
 // doctor lets the others replace the copy, which is kept, while a majority is whole.
 func TestCopyThatStaysOut(t *testing.T) {
+	longtest.Only(t, "three processes are started again and again; TestOneNodeLosesItsMetaGroup runs here, and TestClusterNodeStepsAside and TestLogThatTheEngineDoesNotOpen of broker")
 	const n = 500
 	for _, c := range []struct {
 		name   string

@@ -27,8 +27,7 @@ import (
 // alone is one host with a log of n events of three streams.
 func alone(t *testing.T, n, pad int) (*System, *Node, *client.Client) {
 	t.Helper()
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	s := NewHost(bin, filepath.Join(t.TempDir(), ".opencode"))
 	s.Nodes = s.Nodes[:1]
 	return s, s.Nodes[0], filled(t, s, n, pad)
@@ -37,8 +36,7 @@ func alone(t *testing.T, n, pad int) (*System, *Node, *client.Client) {
 // three is a cluster of three nodes with a log of n events.
 func three(t *testing.T, n, pad int) (*System, *client.Client) {
 	t.Helper()
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	dir := t.TempDir()
 	s, err := NewCluster(bin, [3]string{filepath.Join(dir, "n1"), filepath.Join(dir, "n2"), filepath.Join(dir, "n3")})
 	require.NoError(t, err)
@@ -97,6 +95,7 @@ func bare(t *testing.T, n *Node, want int) {
 // A byte that is changed in the middle of a stored block, under a running host: nobody
 // leaves it out in silence.
 func TestFlippedByteIsTold(t *testing.T) {
+	longtest.Only(t, "a host is damaged under readers; TestScripts/damage of cmd/dstream reads a damaged log, and TestCheckedFileWithAChangedByte and TestFirstMessageOfABlockIsNotWritten of broker look at hosts of one")
 	const n, at = 2000, 777
 	s, host, c := alone(t, n, 300)
 
@@ -188,8 +187,8 @@ func count(events func(func(event.Recorded, error) bool)) (n int, err error) {
 // What doctor --fix brings back is the log as it was: each event at its Sequence, byte for
 // byte.
 func TestDoctorMendsAHost(t *testing.T) {
-	const n, at = 3000, 777
-	for _, c := range []struct {
+	n, at := longtest.Pick[event.Sequence](900, 3000), event.Sequence(777)
+	cases := []struct {
 		name string
 		kill bool // the host, before
 		do   func(t *testing.T, host *Node)
@@ -220,15 +219,16 @@ func TestDoctorMendsAHost(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, p.Cut())
 		}, "from the mirror"},
-	} {
+	}
+	for _, c := range cases[:longtest.Pick(2, len(cases))] {
 		t.Run(c.name, func(t *testing.T) {
-			s, host, cl := alone(t, n, 4000)
+			s, host, cl := alone(t, int(n), 4000)
 			was, err := ReadLog(t.Context(), cl)
 			require.NoError(t, err)
-			require.Len(t, was, n)
+			require.Len(t, was, int(n))
 			require.Eventually(t, func() bool { // the mirror has it all
 				out, code := host.Command(t.Context(), "mirror", "verify")
-				return code == 0 && strings.Contains(out, "3000")
+				return code == 0 && strings.Contains(out, n.String())
 			}, time.Minute, 50*time.Millisecond)
 			if c.kill {
 				host.Kill()
@@ -275,7 +275,7 @@ func TestDoctorMendsAHost(t *testing.T) {
 // A node whose copy is damaged: readers are brought everything, by another node or by it
 // once it has copied the log from the others.
 func TestDoctorMendsANode(t *testing.T) {
-	longtest.Only(t, "three processes are damaged in turn; TestDoctorMendsAHost and TestDoctorFindsADivergedNode run")
+	longtest.Only(t, "three processes are damaged in turn; TestDoctorMendsAHost and TestOneNodeLosesItsMetaGroup run")
 	const n, at = 3000, 777
 	s, c := three(t, n, 4000)
 	was, err := ReadLog(t.Context(), c)

@@ -15,8 +15,7 @@ import (
 // The guard of a decision cannot be read any more: the engine would take another
 // decision as the first. Nobody can decide again.
 func TestDamagedGuardIsNotDecidedAgain(t *testing.T) {
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	s := NewHost(bin, filepath.Join(t.TempDir(), ".opencode"))
 	host := s.Nodes[0]
 	require.NoError(t, host.Start())

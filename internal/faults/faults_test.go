@@ -20,7 +20,7 @@ func length(t *testing.T) time.Duration {
 	t.Helper()
 	s := os.Getenv("DSTREAM_FAULTS")
 	if s == "" {
-		return longtest.Pick(2*time.Second, 10*time.Second)
+		return longtest.Pick(time.Second, 10*time.Second)
 	}
 	d, err := time.ParseDuration(s)
 	require.NoError(t, err)
@@ -87,8 +87,7 @@ func threeDirs(t *testing.T) (dirs [3]string, disks []*disk, why error) {
 // TestFaults makes faults for a while and demands that nothing was lost, doubled,
 // reordered or torn. DSTREAM_FAULTS sets how long, SEED repeats a run.
 func TestFaults(t *testing.T) {
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	seed, err := SeedFrom("SEED")
 	require.NoError(t, err)
 	for _, name := range longtest.Pick([]string{"one host"}, []string{"one host", "three nodes", "three machines"}) {
@@ -98,7 +97,7 @@ func TestFaults(t *testing.T) {
 			}
 			t.Logf("SEED=%d", seed)
 			rep, err := Run(t.Context(), Config{
-				System: systems[name](t, bin), Seed: seed, Length: length(t), Clients: 6, Pace: 2 * time.Millisecond, Kinds: kinds(t), Say: t.Logf,
+				System: systems[name](t, bin), Seed: seed, Length: length(t), Clients: 6, Pace: longtest.Pick(10*time.Millisecond, 2*time.Millisecond), Kinds: kinds(t), Say: t.Logf,
 			})
 			if err != nil && rep != nil && rep.Verdict != nil {
 				t.Log("found so far:", rep.Problems)

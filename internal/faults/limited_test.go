@@ -13,6 +13,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/internal/engine"
+	"durablestream/internal/longtest"
 )
 
 // limited are commands that stop of their own accord, with how much they bring of a
@@ -34,6 +35,7 @@ const damagedAt = 777 // stream s2
 // Readers that stop of their own accord do not leave out a damaged event in silence:
 // neither where nobody hosts, nor from the first moment under a running host.
 func TestLimitedReaders(t *testing.T) {
+	longtest.Only(t, "it runs 60 processes; TestScripts/damage of cmd/dstream and TestDoctorMendsAHost run")
 	const n = 3000
 	s, host, _ := alone(t, n, 6000) // several blocks
 	require.NoError(t, s.Stop())
@@ -93,6 +95,7 @@ func TestLimitedReaders(t *testing.T) {
 // Blocks that go while nobody hosts are missed, though the engine's index went with
 // them; and so is the end.
 func TestBlocksThatHaveGone(t *testing.T) {
+	longtest.Only(t, "it runs 20 processes on logs of 27 MB; TestDoctorMissingStore and TestDoctorKnowsTheLastStop of cmd/dstream run")
 	s, host, _ := alone(t, 3000, 9000)
 	require.NoError(t, s.Stop())
 	for _, block := range []string{"2.blk", "newest"} {
@@ -125,6 +128,7 @@ func TestBlocksThatHaveGone(t *testing.T) {
 // A lease is nowhere but in the store: it comes back from the copy that is made of a
 // damaged block before the engine can cut it off.
 func TestLeaseBehindADamagedLength(t *testing.T) {
+	longtest.Only(t, "it writes a log of 15 MB and repairs it; TestDoctorMendsAHost runs, and TestRepairFromElsewhere of internal/blocks")
 	s, host, c := alone(t, 10, 300)
 	_, err := c.Intents().Create(t.Context(), client.IntentSpec{ID: "in_1", StreamID: "s0", Actor: "agent/a", Description: "x"})
 	require.NoError(t, err)
@@ -170,6 +174,7 @@ func copyOf(t *testing.T, s *System, from *Node) (*System, *Node) {
 // engine would go on with a shorter log, and give the Sequences of what was acknowledged
 // to other events: the host ends instead.
 func TestNewestBlockCutUnderAHost(t *testing.T) {
+	longtest.Only(t, "ten hosts are damaged; TestNewestBlockIsEmptyAndDamaged of broker and TestDoctorKnowsTheLastStop of cmd/dstream run")
 	const n = 3000
 	s, host, _ := alone(t, n, 6000)
 	require.NoError(t, s.Stop())

@@ -130,7 +130,7 @@ func TestAllNodesLoseTheirMetaGroup(t *testing.T) {
 // One node loses its meta group: it does not start, and doctor lets the others replace its
 // copy, which is kept.
 func TestOneNodeLosesItsMetaGroup(t *testing.T) {
-	const n = 500
+	n := longtest.Pick(100, 500)
 	s, c := three(t, n, 300)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()

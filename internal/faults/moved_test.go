@@ -14,14 +14,14 @@ import (
 	"durablestream"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 )
 
 // moved are a host and another process that has joined its log, both of a project's
 // directory, with 20 events.
 func moved(t *testing.T) (s *System, project string, host, joined *Node) {
 	t.Helper()
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	project = filepath.Join(t.TempDir(), "project")
 	require.NoError(t, os.Mkdir(project, 0o700))
 	s = NewHost(bin, filepath.Join(project, ".opencode"))
@@ -42,6 +42,7 @@ func at(n *Node, dir string) *Node { return &Node{Name: n.Name, Dir: dir, bin: n
 // The copy of a project's directory, made while its host runs, is a log of its own: what is
 // appended there is there, and not in the original.
 func TestFaultsCopiedDirectory(t *testing.T) {
+	longtest.Only(t, "several processes; TestCopyIsALogOfItsOwn of internal/hosting runs")
 	_, project, host, _ := moved(t)
 	before, code := host.Command(t.Context(), "query")
 	require.Zero(t, code)
@@ -70,6 +71,7 @@ func TestFaultsCopiedDirectory(t *testing.T) {
 // Who has joined the log of a directory that is renamed, or removed, under its host makes no
 // other log in its place, and acknowledges nothing there.
 func TestFaultsRenamedDirectory(t *testing.T) {
+	longtest.Only(t, "several processes; TestMovedWhileJoined of internal/hosting runs, and TestDirectoryMovedAway of cmd/dstream")
 	for name, away := range map[string]func(t *testing.T, project string) (back func()){
 		"renamed": func(t *testing.T, project string) func() {
 			other := project + "-renamed"

@@ -32,8 +32,7 @@ func TestSoak(t *testing.T) {
 	}
 	long, err := time.ParseDuration(os.Getenv("DSTREAM_SOAK"))
 	require.NoError(t, err)
-	bin, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	bin := program(t)
 	l, err := freeport.Listen()
 	require.NoError(t, err)
 	monitor := l.Addr().String()

@@ -46,8 +46,7 @@ func TestUpgrade(t *testing.T) {
 	if before == "" {
 		t.Skipf("skipped: %s names no program of an earlier revision: run `make upgrade`", beforeEnv)
 	}
-	after, err := Build(t.Context(), t.TempDir())
-	require.NoError(t, err)
+	after := program(t)
 	for _, system := range []struct {
 		name string
 		of   func(*upgrade)
