@@ -190,7 +190,7 @@ func TestRealEventsComeOutEqualAndTheMirrorIsTheLog(t *testing.T) {
 	dir := t.TempDir()
 	d := openIn(t, dir)
 	events := captured(t)
-	events = events[longtest.Pick(len(events)-2500, 0):] // the hard ones are the last
+	events = events[longtest.Pick(len(events)-900, 0):] // the hard ones are the last
 	for i := 0; i < len(events); i += 900 {
 		chunk := events[i:min(i+900, len(events))]
 		_, err := d.AppendBatch(t.Context(), chunk)
@@ -292,7 +292,7 @@ func TestABriefHostWritesTheMirror(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	large := []byte(`"` + strings.Repeat("x", 4<<20) + `"`) // slow to check at resume
-	for i := range longtest.Pick(3, 24) {
+	for i := range longtest.Pick(2, 24) {
 		e := event.Event{Type: "task.created", StreamID: "s", Actor: "a"}
 		if i%6 == 0 {
 			e.Payload = large

@@ -95,14 +95,30 @@ func TestNothingPointsOutside(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err)
-		for _, m := range outside.FindAllString(string(text), -1) {
+		for _, m := range pointsOutside(string(text)) {
 			t.Errorf("%s points to %q", path, m)
 		}
 	}
 	for _, bad := range []string{"(ENGINE-FACTS)", "the fifth point of the issue", "as issue 12 says", "see STYLE.md", "in DESIGN.md", "run /work/t1/x.sh"} {
-		require.Regexp(t, outside, bad)
+		require.NotEmpty(t, pointsOutside("a line\n"+bad+"\nand another"), bad)
 	}
-	require.NotRegexp(t, outside, "see docs/design.md, open an issue, docs/performance.md")
+	require.Empty(t, pointsOutside("see docs/design.md, open an issue, docs/performance.md"))
+}
+
+// pointsOutside finds what outside matches, in the lines that have a part of it: the
+// expression itself takes seconds for all of the repository.
+func pointsOutside(text string) (found []string) {
+	for _, part := range []string{"FACTS", "ssue", "STYLE.md", "DESIGN.md", "HOUSE-MOVES", "/work/"} {
+		if !strings.Contains(text, part) {
+			continue
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, part) {
+				found = append(found, outside.FindAllString(line, -1)...)
+			}
+		}
+	}
+	return found
 }
 
 var outside = regexp.MustCompile(`[A-Z]+-FACTS|\b[Tt]h(?:e|is) issue\b|\b[Ii]ssue \d+|\bSTYLE\.md|\bDESIGN\.md|HOUSE-MOVES|/work/(?:shared|main|t\d)`)

@@ -207,9 +207,9 @@ func TestGateLosesItsConnection(t *testing.T) {
 		}
 	}
 	for i, c := range clients {
-		for w := range longtest.Pick(4, 8) {
+		for w := range longtest.Pick(3, 8) {
 			writers.Go(func() {
-				for n := range 15 {
+				for n := range longtest.Pick(6, 15) {
 					if (n+w)%3 != 0 {
 						r, err := c.Append(ctx, event.Event{Type: "task.created", Actor: fmt.Sprint(i)})
 						if err != nil {

@@ -11,13 +11,14 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
 // However many ask at once, each is answered: that the host is busy, if nothing else.
 func TestEachQuestionIsAnswered(t *testing.T) {
 	t.Parallel()
-	const questions = 20_000
+	questions := longtest.Pick(5_000, 20_000)
 	b, err := start(t, broker.Config{Dir: t.TempDir()})
 	require.NoError(t, err)
 	nc, err := b.Connect()

@@ -12,6 +12,7 @@ import (
 
 	"durablestream/client"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -19,8 +20,8 @@ import (
 // nothing of theirs comes after. The control leaves Isolate out.
 func TestIsolate(t *testing.T) {
 	t.Parallel()
-	moved := func(isolate bool) (moved int) {
-		for range 10 {
+	moved := func(isolate bool, rounds int) (moved int) {
+		for range rounds {
 			h := brokertest.Start(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			var writers sync.WaitGroup
@@ -56,8 +57,8 @@ func TestIsolate(t *testing.T) {
 		}
 		return moved
 	}
-	require.Zero(t, moved(true))
-	require.NotZero(t, moved(false), "the control")
+	require.Zero(t, moved(true, longtest.Pick(3, 10)))
+	require.NotZero(t, moved(false, longtest.Pick(4, 10)), "the control")
 }
 
 // The fence itself stores nothing.

@@ -9,6 +9,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 )
 
 // Everything that is a bounded read: each is asked right after what it must see.
@@ -19,7 +20,7 @@ func TestBoundedReadsOnACluster(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	ctx := t.Context()
-	for i := range 10 {
+	for i := range longtest.Pick(3, 10) {
 		q, err := c.Checkpoints().Request(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "agent", DecisionPoint: "?"})
 		require.NoError(t, err)
 		pending, err := c.Checkpoints().List(ctx, true)

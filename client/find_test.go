@@ -148,11 +148,11 @@ func TestQueriesByTheIndex(t *testing.T) {
 	brokertest.OnlyOurs(t, "the index is a host's of ours")
 	r := rand.New(rand.NewPCG(7, 7))
 	h := brokertest.Start(t)
-	all := fillBlocks(t, h, r, 3)
+	all := fillBlocks(t, h, r, longtest.Pick(2, 3))
 	dir := filepath.Join(h.Config.Dir, broker.StoreDir, broker.IndexDir)
 	check := func(what string, n int) {
 		t.Helper()
-		for range longtest.Pick(max(n/8, 2), n) {
+		for range longtest.Pick(max(n/16, 1), n) {
 			f := randomFilter(r, all[len(all)-1].Seq)
 			require.Equal(t, matching(all, f), ask(t, h.Client, f), "%s: %+v", what, f)
 		}
@@ -173,7 +173,7 @@ func TestQueriesByTheIndex(t *testing.T) {
 	require.NoError(t, err)
 	other, err := os.ReadFile(made[1])
 	require.NoError(t, err)
-	for i := range longtest.Pick(12, 60) {
+	for i := range longtest.Pick(5, 60) {
 		damaged := append([]byte(nil), whole...)
 		switch i {
 		case 0:
@@ -306,7 +306,7 @@ func TestQueriesOfACompressedLog(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		for range longtest.Pick(5, 20) {
+		for range longtest.Pick(2, 20) {
 			f := randomFilter(r, all[len(all)-1].Seq)
 			require.Equal(t, matching(all, f), ask(t, h.Client, f), "%+v", f)
 		}

@@ -71,7 +71,7 @@ func TestCrashAtEachStep(t *testing.T) {
 	for name, maxBytes := range map[string]int64{"one file": -1, "a file a line": 1, "some lines a file": 800} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, cfg := small(t, 7, maxBytes)
+			_, cfg := small(t, longtest.Pick(4, 7), maxBytes)
 			catchUp(t, cfg)
 			whole := get(t, cfg.Dir)
 			for _, op := range []string{"write", "torn", "fsync", "rename", "create", "dirsync"} {
@@ -254,7 +254,7 @@ func TestTornTailOfLargeLines(t *testing.T) {
 	t.Parallel()
 	h := brokertest.Start(t)
 	cfg := configOf(t, h)
-	size := int(h.Conn.MaxPayload()) * 94 / 100
+	size := longtest.Pick(1<<20, int(h.Conn.MaxPayload())*94/100)
 	big := []byte(`"` + strings.Repeat("x", size) + `"`)
 	appendAll(t, h.Client, mixed(2)...)
 	appendAll(t, h.Client, event.Event{Type: "a.b", StreamID: "s", Actor: "a", Payload: big})

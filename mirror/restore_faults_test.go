@@ -35,12 +35,13 @@ func many(t *testing.T, n int) Config {
 
 func TestRestoreIsTakenUpAgain(t *testing.T) {
 	t.Parallel()
-	cfg := many(t, 4500)
+	n := longtest.Pick(3000, 4500)
+	cfg := many(t, n)
 	h := brokertest.Start(t, func(c *broker.Config) { c.Restoring = true })
 	rc := restoreOf(h, cfg.Dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	rc.Progress = func(done, total uint64) {
-		require.EqualValues(t, 4500, total)
+		require.EqualValues(t, n, total)
 		if done > 1000 {
 			cancel()
 		}
@@ -51,7 +52,7 @@ func TestRestoreIsTakenUpAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, wire.IsRestoring(st.Config))
 	require.Greater(t, int(st.Messages), 1000)
-	require.Less(t, int(st.Messages), 4000)
+	require.Less(t, int(st.Messages), n-500)
 
 	_, err = client.New(t.Context(), h.Connect(t), client.Config{})
 	require.ErrorIs(t, err, wire.ErrRestoring, "nobody else gets a half restored Log")
@@ -64,7 +65,7 @@ func TestRestoreIsTakenUpAgain(t *testing.T) {
 	}
 	h.Boot(t)
 
-	other := many(t, 5000)
+	other := many(t, n+500)
 	put(t, other.Dir, map[string]string{ActiveName: strings.ReplaceAll(content(t, other.Dir), `"actor":"a"`, `"actor":"b"`)})
 	rc.Progress = nil
 	rc.From = []string{other.Dir}
@@ -74,7 +75,7 @@ func TestRestoreIsTakenUpAgain(t *testing.T) {
 	rc.From = []string{short.Dir}
 	_, err = Restore(t.Context(), rc)
 	require.ErrorAs(t, err, new(*ForeignError))
-	_, third := small(t, 3000, -1)
+	_, third := small(t, longtest.Pick(300, 3000), -1)
 	third.batchBytes = 0
 	catchUp(t, third)
 	rc.From = []string{third.Dir}
@@ -85,7 +86,7 @@ func TestRestoreIsTakenUpAgain(t *testing.T) {
 	report, err := Restore(t.Context(), rc)
 	require.NoError(t, err)
 	require.True(t, report.Resumed)
-	require.EqualValues(t, 4500, report.Lines)
+	require.EqualValues(t, n, report.Lines)
 	cfg.Client = h.Client
 	requireEqual(t, cfg)
 	st, err = h.Client.Admin().State(t.Context())
@@ -185,7 +186,7 @@ func TestRestoreWaitsForABatchUnderWay(t *testing.T) {
 
 func TestRestoreOverARestart(t *testing.T) {
 	t.Parallel()
-	cfg := many(t, 4500)
+	cfg := many(t, longtest.Pick(2600, 4500))
 	h := brokertest.Start(t, func(c *broker.Config) { c.Restoring = true })
 	rc := restoreOf(h, cfg.Dir)
 	restarted := false

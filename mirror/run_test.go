@@ -17,6 +17,7 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -29,7 +30,7 @@ func TestMirrorEqualsLog(t *testing.T) {
 	guard(t, h, wire.GuardSubject(event.GuardImport, "x")) // the first line's seq is not 1
 	appendAll(t, h.Client, mixed(20)...)
 	guard(t, h, wire.GuardSubject(event.GuardUser, "u"))
-	big, err := json.Marshal(strings.Repeat("<ü>", int(h.Conn.MaxPayload())/16))
+	big, err := json.Marshal(strings.Repeat("<ü>", longtest.Pick(1<<20, int(h.Conn.MaxPayload()))/16))
 	require.NoError(t, err)
 	appendAll(t, h.Client, event.Event{Type: "test.big", StreamID: "s", Actor: "a", Payload: big})
 	_, err = h.Client.AppendBatch(t.Context(), mixed(300))

@@ -18,6 +18,8 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/freeport"
+	"durablestream/internal/longtest"
+	"durablestream/internal/wait"
 	"durablestream/mirror"
 )
 
@@ -131,6 +133,9 @@ func startLoad(t *testing.T, d *durablestream.DurableStream, goroutines int) *lo
 				case <-l.quit:
 					return
 				default:
+				}
+				if err := wait.For(t.Context(), longtest.Pick(5*time.Millisecond, 0)); err != nil {
+					return // the pace, for which nothing is waited
 				}
 				begun := time.Now()
 				r, err := d.Append(t.Context(), event.Event{
@@ -362,7 +367,7 @@ func TestMoveToCluster(t *testing.T) {
 		must("--dir", local, "append", "checkpoint.requested", "--stream", "s", "--actor", "agent/a",
 			"--payload", fmt.Sprintf(`{"id":%q,"decision_point":"go?","options":[{"id":"yes","label":"Yes"}],"requested_by":"agent/a"%s}`, id, expires))
 	}
-	must("--dir", local, "append", "--jsonl", many(t, 5000)) // time enough for the sweepers to look
+	must("--dir", local, "append", "--jsonl", many(t, longtest.Pick(2500, 5000))) // time enough for the sweepers to look
 	must("--dir", local, "checkpoint", "reject", "cp_2", "--by", "human/b", "--reason", "no")
 	was := must("--dir", local, "query")
 

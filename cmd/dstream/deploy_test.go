@@ -333,7 +333,7 @@ func TestCompose(t *testing.T) {
 func TestComposeMountsWhatKeysMake(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	out, err := clusterScript(t.Context(), asDstream(), "keys", dir).CombinedOutput()
+	out, err := clusterScript(t.Context(), asDstream(t), "keys", dir).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	p := composeProject(t, readCompose(t), "DSTREAM_KEYS="+dir)
 	require.NotEmpty(t, p.Secrets)

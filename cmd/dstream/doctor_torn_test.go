@@ -15,13 +15,14 @@ import (
 	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/doctor"
+	"durablestream/internal/longtest"
 	st "durablestream/internal/status"
 )
 
-// tornEnd is a log of n events whose mirror has them all, and a part of a batch of 300 of
-// some 60 kB each, so that it is in more than one block: without the rest, which is gone. It
+// tornEnd is a log of n events whose mirror has them all, and a part of a batch of 300: without
+// the rest, which is gone. Members of 60 kB each are in more than one block. It
 // is as a program of before made it: nothing else tells of the part.
-func tornEnd(t *testing.T, n, members int) (dir string, batch []event.Event) {
+func tornEnd(t *testing.T, n, members, size int) (dir string, batch []event.Event) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), ".opencode")
 	open := func(noMirror bool) *durablestream.DurableStream {
@@ -37,7 +38,7 @@ func tornEnd(t *testing.T, n, members int) (dir string, batch []event.Event) {
 	require.NoError(t, d.Close())
 	d = open(true)
 	for i := range 300 {
-		batch = append(batch, event.Event{ID: fmt.Sprintf("member_%d", i), Type: "task.created", StreamID: "s", Actor: "a", Payload: fmt.Appendf(nil, `"%060000d"`, i)})
+		batch = append(batch, event.Event{ID: fmt.Sprintf("member_%d", i), Type: "task.created", StreamID: "s", Actor: "a", Payload: fmt.Appendf(nil, `"%0*d"`, size, i)})
 	}
 	_, err := d.AppendBatch(t.Context(), batch)
 	require.NoError(t, err)
@@ -65,12 +66,12 @@ func cutAfter(t *testing.T, dir string, last event.Sequence) {
 // The part is cut off where nobody was shown it; the batch, appended again, is stored once.
 func TestDoctorCutsAPartOff(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ n, members int }{
-		"in one block": {20, 5}, "in several": {20, 290}, "all of the log": {0, 5}, "a first member": {3, 1},
+	for name, c := range map[string]struct{ n, members, short int }{
+		"in one block": {20, 5, 60}, "in several": {20, 290, 32_000}, "all of the log": {0, 5, 60}, "a first member": {3, 1, 60},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, batch := tornEnd(t, c.n, c.members)
+			dir, batch := tornEnd(t, c.n, c.members, longtest.Pick(c.short, 60_000))
 			other := event.Event{ID: "other", Type: "task.created", StreamID: "s", Actor: "a", Payload: []byte(`{}`)}
 			d, err := durablestream.Open(t.Context(), durablestream.Config{Dir: dir})
 			require.NoError(t, err)
@@ -107,7 +108,7 @@ func TestDoctorCutsAPartOff(t *testing.T) {
 // the mirror has a line of was shown, and stays.
 func TestStatusAndDoctorOfAPart(t *testing.T) {
 	t.Parallel()
-	dir, _ := tornEnd(t, 20, 5)
+	dir, _ := tornEnd(t, 20, 5, longtest.Pick(60, 60_000))
 	hosting(t, dir, hostPID)
 	_, out, _ := dstream(t, "--dir", dir, "status", "--json")
 	require.Contains(t, out, st.AlarmTorn)

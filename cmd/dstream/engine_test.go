@@ -25,7 +25,7 @@ func TestUnknownEngine(t *testing.T) {
 	dir := ended(t, 30)
 	was := command(t, dir, "query")
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, durablestream.HostDir, broker.StoreDir, broker.IndexDir)))
-	bin, err := faults.Build(t.Context(), t.TempDir(), "-ldflags", "-X durablestream/internal/engine.Pretend=2.99.0")
+	bin, err := faults.Build(t.Context(), t.TempDir(), "-ldflags", "-s -w -X durablestream/internal/engine.Pretend=2.99.0")
 	require.NoError(t, err)
 	n := faults.NewHost(bin, dir).Nodes[0]
 	// What a program that knows the files calls damaged.

@@ -22,6 +22,7 @@ import (
 	"durablestream"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
 	"durablestream/mirror"
 )
 
@@ -90,7 +91,7 @@ type syncBuffer = brokertest.Words
 // append: everything acknowledged is there once, in order, in the log and in the
 // mirror. DSTREAM_KILL_ROUNDS sets the number of rounds; 15 by default.
 func TestKill(t *testing.T) {
-	rounds := 15
+	rounds := longtest.Pick(5, 15)
 	if s := os.Getenv("DSTREAM_KILL_ROUNDS"); s != "" {
 		var err error
 		rounds, err = strconv.Atoi(s)

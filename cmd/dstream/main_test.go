@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -29,7 +30,13 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", Cmds: map[string]func(*testscript.TestScript, bool, []string){
+	program := standIn(t)
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: func(env *testscript.Env) error {
+		if program != os.Args[0] { // else the scripts' command is this test binary already
+			env.Setenv("PATH", filepath.Dir(program)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+		}
+		return nil
+	}, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"waitfor": func(ts *testscript.TestScript, _ bool, args []string) {
 			if !appears(t, ts.MkAbs(args[0])) {
 				ts.Fatalf("%s did not appear", args[0])

@@ -18,8 +18,9 @@ import (
 )
 
 // asDstream makes cluster.sh use this test's binary as the program.
-func asDstream() []string {
-	return []string{"DSTREAM_TEST_AS=dstream", "DSTREAM=" + must(filepath.Abs(os.Args[0]))}
+func asDstream(t *testing.T) []string {
+	t.Helper()
+	return []string{"DSTREAM_TEST_AS=dstream", "DSTREAM=" + must(filepath.Abs(standIn(t)))}
 }
 
 // make cluster makes a cluster that agents and operators can use with their keys,
@@ -28,7 +29,7 @@ func TestMakeCluster(t *testing.T) {
 	t.Parallel()
 	dir, ports, words := t.TempDir(), freePorts(t, 10), &syncBuffer{}
 	ctx, cancel := context.WithCancel(t.Context())
-	cmd := clusterScript(ctx, append(asDstream(), "CLUSTER_DIR="+dir, "CLUSTER_PORTS="+strings.Join(ports, " ")))
+	cmd := clusterScript(ctx, append(asDstream(t), "CLUSTER_DIR="+dir, "CLUSTER_PORTS="+strings.Join(ports, " ")))
 	cmd.Stdout, cmd.Stderr = words, words
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // which stops its processes
 	require.NoError(t, cmd.Start())

@@ -232,12 +232,14 @@ func TestOpencodeEventsAtFullSpeed(t *testing.T) {
 func TestOpencodeEventsThroughKills(t *testing.T) {
 	t.Parallel()
 	events := busEvents(t, "session-events")
+	events = events[:longtest.Pick(2500, len(events))]
+	every := longtest.Pick(400, 1100)
 	dir := rpcDir(t)
 	p := startPlugin(t, dir, "here:1")
 	kills := 0
 	for i, e := range events {
 		p.event(e)
-		if i%1100 == 500 {
+		if i%every == every/2 {
 			before := len(p.open)
 			p.until(t, "an answer", func() bool { return len(p.open) < before })
 			p.kill(t)
@@ -316,6 +318,7 @@ func TestOpencodeTextThroughAKill(t *testing.T) {
 func TestOpencodeEventsHostKilled(t *testing.T) {
 	t.Parallel()
 	events := busEvents(t, "session-events")
+	events = events[:longtest.Pick(2500, len(events))]
 	dir := rpcDir(t)
 	host := as(t, "dstream", &syncBuffer{}, nil, "--dir", dir, "serve")
 	require.NoError(t, host.Start())
@@ -337,7 +340,7 @@ func TestOpencodeEventsHostKilled(t *testing.T) {
 func TestOpencodeEventsOfTwo(t *testing.T) {
 	t.Parallel()
 	events := busEvents(t, "session-events")
-	events = events[:longtest.Pick(2500, len(events))]
+	events = events[:longtest.Pick(1200, len(events))]
 	dir := rpcDir(t)
 	d := human(t, dir)
 	p, q := startPlugin(t, dir, "here:1"), startPlugin(t, dir, "here:2")

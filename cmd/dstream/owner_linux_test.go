@@ -28,9 +28,7 @@ func users(t *testing.T) (project string, as func(uid uint32, args ...string) (o
 	}
 	base := t.TempDir()
 	require.NoError(t, os.Chmod(filepath.Dir(base), 0o755))
-	exe, err := os.Executable()
-	require.NoError(t, err)
-	b, err := os.ReadFile(exe)
+	b, err := os.ReadFile(standIn(t))
 	require.NoError(t, err)
 	program := filepath.Join(base, "dstream")
 	require.NoError(t, os.WriteFile(program, b, 0o755))

@@ -24,7 +24,7 @@ func TestRPCExamples(t *testing.T) {
 			if _, err := exec.LookPath(c.interpreter); err != nil {
 				t.Skipf("%s is not installed", c.interpreter)
 			}
-			cmd := exec.Command(c.interpreter, filepath.Join("..", "..", "examples", c.script), os.Args[0], rpcDir(t))
+			cmd := exec.Command(c.interpreter, filepath.Join("..", "..", "examples", c.script), standIn(t), rpcDir(t))
 			cmd.Env = append(os.Environ(), "DSTREAM_TEST_AS=dstream")
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, "%s", out)

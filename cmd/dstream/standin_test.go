@@ -30,8 +30,8 @@ var unraced = sync.OnceValues(func() (string, error) {
 	if unracedDir, err = os.MkdirTemp("", "dstream-unraced"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(unracedDir, "dstream.test")
-	build := exec.Command("go", "test", "-c", "-o", path, ".")
+	path := filepath.Join(unracedDir, "dstream") // the command of that name in the scripts, too
+	build := exec.Command("go", "test", "-c", "-ldflags", "-s -w", "-o", path, ".")
 	build.Stderr = os.Stderr
 	return path, build.Run()
 })

@@ -62,7 +62,7 @@ func TestQueryWhileAFollowerCatchesUp(t *testing.T) {
 	c := open(t, cl.Connect(t), logio.Config{})
 	away := (cl.Leader() + 1) % 3
 	cl.Stop(t, away)
-	const n = 5000
+	n := longtest.Pick(2500, 5000)
 	for range n / 500 {
 		events := make([]event.Event, 500)
 		for i := range events {
@@ -72,7 +72,7 @@ func TestQueryWhileAFollowerCatchesUp(t *testing.T) {
 		require.NoError(t, err)
 	}
 	cl.Start(t, away)
-	for i := range longtest.Pick(6, 30) {
+	for i := range longtest.Pick(3, 30) {
 		r, err := c.Append(t.Context(), event.Event{Type: "task.completed", StreamID: "s", Actor: "a"})
 		require.NoError(t, err)
 		seen := 0

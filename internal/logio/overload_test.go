@@ -13,6 +13,7 @@ import (
 	"durablestream/event"
 	"durablestream/internal/brokertest"
 	"durablestream/internal/logio"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -20,7 +21,7 @@ import (
 // clients, each of which has a connection of its own as a process has.
 func TestManyQueriesAtOnceEnd(t *testing.T) {
 	t.Parallel()
-	const clients, each = 4, 1250
+	clients, each := 4, longtest.Pick(300, 1250)
 	h := brokertest.Start(t)
 	_, err := h.Client.AppendBatch(t.Context(), numbered(20))
 	require.NoError(t, err)
@@ -80,7 +81,7 @@ func nothingFound(t *testing.T, q *nats.Msg) *nats.Msg {
 
 func TestQueriesShareAnAnswerAboutTheStore(t *testing.T) {
 	t.Parallel()
-	const queries = 200
+	queries := longtest.Pick(100, 200)
 	c, host := pretended(t)
 	var read, asked atomic.Int64
 	allRead := make(chan struct{})
@@ -99,7 +100,7 @@ func TestQueriesShareAnAnswerAboutTheStore(t *testing.T) {
 			n := 0
 			for _, err := range c.Query(t.Context(), event.Filter{Types: []string{"test.*"}}) {
 				require.NoError(t, err)
-				if n++; n == 20 && read.Add(1) == queries {
+				if n++; n == 20 && read.Add(1) == int64(queries) {
 					close(allRead)
 				}
 			}
