@@ -2,17 +2,13 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
-	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
 	"durablestream/internal/staged"
@@ -208,32 +204,11 @@ func (b *Broker) tornWith(part *blocks.Part) {
 
 // end reads the Log's last message.
 func (b *Broker) end(ctx context.Context) (*blocks.Part, error) {
-	m, err := b.admin.RequestWithContext(ctx, wire.GetSubject(b.js.Options().APIPrefix), wire.LastMessage)
+	last, h, err := wire.End(ctx, b.admin, b.js.Options().APIPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("broker: cannot read the end of the log: %w", err)
 	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Seq    event.Sequence `json:"seq"`
-			Header []byte         `json:"hdrs"`
-		} `json:"message"`
-	}
-	err = json.Unmarshal(m.Data, &answer)
-	if err == nil && answer.Error != nil {
-		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return nil, nil // it is empty
-		}
-		err = answer.Error
-	}
-	var h nats.Header
-	if err == nil && len(answer.Message.Header) > 0 {
-		h, err = nats.DecodeHeadersMsg(answer.Message.Header)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("broker: cannot read the end of the log: %w", err)
-	}
-	return blocks.PartOf(h, answer.Message.Seq), nil
+	return blocks.PartOf(h, last), nil
 }
 
 // refuseBehindPart refuses appends from the watch's first moment on where the Log ends with

@@ -2,7 +2,6 @@ package logio
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -198,38 +197,15 @@ func (l *Log) askEnd(ctx context.Context) (last event.Sequence, open bool, err e
 // askLast is askEnd for the last message that can be read. The engine answers between two
 // batches, not within one.
 func (l *Log) askLast(ctx context.Context) (last event.Sequence, open bool, err error) {
-	m, err := l.nc.RequestWithContext(ctx, wire.GetSubject(l.js.Options().APIPrefix), wire.LastMessage)
-	if err != nil {
+	last, h, err := wire.End(ctx, l.nc, l.js.Options().APIPrefix)
+	if err != nil || last == 0 {
 		return 0, false, err
 	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Seq    event.Sequence `json:"seq"`
-			Header []byte         `json:"hdrs"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return 0, false, fmt.Errorf("the server's answer about the Log's last message: %w", err)
-	}
-	if answer.Error != nil {
-		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return 0, false, nil
+	if n, open := wire.OpenBatch(h); open {
+		if uint64(last) > n {
+			l.settled.raise(last - event.Sequence(n))
 		}
-		return 0, false, answer.Error
-	}
-	last = answer.Message.Seq
-	if len(answer.Message.Header) > 0 {
-		h, err := nats.DecodeHeadersMsg(answer.Message.Header)
-		if err != nil {
-			return 0, false, fmt.Errorf("the headers of the Log's last message: %w", err)
-		}
-		if n, open := wire.OpenBatch(h); open {
-			if uint64(last) > n {
-				l.settled.raise(last - event.Sequence(n))
-			}
-			return last, true, nil
-		}
+		return last, true, nil
 	}
 	l.settled.raise(last)
 	return last, false, nil

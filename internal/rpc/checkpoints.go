@@ -45,38 +45,14 @@ type idParams struct {
 }
 
 func (s *server) checkpointGet(k *call) (any, error) {
-	var p struct {
-		ID string `json:"id"`
-	}
-	if err := decode(k.params, &p); err != nil {
-		return nil, err
-	}
-	cp, err := s.c.Checkpoints().Get(k.ctx, p.ID)
-	cp.Late = err == nil && cp.Overdue(time.Now())
-	return cp, err
-}
-
-type listParams struct {
-	All bool `json:"all"`
+	return get(k, s.c.Checkpoints().Get, lateCheckpoint)
 }
 
 func (s *server) checkpointList(k *call) (any, error) {
-	var p listParams
-	if err := decode(k.params, &p); err != nil {
-		return nil, err
-	}
-	list, err := s.c.Checkpoints().List(k.ctx, !p.All)
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		list[i].Late = list[i].Overdue(time.Now())
-	}
-	if list == nil {
-		list = []projection.Checkpoint{}
-	}
-	return map[string]any{"checkpoints": list}, nil
+	return list(k, "checkpoints", s.c.Checkpoints().List, lateCheckpoint)
 }
+
+func lateCheckpoint(cp *projection.Checkpoint) { cp.Late = cp.Overdue(time.Now()) }
 
 func (s *server) checkpointWait(k *call) (any, error) {
 	var p idParams

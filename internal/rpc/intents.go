@@ -39,35 +39,13 @@ func (s *server) intentCreate(k *call) (any, error) {
 	})
 }
 
-func (s *server) intentGet(k *call) (any, error) {
-	var p struct {
-		ID string `json:"id"`
-	}
-	if err := decode(k.params, &p); err != nil {
-		return nil, err
-	}
-	i, err := s.c.Intents().Get(k.ctx, p.ID)
-	i.Late = err == nil && i.Overdue(time.Now())
-	return i, err
-}
+func (s *server) intentGet(k *call) (any, error) { return get(k, s.c.Intents().Get, lateIntent) }
 
 func (s *server) intentList(k *call) (any, error) {
-	var p listParams
-	if err := decode(k.params, &p); err != nil {
-		return nil, err
-	}
-	list, err := s.c.Intents().List(k.ctx, !p.All)
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		list[i].Late = list[i].Overdue(time.Now())
-	}
-	if list == nil {
-		list = []projection.Intent{}
-	}
-	return map[string]any{"intents": list}, nil
+	return list(k, "intents", s.c.Intents().List, lateIntent)
 }
+
+func lateIntent(i *projection.Intent) { i.Late = i.Overdue(time.Now()) }
 
 type leaseParams struct {
 	ID      string         `json:"id"`

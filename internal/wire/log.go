@@ -216,9 +216,6 @@ func GetSubject(prefix string) string {
 	return strings.TrimSuffix(prefix, ".") + ".STREAM.MSG.GET." + LogName
 }
 
-// LastMessage asks there for the Log's last message.
-var LastMessage = []byte(`{"last_by_subj":">"}`)
-
 // NextSubject is where a consumer of the Log takes pull requests, under the prefix of
 // the engine's API; "" is the engine's own.
 func NextSubject(prefix, consumer string) string {
