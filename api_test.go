@@ -43,6 +43,30 @@ func TestPublicAPINamesNoInternalType(t *testing.T) {
 	require.Empty(t, found, "types of internal packages in the API of the public ones")
 }
 
+// The errors of the packages that every public one is built on have public names: a
+// program can tell them apart.
+func TestErrorTypesArePublic(t *testing.T) {
+	t.Parallel()
+	module := strings.TrimSpace(goTool(t, "list", "-m"))
+	load := packageLoader(t)
+	failure := types.Universe.Lookup("error").Type().Underlying().(*types.Interface)
+	var found []string
+	for _, name := range []string{"wire", "logio", "dial"} {
+		pkg, err := load.Import(module + "/internal/" + name)
+		require.NoError(t, err)
+		for _, n := range pkg.Scope().Names() {
+			o, ok := pkg.Scope().Lookup(n).(*types.TypeName)
+			if !ok || !o.Exported() || !types.Implements(types.NewPointer(o.Type()), failure) {
+				continue
+			}
+			if of, ok := types.Unalias(o.Type()).(*types.Named); ok && strings.HasPrefix(of.Obj().Pkg().Path(), module+"/internal/") {
+				found = append(found, name+"."+n)
+			}
+		}
+	}
+	require.Equal(t, []string{"wire.DecodeError"}, found, "readers set such a message aside; every other error reaches a program, and needs a public name")
+}
+
 // No comment of an exported declaration of a public package names an identifier of an internal one.
 func TestPublicDocsNameNothingInternal(t *testing.T) {
 	t.Parallel()

@@ -147,6 +147,9 @@ type DurableStream struct {
 // host, a deadline of the context does not end the start of the engine: with many events
 // within the duplicate window the start takes long, and would only begin again.
 //
+// Open refuses a log in the format of a later version with a *client.NewerFormatError, and
+// one on servers whose settings promise less than a log must with a *client.WeakLogError.
+//
 // If the mirror does not fit the log, Open returns an error of package mirror, and has
 // changed nothing. If Dir is a symbolic link, or has one in the place of a directory or a
 // file of the log, Open reads and writes nothing through it.

@@ -107,8 +107,9 @@ type Broker struct {
 // It returns a *LockedError where another process has the lock, a *NoLogError where
 // Config.NoCreate forbids to create the Log or where there was one, a *ManagedError or
 // *LoneStoreError for a store that is hosted otherwise, a *MetaLostError for a node's
-// store that the engine would delete, ErrRestoring for a Log that is not whole, and an error in
-// words for one of a later version, or with a configuration that promises less than ours. A node of a cluster waits for the others
+// store that the engine would delete, ErrRestoring for a Log that is not whole, an
+// *event.NewerFormatError for one of a later version, and an *event.WeakLogError for one with
+// a configuration that promises less than ours. A node of a cluster waits for the others
 // as long as ctx lasts; Config.Waiting hears for what. The start of a lone host's engine
 // is waited for as long as it takes, whatever deadline ctx has: it would only begin again.
 // After an error nothing runs and the lock is free; where ctx was canceled during the start

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/broker"
+	"durablestream/event"
 	"durablestream/internal/brokertest"
 	"durablestream/internal/wire"
 )
@@ -88,7 +89,7 @@ func TestWeakerLogIsRefused(t *testing.T) {
 				}, 10*time.Second, 5*time.Millisecond)
 			})
 			_, err := start(t, broker.Config{Dir: dir})
-			var weak *wire.WeakLogError
+			var weak *event.WeakLogError
 			require.ErrorAs(t, err, &weak)
 			require.Contains(t, weak.Setting, trimName(setting))
 			require.ErrorContains(t, err, weak.Setting)
@@ -160,7 +161,7 @@ func TestSealedLogIsRefused(t *testing.T) {
 		_, err = js.UpdateStream(t.Context(), cfg)
 		require.NoError(t, err)
 	})
-	var weak *wire.WeakLogError
+	var weak *event.WeakLogError
 	_, err := start(t, broker.Config{Dir: dir})
 	require.ErrorAs(t, err, &weak)
 	require.Equal(t, "sealed", weak.Setting)
@@ -197,9 +198,9 @@ func TestLogWeakenedLater(t *testing.T) {
 	setWindow(time.Second)
 	require.NoError(t, h.Broker.Stop(t.Context()))
 	_, err := broker.Start(t.Context(), h.Config)
-	var weak *wire.WeakLogError
+	var weak *event.WeakLogError
 	require.ErrorAs(t, err, &weak)
-	require.Equal(t, wire.WeakLogError{Setting: "duplicate_window", Have: "1s", Want: "10m0s or more"}, *weak)
+	require.Equal(t, event.WeakLogError{Setting: "duplicate_window", Have: "1s", Want: "10m0s or more"}, *weak)
 
 	cfg := h.Config
 	cfg.DuplicateWindow = time.Second
@@ -223,7 +224,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 				_, err := js.CreateStream(t.Context(), cfg)
 				require.NoError(t, err)
 			})
-			var newer *wire.NewerFormatError
+			var newer *event.NewerFormatError
 			_, err := start(t, broker.Config{Dir: dir})
 			require.ErrorAs(t, err, &newer)
 			require.Equal(t, format, newer.Have)

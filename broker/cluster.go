@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/event"
 	"durablestream/internal/wait"
 	"durablestream/internal/wire"
 )
@@ -148,8 +149,8 @@ func (b *Broker) tryClusterLog(ctx context.Context) error {
 // passing reports an error that the arrival of other nodes may mend.
 func (b *Broker) passing(err error) bool {
 	var api *jetstream.APIError
-	var weak *wire.WeakLogError
-	var newer *wire.NewerFormatError
+	var weak *event.WeakLogError
+	var newer *event.NewerFormatError
 	if errors.As(err, &weak) || errors.As(err, &newer) {
 		return false
 	}

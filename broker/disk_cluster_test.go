@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"durablestream/event"
 	"durablestream/internal/room"
 	"durablestream/internal/wire"
 )
@@ -117,7 +118,7 @@ func TestClusterRefusesFewerReplicas(t *testing.T) {
 	again.Cluster = &cluster
 	s := start(t, again)
 	<-s.done
-	var weak *wire.WeakLogError
+	var weak *event.WeakLogError
 	require.ErrorAs(t, s.err, &weak)
 	require.Equal(t, "num_replicas", weak.Setting)
 }

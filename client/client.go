@@ -59,8 +59,8 @@ type Client struct {
 }
 
 // New returns a Client over nc. It asks the server about the Log once. It returns
-// ErrNoLog if the server has none, and an error that names the version for a Log of a
-// later version.
+// ErrNoLog if the server has none, a *NewerFormatError for a Log of a later version, and a
+// *WeakLogError for a Log whose configuration promises less than a Log must.
 func New(ctx context.Context, nc *nats.Conn, cfg Config) (*Client, error) {
 	if cfg.CorrelationID == "" {
 		cfg.CorrelationID = event.NewID()

@@ -69,14 +69,14 @@ func TestServerWithoutALog(t *testing.T) {
 	}
 	brokertest.CreateLog(t, js, cfg)
 	_, err = client.New(t.Context(), h.Connect(t), client.Config{})
-	require.ErrorAs(t, err, new(*wire.NewerFormatError))
+	require.ErrorAs(t, err, new(*client.NewerFormatError))
 
 	cfg = wire.LogConfig(1, 0)
 	cfg.AllowAtomicPublish = false
 	require.NoError(t, js.DeleteStream(t.Context(), wire.LogName))
 	brokertest.CreateLog(t, js, cfg)
 	_, err = client.New(t.Context(), h.Connect(t), client.Config{})
-	require.ErrorAs(t, err, new(*wire.WeakLogError))
+	require.ErrorAs(t, err, new(*client.WeakLogError))
 }
 
 // A client with an address file needs no name service, which may take seconds to fail on

@@ -29,3 +29,9 @@ type ConflictError = event.ConflictError
 
 // DamageError is a Log that has lost an acknowledged message.
 type DamageError = event.DamageError
+
+// WeakLogError is a Log whose configuration promises less than a Log must.
+type WeakLogError = event.WeakLogError
+
+// NewerFormatError is a Log in the format of a later version.
+type NewerFormatError = event.NewerFormatError

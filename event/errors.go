@@ -114,3 +114,24 @@ func (e *DamageError) Error() string {
 func (e *DamageError) Advice() string {
 	return "; 'dstream doctor' says what is wrong and repairs it"
 }
+
+// WeakLogError reports a Log whose configuration promises less than a Log must. Nothing
+// was changed.
+type WeakLogError struct {
+	Setting, Have, Want string // of the stream EVENTS
+}
+
+func (e *WeakLogError) Error() string {
+	return fmt.Sprintf("the Log EVENTS has %s %s, and needs %s; change that setting of the stream, or move the store away and restore the log from its mirror",
+		e.Setting, e.Have, e.Want)
+}
+
+// NewerFormatError reports a Log in the format of a later version. Nothing was changed.
+type NewerFormatError struct {
+	Have  string // the format of the Log
+	Known int    // the last format that this program knows
+}
+
+func (e *NewerFormatError) Error() string {
+	return fmt.Sprintf("the Log EVENTS has format %s, and this program knows formats up to %d; use a newer dstream", e.Have, e.Known)
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"durablestream/event"
 	"durablestream/internal/paths"
 	"durablestream/internal/wire"
 )
@@ -44,7 +45,7 @@ func Read(path string) (Address, error) {
 		return Address{}, fmt.Errorf("address: %s is not an address file; remove it when no host is running", path)
 	}
 	if a.Format > wire.Format {
-		return Address{}, fmt.Errorf("address: %s: %w", path, &wire.NewerFormatError{Have: fmt.Sprint(a.Format)})
+		return Address{}, fmt.Errorf("address: %s: %w", path, &event.NewerFormatError{Have: fmt.Sprint(a.Format), Known: wire.Format})
 	}
 	return a, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"durablestream/event"
 	"durablestream/internal/address"
 	"durablestream/internal/wire"
 )
@@ -126,7 +127,7 @@ func TestUnreadableAddress(t *testing.T) {
 		a.Format++
 		require.NoError(t, address.Write(path, a))
 		_, err := address.Read(path)
-		var newer *wire.NewerFormatError
+		var newer *event.NewerFormatError
 		require.ErrorAs(t, err, &newer)
 	})
 }

@@ -62,7 +62,7 @@ func TestPlainServer(t *testing.T) {
 	require.Equal(t, 1, strings.Count(words, "\n"), "it is seen to sync: %s", words)
 	require.Contains(t, words, "plain admits 1000 readers (consumers) at a time, and one more waits until another ends: raise default_max_consumers")
 	_, _, err = openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.Replicas = 3 })
-	var weak *wire.WeakLogError
+	var weak *event.WeakLogError
 	require.ErrorAs(t, err, &weak)
 	require.Equal(t, "num_replicas", weak.Setting)
 	_, _, err = openServer(t, s.ClientURL(), func(c *durablestream.Config) { c.ServerMonitor = []string{"http://127.0.0.1:1"} })

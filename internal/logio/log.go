@@ -81,7 +81,7 @@ type Log struct {
 }
 
 // Open opens the Log behind nc, whose key has these rights. It asks the server about the
-// Log once. It returns event.ErrNoLog if the server has none, and *wire.NewerFormatError
+// Log once. It returns event.ErrNoLog if the server has none, and *event.NewerFormatError
 // for a Log of a later version.
 func Open(ctx context.Context, nc *nats.Conn, rights dial.Rights, cfg Config) (*Log, error) {
 	if cfg.Logger == nil {

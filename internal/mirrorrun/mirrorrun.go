@@ -12,6 +12,7 @@ import (
 
 	"durablestream"
 	"durablestream/client"
+	"durablestream/event"
 	"durablestream/internal/status"
 	"durablestream/internal/sweeper"
 	"durablestream/internal/wait"
@@ -81,8 +82,8 @@ func lasting(err error) bool {
 		return true // the mirror's own: its files, or damage
 	}
 	var server *client.WeakServerError
-	var weak *wire.WeakLogError
-	var newer *wire.NewerFormatError
+	var weak *event.WeakLogError
+	var newer *event.NewerFormatError
 	return errors.As(err, &server) || errors.As(err, &weak) || errors.As(err, &newer)
 }
 

@@ -25,7 +25,7 @@ type LogWant struct {
 }
 
 // FindLog reads the Log's configuration and checks it. Its errors:
-// jetstream.ErrStreamNotFound, *NewerFormatError, *WeakLogError and ErrRestoring.
+// jetstream.ErrStreamNotFound, *event.NewerFormatError, *event.WeakLogError and ErrRestoring.
 func FindLog(ctx context.Context, js jetstream.JetStream, want LogWant) (jetstream.StreamConfig, error) {
 	s, err := js.Stream(ctx, LogName)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/event"
 	"durablestream/internal/engine"
 )
 
@@ -78,32 +79,15 @@ func LogConfig(replicas int, window time.Duration) jetstream.StreamConfig {
 	}
 }
 
-// WeakLogError reports a Log whose configuration promises less than a Log must.
-type WeakLogError struct {
-	Setting, Have, Want string
-}
-
-func (e *WeakLogError) Error() string {
-	return fmt.Sprintf("the Log %s has %s %s, and needs %s; change that setting of the stream, or move the store away and restore the log from its mirror",
-		LogName, e.Setting, e.Have, e.Want)
-}
-
-// NewerFormatError reports a Log in the format of a later version.
-type NewerFormatError struct{ Have string }
-
-func (e *NewerFormatError) Error() string {
-	return fmt.Sprintf("the Log %s has format %s, and this program knows formats up to %d; use a newer dstream", LogName, e.Have, Format)
-}
-
 // CheckLog compares an existing stream with what a Log must be. It returns a
-// *NewerFormatError or a *WeakLogError; a stricter setting is no error.
+// *event.NewerFormatError or a *event.WeakLogError; a stricter setting is no error.
 func CheckLog(have jetstream.StreamConfig, window time.Duration) error {
 	if window == 0 {
 		window = DefaultDuplicateWindow
 	}
 	if v := have.Metadata[metaFormat]; v != "" {
 		if n, err := strconv.Atoi(v); err != nil || n > Format {
-			return &NewerFormatError{v}
+			return &event.NewerFormatError{Have: v, Known: Format}
 		}
 	}
 	subjects := slices.Clone(have.Subjects)
@@ -137,7 +121,7 @@ func CheckLog(have jetstream.StreamConfig, window time.Duration) error {
 		{have.Duplicates >= window, "duplicate_window", have.Duplicates.String(), window.String() + " or more"},
 	} {
 		if !c.ok {
-			return &WeakLogError{c.setting, c.have, c.want}
+			return &event.WeakLogError{Setting: c.setting, Have: c.have, Want: c.want}
 		}
 	}
 	return nil
@@ -150,10 +134,10 @@ func KnownFormat(cfg jetstream.StreamConfig) bool {
 	return err == nil && n <= Format
 }
 
-// CheckReplicas returns a *WeakLogError for a Log on fewer nodes than want.
+// CheckReplicas returns a *event.WeakLogError for a Log on fewer nodes than want.
 func CheckReplicas(have jetstream.StreamConfig, want int) error {
 	if have.Replicas < want {
-		return &WeakLogError{"num_replicas", strconv.Itoa(have.Replicas), strconv.Itoa(want) + " or more"}
+		return &event.WeakLogError{Setting: "num_replicas", Have: strconv.Itoa(have.Replicas), Want: strconv.Itoa(want) + " or more"}
 	}
 	return nil
 }

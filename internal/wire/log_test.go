@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"durablestream/event"
 	"durablestream/internal/wire"
 )
 
@@ -63,7 +64,7 @@ func TestCheckLogNamesTheWeakSetting(t *testing.T) {
 		c := wire.LogConfig(1, 0)
 		weaken(&c)
 		err := wire.CheckLog(c, 0)
-		var weak *wire.WeakLogError
+		var weak *event.WeakLogError
 		require.ErrorAs(t, err, &weak, setting)
 		require.Equal(t, setting, weak.Setting)
 		require.ErrorContains(t, err, "has "+setting+" "+weak.Have+", and needs "+weak.Want)
@@ -82,7 +83,7 @@ func TestCheckLogRefusesANewerFormat(t *testing.T) {
 		c := wire.LogConfig(1, 0)
 		c.Metadata = map[string]string{"durablestream.format": format}
 		c.DenyDelete = false // whatever else it is
-		var newer *wire.NewerFormatError
+		var newer *event.NewerFormatError
 		require.ErrorAs(t, wire.CheckLog(c, 0), &newer, format)
 		require.Equal(t, format, newer.Have)
 		require.ErrorContains(t, newer, "use a newer dstream")
