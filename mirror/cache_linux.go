@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// letGo tells the kernel that what was synced is not read soon. In a catch-up all of the
+// letGo tells the kernel that nobody reads the synced bytes soon. In a catch-up all of the
 // Log passes through here once, and would push out of the page cache what is read, such
 // as the Log's own files; and the memory is used again for the next batch, where a
 // virtual machine may have to fetch more from its host, at ten times the cost of the

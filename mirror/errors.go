@@ -117,7 +117,7 @@ func (e *GapError) Advice() string {
 	return "; 'dstream doctor' says what is wrong with the store, and repairs it from this mirror"
 }
 
-// gapOf makes a GapError of a reader's DamageError; other errors stay what they are.
+// gapOf turns a reader's DamageError into a GapError, and returns other errors unchanged.
 func gapOf(err error) error {
 	var d *client.DamageError
 	switch {

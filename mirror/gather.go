@@ -147,7 +147,7 @@ func (g *gather) line(b *batch, m client.Message) {
 	b.data, g.chain = g.sum.appendLine(b.data, m.Seq, m.Data, g.chain)
 }
 
-// look tells how the batch stands.
+// look reports the state of the batch.
 func (g *gather) look() (b batch, ended bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -89,7 +89,7 @@ type parts struct {
 	chain chain
 }
 
-// core is what the chain is computed over.
+// core is the part of a line over which the chain is computed.
 func (p parts) core(line []byte) []byte { return line[:p.end] }
 
 // body turns line, which it overwrites, back into the body from which the line was

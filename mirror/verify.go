@@ -203,7 +203,7 @@ func (v *verifier) equal(l Line) error {
 	return nil
 }
 
-// differ names what is wrong with line l where the event in m was due.
+// differ names the difference between line l and the event in m, which was due there.
 func (v *verifier) differ(l Line, m client.Message) error {
 	switch {
 	case l.Recorded.Seq > m.Seq && l.first && v.in.anchored && l.File != v.active():

@@ -176,7 +176,7 @@ func (w *writer) damage(why string, args ...any) error {
 	return &DamageError{File: w.path, Line: line, Why: fmt.Sprintf(why, args...)}
 }
 
-// repair cuts the file back to what is synced. After a failed fsync the kernel may call
+// repair cuts the file back to its synced length. After a failed fsync the kernel may call
 // pages clean that never reached the disk. So repair opens the file again, and the writer
 // writes all bytes again that are not known to be on disk.
 func (w *writer) repair() error {

@@ -66,7 +66,7 @@ func (p Presence) Of(instance string) source.Life {
 	return source.LifeOver
 }
 
-// trace is what the file of a run holds.
+// trace is the content of a run's file.
 type trace struct {
 	Instance string         `json:"instance"`
 	PID      int            `json:"pid"`             // of dstream rpc

@@ -42,7 +42,7 @@ func (in *Intake) write() {
 	}
 }
 
-// run is a row of events that need no guard, and who waits for them.
+// run is a row of events that need no guard, with the callers that wait for them.
 type run struct {
 	events []event.Event
 	of     []*taken
@@ -89,7 +89,7 @@ func (in *Intake) writeAll(works []written) error {
 	return in.flush(r)
 }
 
-// flush writes a run and answers who waited for it.
+// flush writes a run and answers the callers that waited for it.
 func (in *Intake) flush(r *run) error {
 	err := errOneByOne
 	if len(r.events) >= batchLeast {

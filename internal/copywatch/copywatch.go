@@ -13,7 +13,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// State is what is wrong with the engine's use of this node's copy of the Log.
+// State names the fault in the engine's use of this node's copy of the Log.
 type State struct {
 	Why string // the engine's words; "": nothing is wrong
 	// Out is true where the engine has not opened the copy at all. It leaves the files as
@@ -32,7 +32,7 @@ type Watch struct {
 	done  chan struct{}
 }
 
-// Node is what the watch needs of the node.
+// Node is the part of a node that the watch uses.
 type Node struct {
 	Server    *server.Server
 	Switching *sync.RWMutex // written while the server's JetStream is switched

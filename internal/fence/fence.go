@@ -60,7 +60,7 @@ const (
 	KeptFile = "log.meta"     // the copy of its configuration
 )
 
-// target is what the link says: from streams/ up to the store.
+// target is the path in the link: from streams/ up to the store.
 var target = filepath.Join("..", "..", "..", DataDir)
 
 // Store is the store of a single host, whose lock the caller holds.

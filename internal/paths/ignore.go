@@ -44,7 +44,7 @@ func Ignore(dir string) error {
 	return os.WriteFile(path, have, 0o644)
 }
 
-// ignoreFile tells git what to leave alone.
+// ignoreFile lists the files that git ignores.
 const ignoreFile = ".gitignore"
 
 // MakeHostDir creates the directory of a log's host, as MakeDir does, and keeps all of it

@@ -62,7 +62,7 @@ func readAll(f *os.File, err error) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// special reports what is neither a regular file, nor a directory, nor a link.
+// special reports whether a file is neither a regular file, nor a directory, nor a link.
 func special(mode fs.FileMode) bool {
 	return !mode.IsRegular() && !mode.IsDir() && mode&fs.ModeSymlink == 0
 }

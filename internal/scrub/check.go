@@ -15,7 +15,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Known is what is known of a store's blocks.
+// Known is the result of the last check of each block of a store.
 type Known struct {
 	blocks map[uint32]*scrubbed
 	found  []blocks.Damage

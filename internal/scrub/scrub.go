@@ -64,7 +64,7 @@ type Store struct {
 	Logger  *slog.Logger
 }
 
-// Broker is what the scrub needs of the broker beside which it reads.
+// Broker is the part of the broker that the scrub uses.
 type Broker struct {
 	Admin      *nats.Conn
 	Bounds     func() (Bounds, error)
@@ -74,7 +74,7 @@ type Broker struct {
 	Evict      func(why error)                                        // after it, nobody appends here any more
 }
 
-// Bounds are what the engine says of this process's copy of the Log.
+// Bounds are the ends of this process's copy of the Log, as the engine reports them.
 type Bounds struct {
 	First, Last event.Sequence // that it must hold
 	Messages    uint64
@@ -88,7 +88,7 @@ type scrubbed struct {
 	due event.Sequence // that the engine had stored before that; 0: not known
 }
 
-// State is what is known of this process's copy of the Log.
+// State is the scrub's findings about this process's copy of the Log.
 type State struct {
 	Found   []blocks.Damage
 	Checked time.Time      // since when every file has been read; zero: not yet
@@ -136,7 +136,7 @@ func Start(ctx context.Context, store Store, b Broker, from Known) (*Scrub, erro
 	return s, nil
 }
 
-// State is what is known by now.
+// State returns the findings so far.
 func (s *Scrub) State() State { return *s.state.Load() }
 
 // Stop ends it.
@@ -235,7 +235,7 @@ func (s *Scrub) answer(ctx context.Context, first *nats.Msg) {
 	}
 }
 
-// keepKnown writes what is known to CheckedFile now and then.
+// keepKnown writes the results of the checks to CheckedFile from time to time.
 func (s *Scrub) keepKnown() {
 	if !s.fresh || time.Since(s.kept) < keepEvery {
 		return

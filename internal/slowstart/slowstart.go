@@ -33,7 +33,7 @@ const (
 	idTime = 7 * time.Microsecond
 )
 
-// Told is what the file holds.
+// Told is the content of the file.
 type Told struct {
 	PID   int    `json:"pid"`
 	Since int64  `json:"since"` // Unix ms
@@ -159,7 +159,7 @@ func (s *Start) words() string {
 	return words + fmt.Sprintf("; %s so far", so)
 }
 
-// work is what the engine reads when it starts.
+// work is the part of the store that the engine reads when it starts.
 type work struct {
 	messages, recent uint64
 	window           time.Duration
