@@ -71,9 +71,10 @@ func eachField(t *testing.T, test func(t *testing.T, f field, rounds int)) {
 	t.Run("R1", func(t *testing.T) {
 		t.Parallel()
 		h := brokertest.Start(t)
-		test(t, newField(t, h.NewClient, h.Connect), raceRounds(t, 3))
+		test(t, newField(t, h.NewClient, h.Connect), raceRounds(t, longtest.Pick(1, 3)))
 	})
 	t.Run("R3", func(t *testing.T) {
+		longtest.Only(t, "TestOneDecidesThoughTheLeaderStops has such a race on three nodes")
 		t.Parallel()
 		test(t, clusterField(t), raceRounds(t, 1))
 	})
@@ -348,7 +349,7 @@ func TestClusterReadsWhatWasAcknowledged(t *testing.T) {
 	for k := range f.clients { // several at once, so that replicas have something to lag behind
 		t.Run(fmt.Sprint(k), func(t *testing.T) {
 			t.Parallel()
-			for n := range longtest.Pick(5, 25) {
+			for n := range longtest.Pick(2, 25) {
 				f.readsWhatWasAcknowledged(t, f.clients[k], f.clients[(k+1)%len(f.clients)], fmt.Sprintf("%d.%d", k, n))
 			}
 		})

@@ -18,6 +18,8 @@ import (
 	"durablestream/client"
 	"durablestream/event"
 	"durablestream/internal/brokertest"
+	"durablestream/internal/longtest"
+	"durablestream/internal/wait"
 )
 
 // smallDisk mounts a tmpfs of 96 MiB for the test.
@@ -235,11 +237,13 @@ func startWriters(t *testing.T, h *brokertest.Host, n int, payload string) *writ
 				e.Actor = fmt.Sprint("writer ", i)
 				r, err := h.Client.Append(ctx, e)
 				if err != nil {
+					_ = wait.For(ctx, longtest.Pick(10*time.Millisecond, 0))
 					continue // refused, or the end
 				}
 				w.mu.Lock()
 				w.acked[r.ID] = r.Seq
 				w.mu.Unlock()
+				_ = wait.For(ctx, longtest.Pick(2*time.Millisecond, 0)) // the pace, for which nothing is waited
 			}
 		})
 	}

@@ -211,6 +211,7 @@ func TestQueriesByTheIndex(t *testing.T) {
 // If a directory is removed while the host writes an index to it, the host retries sooner
 // than the minute that it waits for a block that cannot be indexed.
 func TestIndexRemovedWhileItIsMade(t *testing.T) {
+	longtest.Only(t, "it fills blocks; TestQueriesByTheIndex removes the directory under a host, too")
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the index is a host's of ours")
 	h := brokertest.Start(t)
@@ -276,6 +277,7 @@ func TestIndexOfABlockThatHasChanged(t *testing.T) {
 // A log that the engine compresses is read like any other: its full blocks have no index,
 // the engine searches them, and they are undamaged for a reader of the files.
 func TestQueriesOfACompressedLog(t *testing.T) {
+	longtest.Only(t, "it fills blocks; TestCompressedBlock of internal/blocks and TestConformance of internal/engine read such files")
 	t.Parallel()
 	brokertest.OnlyOurs(t, "the files are a host's of ours")
 	r := rand.New(rand.NewPCG(7, 9))
@@ -306,7 +308,7 @@ func TestQueriesOfACompressedLog(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		for range longtest.Pick(2, 20) {
+		for range 20 {
 			f := randomFilter(r, all[len(all)-1].Seq)
 			require.Equal(t, matching(all, f), ask(t, h.Client, f), "%+v", f)
 		}

@@ -223,7 +223,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 	first := len(lines[0])
 	last := len(lines[0]) + len(lines[1])
 	var cuts []int
-	each := longtest.Pick(5, 1) // with the seventh ones, which are taken the rest of the way
+	each := longtest.Pick(23, 1) // with the seventh ones, which are taken the rest of the way
 	for n := 0; n < first; n += each {
 		cuts = append(cuts, n)
 	}

@@ -46,7 +46,7 @@ func TestRemainsOfEachByte(t *testing.T) {
 				was[l.Recorded.Seq] = string(l.Body)
 			}
 			for file, text := range get(t, cfg.Dir) {
-				for i := 0; i < len(text); i += longtest.Pick(7, 1) {
+				for i := 0; i < len(text); i += longtest.Pick(31, 1) {
 					for _, flip := range []byte{1, 0x20} {
 						bad := []byte(text)
 						bad[i] ^= flip

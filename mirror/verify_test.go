@@ -81,7 +81,7 @@ func TestVerifyNamesTheChangedByte(t *testing.T) {
 			catchUp(t, cfg)
 			at, text := places(t, cfg.Dir)
 			for i := range text {
-				for j := 0; j < len(text[i]); j += longtest.Pick(7, 1) {
+				for j := 0; j < len(text[i]); j += longtest.Pick(31, 1) {
 					line := []byte(text[i])
 					line[j] ^= c.flip
 					changed := append(append([]string{}, text[:i]...), string(line))
@@ -280,7 +280,7 @@ func TestVerifyBesideTheWriter(t *testing.T) {
 			}
 		})
 	}
-	for range 40 {
+	for range longtest.Pick(10, 40) {
 		report, err := Verify(t.Context(), cfg)
 		require.NoError(t, err)
 		require.NoError(t, report.Problem)

@@ -19,6 +19,7 @@ import (
 // killed under its load, and then each is stopped while the others go on, and continued: what was
 // acknowledged is stored, once, and each goroutine's in its order.
 func TestClusterWithKeysUnderLoad(t *testing.T) {
+	longtest.Only(t, "each of three nodes is killed and stopped; TestCluster kills a leader under load, and TestClusterWithKeysAndTLS and TestGateKeepsTheOrder of broker have keys")
 	t.Parallel()
 	n := newNodes(t)
 	seed, list := filepath.Join(n.dir, "agent.nk"), filepath.Join(n.dir, "keys.json")
@@ -37,8 +38,7 @@ func TestClusterWithKeysUnderLoad(t *testing.T) {
 
 	l := startLoad(t, d, 4)
 	l.more(t, 100)
-	each := longtest.Pick(1, len(n.procs))
-	for i := range each {
+	for i := range n.procs {
 		require.NoError(t, n.procs[i].Process.Kill())
 		<-n.exit[i]
 		l.more(t, 100)
@@ -46,7 +46,7 @@ func TestClusterWithKeysUnderLoad(t *testing.T) {
 		n.serving(t, i)
 		l.more(t, 100)
 	}
-	for i := range each {
+	for i := range n.procs {
 		require.NoError(t, n.procs[i].Process.Signal(syscall.SIGSTOP))
 		l.more(t, 100)
 		require.NoError(t, n.procs[i].Process.Signal(syscall.SIGCONT))

@@ -67,9 +67,12 @@ func cutAfter(t *testing.T, dir string, last event.Sequence) {
 func TestDoctorCutsAPartOff(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ n, members, short int }{
-		"in one block": {20, 5, 60}, "in several": {20, 290, 32_000}, "all of the log": {0, 5, 60}, "a first member": {3, 1, 60},
+		"in one block": {20, 5, 60}, "in several": {20, 290, 60_000}, "all of the log": {0, 5, 60}, "a first member": {3, 1, 60},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "in several" {
+				longtest.Only(t, "a batch of 18 MB; the other parts run, and TestTheRestOfABatchIsKeptUntilTheBatchIsWhole of broker")
+			}
 			t.Parallel()
 			dir, batch := tornEnd(t, c.n, c.members, longtest.Pick(c.short, 60_000))
 			other := event.Event{ID: "other", Type: "task.created", StreamID: "s", Actor: "a", Payload: []byte(`{}`)}

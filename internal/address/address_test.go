@@ -14,6 +14,7 @@ import (
 
 	"durablestream/event"
 	"durablestream/internal/address"
+	"durablestream/internal/longtest"
 	"durablestream/internal/wire"
 )
 
@@ -87,7 +88,7 @@ func TestReadersNeverSeePart(t *testing.T) {
 		readers.Wait()
 		return torn
 	}
-	require.Zero(t, torn(address.Write, 300))
+	require.Zero(t, torn(address.Write, longtest.Pick(60, 300)))
 	require.NotZero(t, torn(func(path string, a address.Address) error {
 		b, err := json.Marshal(a)
 		if err == nil {

@@ -67,7 +67,7 @@ func TestEveryByte(t *testing.T) {
 	path := filepath.Join(dir, "2.blk")
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
-	for i := 0; i < len(whole); i += longtest.Pick(11, 1) { // odd: each bit has its turn
+	for i := 0; i < len(whole); i += longtest.Pick(31, 1) { // odd: each bit has its turn
 		bad := bytes.Clone(whole)
 		bad[i] ^= 1 << (i % 8)
 		require.NoError(t, os.WriteFile(path, bad, 0o600))
@@ -252,7 +252,7 @@ func TestCompressedBlock(t *testing.T) {
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, raw, after)
-	for i := 0; i < len(raw); i += longtest.Pick(11, 1) {
+	for i := 0; i < len(raw); i += longtest.Pick(31, 1) {
 		damaged := bytes.Clone(raw)
 		damaged[i] ^= 1 << (i % 8)
 		require.NoError(t, os.WriteFile(path, damaged, 0o600))

@@ -3,6 +3,7 @@ package roles_test
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"durablestream/broker"
 	"durablestream/client"
 	"durablestream/event"
+	"durablestream/internal/longtest"
 	"durablestream/internal/roles"
 	"durablestream/internal/sweeper"
 	"durablestream/internal/wire"
@@ -29,6 +31,9 @@ func TestWhatARoleMayDo(t *testing.T) {
 		"plain":    plain,
 		"cluster":  clustered,
 	} {
+		if !slices.Contains(longtest.Pick([]string{"embedded", "cluster"}, []string{"embedded", "TLS", "plain", "cluster"}), name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t)
