@@ -5,6 +5,9 @@ GO      ?= go
 BIN     := bin/dstream
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
+# The tests collect garbage less often, which saves a tenth of their CPU time; and their many
+# processes do not wait for a second at their end, as the race detector has them do.
+TESTENV := GOGC=400 GORACE="atexit_sleep_ms=0 $(GORACE)"
 # Modules of their own, which ./... leaves out.
 NESTED  := bench deploy/containers tools
 LINT    := bin/golangci-lint
@@ -28,8 +31,8 @@ cluster: build ## three nodes and a mirror on the loopback, until Ctrl-C; ARGS=-
 	@DSTREAM=$(BIN) deploy/cluster.sh $(ARGS)
 
 test: ## what holds each package's promises, in minutes; docs/testing.md says what it leaves to test-all
-	$(GO) test $(RACE) -short -timeout 20m ./...
-	@set -e; for m in $(NESTED); do $(GO) test -C $$m $(RACE) -short ./...; done
+	$(TESTENV) $(GO) test $(RACE) -short -timeout 20m ./...
+	@set -e; for m in $(NESTED); do $(TESTENV) $(GO) test -C $$m $(RACE) -short ./...; done
 
 # A step of a long target, with the time; a target that needs npm, where there is npm; the revision that an upgrade begins at.
 STEP     = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
@@ -37,8 +40,8 @@ WITH_NPM = @if command -v npm >/dev/null; then $(1); else echo "skipped: there i
 BEFORE   = 5132294
 test-all: ## every test at its full length, the long runs of kill, races and faults, a plain nats-server, a real OpenCode
 	$(call STEP,every test at its full length)
-	$(GO) test $(RACE) -timeout 30m ./...
-	@set -e; for m in $(NESTED); do $(GO) test -C $$m $(RACE) ./...; done
+	$(TESTENV) $(GO) test $(RACE) -timeout 30m ./...
+	@set -e; for m in $(NESTED); do $(TESTENV) $(GO) test -C $$m $(RACE) ./...; done
 	$(call STEP,the TypeScript SDK)
 	$(call WITH_NPM,$(MAKE) sdk-test)
 	$(call STEP,the plugin for OpenCode)
