@@ -93,7 +93,7 @@ func ExampleDurableStream_Intents() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(i.State, "by", i.EndedBy)
+	fmt.Println(i.Status, "by", i.EndedBy)
 	// Output:
 	// worker/2 has to wait
 	// completed by worker/1

@@ -162,7 +162,7 @@ func TestExpiresWithNobodyButTheHost(t *testing.T) {
 	d := join()
 	cp := brokertest.Ask(t, d.Client(), func(q *client.CheckpointRequest) { q.ExpiresIn = 2 * time.Second })
 	require.NoError(t, d.Close())
-	limit := time.UnixMilli(cp.RequestedAt).Add(3 * time.Second)
+	limit := cp.RequestedAt.Add(3 * time.Second)
 	require.Eventually(t, func() bool { return time.Now().After(limit) }, 5*time.Second, 10*time.Millisecond)
 	d = join()
 	defer func() { require.NoError(t, d.Close()) }()
@@ -170,9 +170,9 @@ func TestExpiresWithNobodyButTheHost(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, projection.Expired, now.Status)
 	require.Equal(t, client.SweeperActor, now.Decision.By)
-	require.GreaterOrEqual(t, now.Decision.At, cp.ExpiresAt)
-	require.Less(t, now.Decision.At, limit.UnixMilli())
-	t.Logf("expired %d ms after its time", now.Decision.At-cp.ExpiresAt)
+	require.GreaterOrEqual(t, now.Decision.At.Milli(), cp.ExpiresAt.Milli())
+	require.Less(t, now.Decision.At.Milli(), limit.UnixMilli())
+	t.Logf("expired %d ms after its time", now.Decision.At.Milli()-cp.ExpiresAt.Milli())
 }
 
 // What expired while everything was down is decided before anybody can approve it:
@@ -186,7 +186,7 @@ func TestExpiredWhileEverythingWasDown(t *testing.T) {
 	i, err := d.Intents().Create(t.Context(), client.IntentSpec{StreamID: "ses", Actor: "agent", Timeout: 50 * time.Millisecond})
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
-	require.Eventually(t, func() bool { return cp.Overdue(time.Now()) && i.Overdue(time.Now()) }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return cp.PastDue(time.Now()) && i.PastDue(time.Now()) }, 5*time.Second, time.Millisecond)
 
 	type answer struct {
 		late *durablestream.DurableStream
@@ -206,7 +206,7 @@ func TestExpiredWhileEverythingWasDown(t *testing.T) {
 	require.Equal(t, projection.Expired, now.Status, "when Open returns it is decided")
 	ended, err := host.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
-	require.Equal(t, projection.Failed, ended.State)
+	require.Equal(t, projection.Failed, ended.Status)
 	a := <-answers
 	require.ErrorIs(t, a.err, client.ErrExpired)
 	require.NoError(t, a.late.Close())
@@ -236,7 +236,7 @@ func TestResumeAfterImport(t *testing.T) {
 		for _, cp := range r.PendingCheckpoints {
 			checkpoints = append(checkpoints, cp.ID)
 			require.True(t, cp.Imported)
-			require.Equal(t, cp.Overdue(time.Now()), cp.Late)
+			require.Equal(t, cp.PastDue(time.Now()), cp.Overdue)
 		}
 		for _, i := range r.ActiveIntents {
 			intents = append(intents, i.ID)
@@ -246,7 +246,7 @@ func TestResumeAfterImport(t *testing.T) {
 		require.ElementsMatch(t, want.Intents, intents)
 		require.Equal(t, want.Events+uint64(more), r.EventsReplayed)
 		if more == 0 {
-			require.Equal(t, want.At, r.LastEventAt)
+			require.Equal(t, want.At, r.LastEventAt.Milli())
 		}
 	}
 	check(0)
@@ -269,12 +269,12 @@ func TestResumeAfterImport(t *testing.T) {
 	require.NoError(t, err)
 	dueCheckpoints, dueIntents := 0, 0
 	for _, cp := range before.PendingCheckpoints {
-		if cp.Late {
+		if cp.Overdue {
 			dueCheckpoints++
 		}
 	}
 	for _, i := range before.ActiveIntents {
-		if i.Late {
+		if i.Overdue {
 			dueIntents++
 		}
 	}
@@ -414,7 +414,7 @@ func TestTheOriginalsWrongs(t *testing.T) {
 		},
 		"expiry was not enforced": func(t *testing.T, d *durablestream.DurableStream) {
 			cp := brokertest.Ask(t, d.Client(), func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
-			require.Eventually(t, func() bool { return event.Now() >= cp.ExpiresAt }, time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return !time.Now().Before(cp.ExpiresAt.Time) }, time.Second, time.Millisecond)
 			_, err := d.Checkpoints().Approve(t.Context(), cp.ID, yes)
 			require.ErrorIs(t, err, client.ErrExpired)
 			now, err := d.Checkpoints().Wait(t.Context(), cp.ID)
@@ -456,7 +456,7 @@ func TestTheOriginalsWrongs(t *testing.T) {
 			require.Empty(t, r.ActiveIntents)
 			now, err := d.Intents().Get(t.Context(), i.ID)
 			require.NoError(t, err)
-			require.Equal(t, projection.Aborted, now.State)
+			require.Equal(t, projection.Aborted, now.Status)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

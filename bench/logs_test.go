@@ -199,7 +199,7 @@ func queries(n int) []query {
 		{"type", event.Filter{Types: []string{measure.RareType}}, measure.StreamEvents, func(l measure.Line) bool { return l.Type == measure.RareType }},
 		{"actor", event.Filter{Actor: measure.RareActor}, measure.StreamEvents, func(l measure.Line) bool { return l.Actor == measure.RareActor }},
 		{"correlation", event.Filter{CorrelationID: measure.RareCorrelation}, measure.StreamEvents, func(l measure.Line) bool { return l.CorrelationID == measure.RareCorrelation }},
-		{"time", event.Filter{Since: since, Until: until}, 0, func(l measure.Line) bool { return l.Timestamp >= since && l.Timestamp <= until }},
+		{"time", event.Filter{Since: time.UnixMilli(since), Until: time.UnixMilli(until)}, 0, func(l measure.Line) bool { return l.Timestamp >= since && l.Timestamp <= until }},
 		{"newest", event.Filter{Last: 50}, 50, func(measure.Line) bool { return true }},
 	}
 }

@@ -19,9 +19,9 @@ import (
 // Damage is one run of Sequences that cannot be read in the host's copy of the Log.
 type Damage struct {
 	event.Range
-	File string `json:"file"` // the block where it should be, or the one behind it
-	Off  int64  `json:"offset"`
-	Why  string `json:"why"`
+	File   string `json:"file"` // the block where it should be, or the one behind it
+	Offset int64  `json:"offset"`
+	Why    string `json:"why"`
 }
 
 func (d Damage) String() string { return blocks.Damage(d).String() }

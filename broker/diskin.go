@@ -32,7 +32,7 @@ func DiskIn(dir string) (DiskState, error) {
 // Tell puts what is known of the disk into a host's status.
 func (s DiskState) Tell(h *HostStatus) {
 	h.DiskFree, h.DiskFloor = s.Free, s.Floor
-	h.DiskInodes, h.DiskInodeFloor = s.Inodes, s.InodeFloor
+	h.DiskInodes, h.DiskInodesFloor = s.Inodes, s.InodeFloor
 	h.DiskReadOnly = s.Full && s.Lack == LackWriting
 	h.DiskFull = s.Full && s.Lack != LackWriting && s.Lack != LackBatch
 	if h.DiskFull {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"durablestream/event"
 	"durablestream/internal/blocks"
 	"durablestream/internal/grace"
 	"durablestream/internal/slowstart"
@@ -22,7 +23,7 @@ const StartingFile = "starting"
 // StartingError is a host that is starting, and will answer when it has started.
 type StartingError struct {
 	PID   int    `json:"pid"`
-	Since int64  `json:"since"` // Unix ms
+	Since event.Time  `json:"since"`
 	Words string `json:"words"` // what it does, and how far it is
 }
 
@@ -44,7 +45,11 @@ func (e *StoppedError) Error() string {
 
 // Starting tells of a host of dir that is starting and takes long; nil: there is none.
 func Starting(dir string) *StartingError {
-	return (*StartingError)(slowstart.Look(filepath.Join(dir, StartingFile)))
+	told := slowstart.Look(filepath.Join(dir, StartingFile))
+	if told == nil {
+		return nil
+	}
+	return &StartingError{PID: told.PID, Since: event.Milli(told.Since), Words: told.Words}
 }
 
 // startGrace is for what follows the start of the engine, at least.

@@ -42,7 +42,7 @@ func (c *Client) prepare(e event.Event) (event.Recorded, error) {
 	if e.ID == "" {
 		e.ID = event.NewID()
 	}
-	if e.Timestamp == 0 {
+	if e.Timestamp = event.Milli(e.Milli()).Time; e.Timestamp.IsZero() {
 		e.Timestamp = event.Now()
 	}
 	if e.CorrelationID == "" {

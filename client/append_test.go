@@ -90,7 +90,7 @@ func TestAppendKeepsWhatIsGiven(t *testing.T) {
 	h := brokertest.Start(t)
 	given := event.Event{
 		ID: "id with spaces, ünïcode", Type: "a.b-c.D_1", StreamID: "s.1 * > %41 \x7f ü", CausationID: "cause",
-		CorrelationID: "corr", Actor: "ä", Timestamp: 1,
+		CorrelationID: "corr", Actor: "ä", Timestamp: time.UnixMilli(1),
 		Payload:  json.RawMessage("{ \"n\" : 123456789012345678901234567890.10 ,\t\"html\":\"<&>\\u00e9é\" }\n"),
 		Metadata: json.RawMessage(` { "k" : [ 1 , 2 ] } `),
 		Extra:    []event.Field{{Name: "x y", Value: json.RawMessage(` [ true ] `)}},
@@ -125,7 +125,7 @@ func TestSameIDAgain(t *testing.T) {
 
 	again := e
 	again.Payload = []byte(` { "n" : 1 } `)
-	again.Actor, again.Timestamp = "somebody else", 5 // what was recorded first stands
+	again.Actor, again.Timestamp = "somebody else", time.UnixMilli(5) // what was recorded first stands
 	for _, c := range []*client.Client{h.Client, h.NewClient(t, client.Config{})} {
 		r, err := c.Append(t.Context(), again)
 		require.NoError(t, err)

@@ -99,7 +99,7 @@ func (c *Client) prepareBatch(events []event.Event) ([]event.Recorded, error) {
 		if e.ID == "" {
 			e.ID = ids[i]
 		}
-		if e.Timestamp == 0 {
+		if e.Milli() == 0 {
 			e.Timestamp = now
 		}
 		var err error

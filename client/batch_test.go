@@ -57,7 +57,7 @@ func TestSameBatchAgain(t *testing.T) {
 			require.NoError(t, err)
 			before := position(t, h.Client)
 
-			in[0].Timestamp, in[0].Actor = 5, "somebody else" // what was recorded first stands
+			in[0].Timestamp, in[0].Actor = time.UnixMilli(5), "somebody else" // what was recorded first stands
 			for range 2 {
 				again, err := h.Client.AppendBatch(t.Context(), in)
 				require.NoError(t, err)

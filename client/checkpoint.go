@@ -50,7 +50,7 @@ type CheckpointRequest struct {
 // for the answer: see Wait.
 func (cps Checkpoints) Request(ctx context.Context, q CheckpointRequest) (projection.Checkpoint, error) {
 	c := cps.c
-	now := event.Now()
+	now := event.Time{Time: event.Now()}
 	p := event.Checkpoint{
 		ID: q.ID, DecisionPoint: q.DecisionPoint, Options: q.Options,
 		RequestedBy: q.RequestedBy, RequestedAt: now, Schema: q.Schema, Action: q.Action,
@@ -65,7 +65,7 @@ func (cps Checkpoints) Request(ctx context.Context, q CheckpointRequest) (projec
 		return projection.Checkpoint{}, fmt.Errorf("client: %w", &event.InvalidError{Field: "expires", Value: q.ExpiresIn.String(), Rule: "must be 0 (never) or more"})
 	}
 	if q.ExpiresIn > 0 {
-		p.ExpiresAt = event.LaterMillis(now, max(q.ExpiresIn.Milliseconds(), 1))
+		p.ExpiresAt = event.Milli(event.LaterMillis(now.Milli(), max(q.ExpiresIn.Milliseconds(), 1)))
 	}
 	for _, part := range []struct {
 		field string
@@ -115,8 +115,8 @@ func checkRequest(r event.Recorded) (projection.Checkpoint, error) {
 	if cp.RequestedBy == SweeperActor || cp.Actor == SweeperActor {
 		return cp, &event.InvalidError{Field: "payload.requested_by", Value: SweeperActor, Rule: "is the sweeper's name: ask under another"}
 	}
-	if cp.ExpiresAt < 0 {
-		return cp, &event.InvalidError{Field: "payload.expires_at", Value: fmt.Sprint(cp.ExpiresAt), Rule: "must be Unix time in milliseconds, or 0 (never)"}
+	if cp.ExpiresAt.Milli() < 0 {
+		return cp, &event.InvalidError{Field: "payload.expires_at", Value: fmt.Sprint(cp.ExpiresAt.Milli()), Rule: "must be Unix time in milliseconds, or 0 (never)"}
 	}
 	if cp.DecisionPoint == "" {
 		return cp, &event.InvalidError{Field: "payload.decision_point", Value: "", Rule: "must say what there is to decide"}

@@ -20,7 +20,7 @@ import (
 func overdue(t *testing.T, c *client.Client) projection.Checkpoint {
 	t.Helper()
 	cp := brokertest.Ask(t, c, func(q *client.CheckpointRequest) { q.ExpiresIn = time.Millisecond })
-	require.Eventually(t, func() bool { return cp.Overdue(time.Now()) }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return cp.PastDue(time.Now()) }, time.Second, time.Millisecond)
 	return cp
 }
 

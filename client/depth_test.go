@@ -31,7 +31,7 @@ func TestMaxDepth(t *testing.T) {
 	cp, err := c.Checkpoints().Request(ctx, client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?"})
 	require.NoError(t, err)
 	dated := func(e event.Event) event.Event {
-		e.ID, e.CorrelationID, e.Timestamp = event.NewID(), "c", 1
+		e.ID, e.CorrelationID, e.Timestamp = event.NewID(), "c", time.UnixMilli(1)
 		return e
 	}
 	const top = event.MaxDepth - 1 // in the event's object
@@ -115,7 +115,7 @@ func TestDeepEventsFromBeforeTheLimit(t *testing.T) {
 	h := brokertest.Start(t)
 	c := h.Client
 	deep := event.Recorded{Event: newEvent(string(nested(10_000)))}
-	deep.ID, deep.CorrelationID, deep.Timestamp = "deep", "c", 1
+	deep.ID, deep.CorrelationID, deep.Timestamp = "deep", "c", time.UnixMilli(1)
 	store(t, h, deep)
 	asked := deep
 	asked.ID, asked.Type = "asked", event.CheckpointRequested

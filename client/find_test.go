@@ -42,7 +42,7 @@ func fillBlocks(t *testing.T, h *brokertest.Host, r *rand.Rand, n int) (all []ev
 		for i := range batch {
 			batch[i] = event.Event{
 				Type: pick(r, some.types), StreamID: pick(r, some.streams), Actor: pick(r, some.actors), CorrelationID: pick(r, some.runs),
-				Timestamp: 1_760_000_000_000 + r.Int64N(1_000_000), Payload: fmt.Appendf(nil, `{"n":%d,"text":%q}`, i, text[:r.IntN(len(text))]),
+				Timestamp: time.UnixMilli(1_760_000_000_000 + r.Int64N(1_000_000)), Payload: fmt.Appendf(nil, `{"n":%d,"text":%q}`, i, text[:r.IntN(len(text))]),
 			}
 			if i%10 == 0 {
 				batch[i].Type = event.AgentSpawned
@@ -93,10 +93,10 @@ func randomFilter(r *rand.Rand, last event.Sequence) (f event.Filter) {
 		f.CorrelationID = pick(r, append(some.runs, "none"))
 	}
 	if r.IntN(3) == 0 {
-		f.Since = 1_760_000_000_000 + r.Int64N(1_000_000)
+		f.Since = time.UnixMilli(1_760_000_000_000 + r.Int64N(1_000_000))
 	}
 	if r.IntN(3) == 0 {
-		f.Until = max(f.Since, 1_760_000_000_000) + r.Int64N(1_000_000)
+		f.Until = time.UnixMilli(max(event.Time{Time: f.Since}.Milli(), 1_760_000_000_000) + r.Int64N(1_000_000))
 	}
 	if r.IntN(3) == 0 {
 		f.After = event.Sequence(r.Uint64N(uint64(last)))
@@ -300,7 +300,7 @@ func TestQueriesOfACompressedLog(t *testing.T) {
 		batch := make([]event.Event, 100)
 		for i := range batch {
 			batch[i] = event.Event{Type: pick(r, some.types), StreamID: pick(r, some.streams), Actor: pick(r, some.actors), CorrelationID: pick(r, some.runs),
-				Timestamp: 1_760_000_000_000 + r.Int64N(1_000_000), Payload: fmt.Appendf(nil, `{"text":%q}`, strings.Repeat("x", 20<<10))}
+				Timestamp: time.UnixMilli(1_760_000_000_000 + r.Int64N(1_000_000)), Payload: fmt.Appendf(nil, `{"text":%q}`, strings.Repeat("x", 20<<10))}
 		}
 		rs, err := h.Client.AppendBatch(t.Context(), batch)
 		require.NoError(t, err)

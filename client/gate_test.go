@@ -147,7 +147,7 @@ func TestVoidGuardFromBefore(t *testing.T) {
 func storePlain(t *testing.T, h *brokertest.Host, id, typ, payload string) {
 	t.Helper()
 	e := newEvent(payload)
-	e.ID, e.Type, e.CorrelationID, e.Timestamp = id, typ, "c", 1
+	e.ID, e.Type, e.CorrelationID, e.Timestamp = id, typ, "c", time.UnixMilli(1)
 	js, err := jetstream.New(h.Conn)
 	require.NoError(t, err)
 	_, err = js.PublishMsg(t.Context(), wire.Encode(event.Recorded{Event: e}))

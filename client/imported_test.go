@@ -3,6 +3,7 @@ package client_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,7 +20,7 @@ func TestMarkOfAnImport(t *testing.T) {
 	c := h.Client
 	marked := func(id, typ, payload string) event.Recorded {
 		e := newEvent(payload)
-		e.ID, e.Type, e.CorrelationID, e.Timestamp = id, typ, "c", 1
+		e.ID, e.Type, e.CorrelationID, e.Timestamp = id, typ, "c", time.UnixMilli(1)
 		return event.Recorded{Event: e, Imported: true}
 	}
 	look := func(cp, intent string, want bool) {

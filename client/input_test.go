@@ -61,10 +61,10 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"correlation too long":  {func(e *event.Event) { e.CorrelationID = long(1025) }, "correlation_id", "1024 bytes", "xxx"},
 		"no actor":              {func(e *event.Event) { e.Actor = "" }, "actor", "not be empty", `""`},
 		"actor not UTF-8":       {func(e *event.Event) { e.Actor = "\x80" }, "actor", "UTF-8", `\x80`},
-		"timestamp negative":    {func(e *event.Event) { e.Timestamp = -1 }, "timestamp", "0 or later", "-1"},
-		"timestamp in seconds":  {func(e *event.Event) { e.Timestamp = 1_796_046_000 }, "timestamp", "looks like seconds", "1796046000"},
-		"timestamp in micros":   {func(e *event.Event) { e.Timestamp = 1_796_046_000_000_000 }, "timestamp", "microseconds", "1796046000000000"},
-		"timestamp greatest":    {func(e *event.Event) { e.Timestamp = math.MaxInt64 }, "timestamp", "nanoseconds", "9223372036854775807"},
+		"timestamp negative":    {func(e *event.Event) { e.Timestamp = time.UnixMilli(-1) }, "timestamp", "0 or later", "-1"},
+		"timestamp in seconds":  {func(e *event.Event) { e.Timestamp = time.UnixMilli(1_796_046_000) }, "timestamp", "looks like seconds", "1796046000"},
+		"timestamp in micros":   {func(e *event.Event) { e.Timestamp = time.UnixMilli(1_796_046_000_000_000) }, "timestamp", "microseconds", "1796046000000000"},
+		"timestamp greatest":    {func(e *event.Event) { e.Timestamp = time.UnixMilli(math.MaxInt64) }, "timestamp", "nanoseconds", "9223372036854775807"},
 		"reserved seq":          {func(e *event.Event) { extra(e, "seq", "7") }, "seq", "reserved", "7"},
 		"reserved guard":        {func(e *event.Event) { extra(e, "guard", `"g"`) }, "guard", "reserved", `g`},
 		"reserved imported":     {func(e *event.Event) { extra(e, "imported", "true") }, "imported", "reserved", "true"},
@@ -116,9 +116,9 @@ func TestBadFilters(t *testing.T) {
 		f           event.Filter
 		field, rule string
 	}{
-		"since after until": {event.Filter{Since: 2, Until: 1}, "since", "until (1)"},
-		"negative since":    {event.Filter{Since: -1}, "since", "0 or later"},
-		"negative until":    {event.Filter{Until: -1}, "until", "0 or later"},
+		"since after until": {event.Filter{Since: time.UnixMilli(2), Until: time.UnixMilli(1)}, "since", "until (1)"},
+		"negative since":    {event.Filter{Since: time.UnixMilli(-1)}, "since", "0 or later"},
+		"negative until":    {event.Filter{Until: time.UnixMilli(-1)}, "until", "0 or later"},
 		"negative limit":    {event.Filter{Limit: -1}, "limit", "or more"},
 		"negative last":     {event.Filter{Last: -1}, "last", "or more"},
 		"limit and last":    {event.Filter{Limit: 1, Last: 1}, "last", "combined"},
@@ -162,7 +162,7 @@ func TestTooLarge(t *testing.T) {
 	h := brokertest.Start(t)
 	sized := func(n int) event.Event {
 		e := newEvent(`"` + strings.Repeat("x", n) + `"`)
-		e.ID, e.CorrelationID, e.Timestamp = event.NewID(), "c", 1
+		e.ID, e.CorrelationID, e.Timestamp = event.NewID(), "c", time.UnixMilli(1)
 		return e
 	}
 	e := sized(0)

@@ -30,7 +30,7 @@ type EndedError struct{ Intent projection.Intent }
 
 func (e *EndedError) Error() string {
 	i := e.Intent
-	return fmt.Sprintf("intent %s: %v: %s by %s (seq %d)", i.ID, ErrIntentEnded, i.State, i.EndedBy, i.EndSeq)
+	return fmt.Sprintf("intent %s: %v: %s by %s (seq %d)", i.ID, ErrIntentEnded, i.Status, i.EndedBy, i.EndSeq)
 }
 
 // Unwrap returns ErrIntentEnded.
@@ -41,7 +41,7 @@ type HeldError struct{ Intent projection.Intent }
 
 func (e *HeldError) Error() string {
 	i := e.Intent
-	return fmt.Sprintf("intent %s: %v: %s until %s", i.ID, ErrHeld, i.Holder, time.UnixMilli(i.LeaseUntil).UTC().Format(time.RFC3339Nano))
+	return fmt.Sprintf("intent %s: %v: %s until %s", i.ID, ErrHeld, i.Holder, i.LeaseUntil.UTC().Format(time.RFC3339Nano))
 }
 
 // Unwrap returns ErrHeld.
@@ -78,7 +78,7 @@ func (ins Intents) Create(ctx context.Context, s IntentSpec) (projection.Intent,
 	}
 	p := event.Intent{
 		ID: s.ID, Description: s.Description, Agent: s.Agent, Prompt: s.Prompt, ParentSessionID: s.StreamID,
-		Status: string(projection.Pending), CreatedAt: event.Now(),
+		Status: string(projection.Pending), CreatedAt: event.Time{Time: event.Now()},
 	}
 	if s.Timeout > 0 {
 		p.TimeoutMS = max(s.Timeout.Milliseconds(), 1)
@@ -236,7 +236,7 @@ func (c *Client) claim(ctx context.Context, id, holder string, length time.Durat
 		if i.Held(time.Now()) {
 			return Lease{}, fmt.Errorf("client: %w", &HeldError{i})
 		}
-		l, err := c.moveIntent(ctx, Lease{Intent: id, Holder: holder, Token: i.Guard, Length: length}, event.StateClaimed)
+		l, err := c.moveIntent(ctx, Lease{Intent: id, Holder: holder, Token: i.GuardSeq, Length: length}, event.StateClaimed)
 		var conflict *ConflictError
 		if !errors.As(err, &conflict) {
 			return l, err
@@ -279,7 +279,7 @@ func (c *Client) holds(ctx context.Context, l Lease) error {
 		return err
 	}
 	if lost == nil { // the guard is where l expects it, but does not hold l's claim
-		lost = &ConflictError{Guard: wire.GuardSubject(event.GuardIntent, l.Intent), Expected: l.Token, Seq: i.Guard}
+		lost = &ConflictError{Guard: wire.GuardSubject(event.GuardIntent, l.Intent), Expected: l.Token, Seq: i.GuardSeq}
 	}
 	switch {
 	case i.Ended():
@@ -442,7 +442,7 @@ func (c *Client) protectEndOf(_ context.Context, r *event.Recorded, i projection
 		return nil, &HeldError{i}
 	}
 	subject, body, _ := wire.Protected(r.Event)
-	expected := cmp.Or(token, i.Guard)
+	expected := cmp.Or(token, i.GuardSeq)
 	lost := func(ctx context.Context, conflict *ConflictError) (event.Recorded, error) {
 		if now, err := c.Intents().Get(ctx, i.ID); err == nil && now.Ended() {
 			if now.EndID == r.ID { // the same call, sent twice at the same time

@@ -66,17 +66,17 @@ func TestIntentFromBeginningToEnd(t *testing.T) {
 	h := brokertest.Start(t)
 	c := h.Client
 	i := create(t, c, func(s *client.IntentSpec) { s.Prompt, s.Agent, s.Timeout = "do <it>", "builder", time.Hour })
-	require.Equal(t, projection.Pending, i.State)
+	require.Equal(t, projection.Pending, i.Status)
 	require.Equal(t, "ses", i.ParentSessionID)
 	require.EqualValues(t, time.Hour.Milliseconds(), i.TimeoutMS)
 
 	l := claim(t, c, i.ID, "worker", time.Minute)
-	require.Greater(t, l.Token, i.Guard)
+	require.Greater(t, l.Token, i.GuardSeq)
 	now, err := c.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
-	require.Equal(t, projection.Running, now.State)
+	require.Equal(t, projection.Running, now.Status)
 	require.Equal(t, "worker", now.Holder)
-	require.WithinDuration(t, l.Until, time.UnixMilli(now.LeaseUntil), 5*time.Second)
+	require.WithinDuration(t, l.Until, now.LeaseUntil.Time, 5*time.Second)
 
 	renewed, err := c.Intents().Renew(t.Context(), l)
 	require.NoError(t, err)
@@ -88,7 +88,7 @@ func TestIntentFromBeginningToEnd(t *testing.T) {
 
 	done, err := c.Intents().Complete(t.Context(), i.ID, client.End{By: "worker", Token: renewed.Token, Result: "built"})
 	require.NoError(t, err)
-	require.Equal(t, projection.Completed, done.State)
+	require.Equal(t, projection.Completed, done.Status)
 	require.Equal(t, "built", done.Result)
 	require.Equal(t, "worker", done.EndedBy)
 	require.Zero(t, done.LeaseUntil)
@@ -161,7 +161,7 @@ func TestIntentErrorsCarryWhatStands(t *testing.T) {
 	var ended *client.EndedError
 	_, err = c.Intents().Claim(t.Context(), i.ID, "second", time.Minute)
 	require.ErrorAs(t, err, &ended)
-	require.Equal(t, projection.Failed, ended.Intent.State)
+	require.Equal(t, projection.Failed, ended.Intent.Status)
 	require.Equal(t, "broke", ended.Intent.Error)
 	_, err = c.Intents().Renew(t.Context(), l)
 	var conflict *client.ConflictError
@@ -287,7 +287,7 @@ func TestAbortBesideRenewals(t *testing.T) {
 	}()
 	done, err := h.Client.Intents().Abort(t.Context(), i.ID, client.End{By: "ann", Reason: "stop"})
 	require.NoError(t, err)
-	require.Equal(t, projection.Aborted, done.State)
+	require.Equal(t, projection.Aborted, done.Status)
 	var conflict *client.ConflictError
 	require.ErrorAs(t, <-lost, &conflict)
 }
@@ -312,7 +312,7 @@ func TestReleaseAndStart(t *testing.T) {
 	require.NoError(t, c.Intents().Release(t.Context(), l))
 	now, err := c.Intents().Get(t.Context(), i.ID)
 	require.NoError(t, err)
-	require.Equal(t, projection.Pending, now.State)
+	require.Equal(t, projection.Pending, now.Status)
 	require.Empty(t, now.Holder)
 	claim(t, c, i.ID, "b", time.Minute)
 
@@ -322,7 +322,7 @@ func TestReleaseAndStart(t *testing.T) {
 	require.True(t, s.Until.IsZero())
 	now, err = c.Intents().Get(t.Context(), j.ID)
 	require.NoError(t, err)
-	require.Equal(t, projection.Running, now.State)
+	require.Equal(t, projection.Running, now.Status)
 	l = claim(t, c, j.ID, "b", time.Minute) // a start excludes nobody
 	_, err = c.Intents().Complete(t.Context(), j.ID, client.End{By: "a", Token: s.Token})
 	var conflict *client.ConflictError
@@ -348,7 +348,7 @@ func TestEndThroughAppend(t *testing.T) {
 			require.NoError(t, way(t.Context(), c, ending(t, typ, i.ID, client.End{By: "worker"})), name)
 			now, err := c.Intents().Get(t.Context(), i.ID)
 			require.NoError(t, err)
-			require.Equal(t, state, now.State, name)
+			require.Equal(t, state, now.Status, name)
 		}
 	}
 	// The end of an intent that nobody created is an ordinary event.
@@ -364,7 +364,7 @@ func TestEndThroughAppend(t *testing.T) {
 	require.Len(t, rs, 2)
 	now, err := c.Intents().Get(t.Context(), "quick")
 	require.NoError(t, err)
-	require.Equal(t, projection.Completed, now.State)
+	require.Equal(t, projection.Completed, now.Status)
 }
 
 func TestSameEndAgain(t *testing.T) {
@@ -395,8 +395,8 @@ func TestBareSpawnMakesAnIntent(t *testing.T) {
 	i, err := c.Intents().Get(t.Context(), "bare")
 	require.NoError(t, err)
 	require.Equal(t, seq, i.Seq)
-	require.Equal(t, projection.Pending, i.State)
-	require.Zero(t, i.Guard)
+	require.Equal(t, projection.Pending, i.Status)
+	require.Zero(t, i.GuardSeq)
 	resume, err := c.Resume(t.Context())
 	require.NoError(t, err)
 	require.Len(t, resume.ActiveIntents, 1)

@@ -40,7 +40,7 @@ func TestTimesInPayloads(t *testing.T) {
 
 	i, err := c.Intents().Create(t.Context(), client.IntentSpec{StreamID: "s", Actor: "a", Timeout: math.MaxInt64})
 	require.NoError(t, err)
-	require.False(t, i.Overdue(time.Now()))
+	require.False(t, i.PastDue(time.Now()))
 	l, err := c.Intents().Claim(t.Context(), i.ID, "w", math.MaxInt64)
 	require.NoError(t, err)
 	require.Greater(t, time.Until(l.Until), time.Hour)
@@ -49,7 +49,7 @@ func TestTimesInPayloads(t *testing.T) {
 	require.True(t, i.Held(time.Now()))
 	cp, err := c.Checkpoints().Request(t.Context(), client.CheckpointRequest{StreamID: "s", RequestedBy: "a", DecisionPoint: "?", ExpiresIn: math.MaxInt64})
 	require.NoError(t, err)
-	require.False(t, cp.Overdue(time.Now()))
+	require.False(t, cp.PastDue(time.Now()))
 }
 
 // What is stored already with such a time is far away, and never at once.
@@ -61,20 +61,20 @@ func TestStoredTimesSaturate(t *testing.T) {
 	for n, ms := range wrapping {
 		id := fmt.Sprint("i", n)
 		e := newEvent(fmt.Sprintf(`{"id":%q,"timeout_ms":%d,"created_at":%d}`, id, ms, int64(math.MaxInt64)))
-		e.ID, e.CorrelationID, e.Type, e.Timestamp = id+".e", "c", event.AgentSpawned, 1
+		e.ID, e.CorrelationID, e.Type, e.Timestamp = id+".e", "c", event.AgentSpawned, time.UnixMilli(1)
 		store(t, h, event.Recorded{Event: e})
 		_, err = js.PublishMsg(t.Context(), wire.EncodeGuard(wire.GuardSubject(event.GuardIntent, id), wire.GuardBody{State: event.StateClaimed, Holder: "w", Lease: ms}.Encode()))
 		require.NoError(t, err)
 		i, err := h.Client.Intents().Get(t.Context(), id)
 		require.NoError(t, err)
 		require.True(t, i.Held(time.Now()), "%d ms", ms)
-		require.False(t, i.Overdue(time.Now()), "%d ms", ms)
+		require.False(t, i.PastDue(time.Now()), "%d ms", ms)
 		_, err = h.Client.Intents().Claim(t.Context(), id, "other", time.Minute)
 		require.ErrorIs(t, err, client.ErrHeld)
 	}
-	i := projection.Intent{Stored: time.Now(), State: projection.Pending}
+	i := projection.Intent{Stored: time.Now(), Status: projection.Pending}
 	i.TimeoutMS = math.MaxInt64
-	require.False(t, i.Overdue(time.Now()))
-	i.Imported, i.CreatedAt = true, math.MaxInt64
-	require.False(t, i.Overdue(time.Now()))
+	require.False(t, i.PastDue(time.Now()))
+	i.Imported, i.CreatedAt = true, event.Milli(math.MaxInt64)
+	require.False(t, i.PastDue(time.Now()))
 }

@@ -51,7 +51,7 @@ func mixedLog(t *testing.T) (*brokertest.Host, []event.Recorded) {
 	for i := range 120 {
 		r, err := h.Client.Append(t.Context(), event.Event{
 			Type: pick(someTypes), StreamID: pick(someStreams), Actor: pick(someActors),
-			CorrelationID: pick([]string{"c1", "c2", "ć3"}), Timestamp: 1 + rand.Int64N(20), Payload: []byte(fmt.Sprint(i)),
+			CorrelationID: pick([]string{"c1", "c2", "ć3"}), Timestamp: time.UnixMilli(1 + rand.Int64N(20)), Payload: []byte(fmt.Sprint(i)),
 		})
 		require.NoError(t, err)
 		log = append(log, r)
@@ -92,9 +92,9 @@ func TestQueryByEachField(t *testing.T) {
 		"actor not ASCII":   {Actor: "ünï"},
 		"correlation":       {CorrelationID: "c1"},
 		"correlation hash":  {CorrelationID: "ć3"},
-		"since":             {Since: 10},
-		"until":             {Until: 10},
-		"one millisecond":   {Since: 7, Until: 7},
+		"since":             {Since: time.UnixMilli(10)},
+		"until":             {Until: time.UnixMilli(10)},
+		"one millisecond":   {Since: time.UnixMilli(7), Until: time.UnixMilli(7)},
 		"after":             {After: at(50)},
 		"after a guard":     {After: at(50) + 1},
 		"after the last":    {After: at(119)},
@@ -109,7 +109,7 @@ func TestQueryByEachField(t *testing.T) {
 		"last after":        {Last: 100, After: at(60)},
 		"last of a stream":  {Last: 2, StreamID: "S"},
 		"last of none":      {Last: 2, StreamID: "t"},
-		"everything":        {StreamID: "s", Types: []string{"a.*", ">"}, Actor: "me", CorrelationID: "c1", Since: 2, Until: 19, After: at(3), Last: 2},
+		"everything":        {StreamID: "s", Types: []string{"a.*", ">"}, Actor: "me", CorrelationID: "c1", Since: time.UnixMilli(2), Until: time.UnixMilli(19), After: at(3), Last: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, reference(log, f), query(t, h.Client, f))
@@ -133,10 +133,10 @@ func TestQueryByAnyFields(t *testing.T) {
 			f.Actor = someActors[rand.IntN(len(someActors))]
 		}
 		if maybe(3) {
-			f.Since = rand.Int64N(20)
+			f.Since = time.UnixMilli(rand.Int64N(20))
 		}
 		if maybe(3) {
-			f.Until = f.Since + rand.Int64N(20)
+			f.Until = time.UnixMilli(event.Time{Time: f.Since}.Milli() + rand.Int64N(20))
 		}
 		if maybe(2) {
 			f.After = event.Sequence(rand.Uint64N(uint64(log[119].Seq) + 2))

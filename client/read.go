@@ -113,7 +113,8 @@ func (c *Client) read(ctx context.Context, f event.Filter, until event.Sequence,
 }
 
 func whereOf(f event.Filter) logio.Where {
-	return logio.Where{Actor: f.Actor, Correlation: f.CorrelationID, Since: f.Since, Until: f.Until, Limit: f.Limit}
+	since, until := f.Bounds()
+	return logio.Where{Actor: f.Actor, Correlation: f.CorrelationID, Since: since, Until: until, Limit: f.Limit}
 }
 
 // feedSubjects returns the subjects that a filter needs. For all events that is the whole

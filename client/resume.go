@@ -18,7 +18,7 @@ type Resume struct {
 	EventsReplayed     uint64                  `json:"events_replayed"`
 	PendingCheckpoints []projection.Checkpoint `json:"pending_checkpoints"`
 	ActiveIntents      []projection.Intent     `json:"active_intents"`
-	LastEventAt        int64                   `json:"last_event_at,omitempty"` // Unix ms; 0: no event
+	LastEventAt        event.Time              `json:"last_event_at,omitzero"` // zero: no event
 
 	OpenSessions []projection.Session `json:"open_sessions"`
 	Position     event.Sequence       `json:"position"`
@@ -46,10 +46,10 @@ func (c *Client) Resume(ctx context.Context) (Resume, error) {
 	}
 	now := time.Now()
 	for i := range r.PendingCheckpoints {
-		r.PendingCheckpoints[i].Late = r.PendingCheckpoints[i].Overdue(now)
+		r.PendingCheckpoints[i].Overdue = r.PendingCheckpoints[i].PastDue(now)
 	}
 	for i := range r.ActiveIntents {
-		r.ActiveIntents[i].Late = r.ActiveIntents[i].Overdue(now)
+		r.ActiveIntents[i].Overdue = r.ActiveIntents[i].PastDue(now)
 	}
 	if r.EventsReplayed, err = c.countEvents(ctx); err != nil {
 		return r, err
@@ -58,7 +58,7 @@ func (c *Client) Resume(ctx context.Context) (Resume, error) {
 		if err != nil {
 			return r, err
 		}
-		r.LastEventAt = last.Timestamp
+		r.LastEventAt = event.Time{Time: last.Timestamp}
 	}
 	r.TookMS = float64(time.Since(start).Microseconds()) / 1000
 	return r, nil
@@ -81,7 +81,7 @@ func (dl Deadlines) ExpireImported(ctx context.Context) (checkpoints, intents in
 	}
 	now := time.Now()
 	for _, cp := range cf.All(true) {
-		if !cp.Imported || !cp.Overdue(now) {
+		if !cp.Imported || !cp.PastDue(now) {
 			continue
 		}
 		if _, err := c.Deadlines().Expire(ctx, cp); err == nil {
@@ -91,7 +91,7 @@ func (dl Deadlines) ExpireImported(ctx context.Context) (checkpoints, intents in
 		}
 	}
 	for _, i := range xf.All(true) {
-		if !i.Imported || !i.Overdue(now) {
+		if !i.Imported || !i.PastDue(now) {
 			continue
 		}
 		if err := c.Deadlines().TimeOut(ctx, i); err == nil {
@@ -112,6 +112,6 @@ func isDecided(err error) bool {
 // calls it.
 func (dl Deadlines) TimeOut(ctx context.Context, i projection.Intent) error {
 	c := dl.c
-	_, err := c.Intents().Fail(ctx, i.ID, End{By: SweeperActor, Token: i.Guard, Error: "timeout", Reason: "timeout"})
+	_, err := c.Intents().Fail(ctx, i.ID, End{By: SweeperActor, Token: i.GuardSeq, Error: "timeout", Reason: "timeout"})
 	return err
 }

@@ -47,7 +47,7 @@ type DecidedError struct {
 func (e *DecidedError) Error() string {
 	s := fmt.Sprintf("checkpoint %s: %v", e.Checkpoint.ID, e.Unwrap())
 	if d := e.Checkpoint.Decision; d != nil {
-		s += fmt.Sprintf(": %s by %s at %s (seq %d)", d.Status, d.By, time.UnixMilli(d.At).UTC().Format(time.RFC3339), d.Seq)
+		s += fmt.Sprintf(": %s by %s at %s (seq %d)", d.Status, d.By, d.At.UTC().Format(time.RFC3339), d.Seq)
 	}
 	return s
 }
@@ -183,7 +183,7 @@ func (c *Client) protectDecisionOf(ctx context.Context, r *event.Recorded, cp pr
 	if err := mayDecide(cp, d, r); err != nil {
 		return nil, err
 	}
-	if cp.Overdue(time.Now()) && !cp.Imported && d.Status != projection.Expired {
+	if cp.PastDue(time.Now()) && !cp.Imported && d.Status != projection.Expired {
 		return nil, c.expire(ctx, cp, g)
 	}
 	if err := checkChoice(cp, d); err != nil {
@@ -228,7 +228,7 @@ func (c *Client) behindGate(r *event.Recorded, cp projection.Checkpoint, g proje
 // passed.
 func mayDecide(cp projection.Checkpoint, d projection.Decision, r *event.Recorded) error {
 	if d.Status == projection.Expired {
-		if cp.ExpiresAt == 0 || event.Now() < cp.ExpiresAt {
+		if cp.ExpiresAt.IsZero() || time.Now().Before(cp.ExpiresAt.Time) {
 			return fmt.Errorf("checkpoint %s: %w", cp.ID, ErrNotDue)
 		}
 		return nil

@@ -70,7 +70,7 @@ func TestEndOfASession(t *testing.T) {
 			for _, s := range order {
 				i, err := c.Intents().Get(t.Context(), intents[s])
 				require.NoError(t, err)
-				require.Equal(t, projection.Aborted, i.State)
+				require.Equal(t, projection.Aborted, i.Status)
 				require.Equal(t, "enough", i.Reason)
 				cp, err := c.Checkpoints().Get(t.Context(), checkpoints[s])
 				require.NoError(t, err)

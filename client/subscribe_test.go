@@ -110,15 +110,15 @@ func TestSubscribeFilters(t *testing.T) {
 	h, log := mixedLog(t)
 	filters := []event.Filter{
 		{Types: []string{"a.*", "a.b", "a.>"}}, {StreamID: "s"}, {Actor: "me"}, {CorrelationID: "ć3"},
-		{Since: 5, Until: 10}, {StreamID: "ü %", Types: []string{"a.>"}},
+		{Since: time.UnixMilli(5), Until: time.UnixMilli(10)}, {StreamID: "ü %", Types: []string{"a.>"}},
 	}
 	var subs []*subscription
 	for _, f := range filters {
 		subs = append(subs, subscribe(t, h.Client, f))
 	}
 	more, err := h.Client.AppendBatch(t.Context(), []event.Event{
-		{Type: "a.b", StreamID: "s", Actor: "me", CorrelationID: "ć3", Timestamp: 7, Payload: []byte("1")},
-		{Type: "a.b", StreamID: "ü %", Actor: "you", Timestamp: 4, Payload: []byte("1")},
+		{Type: "a.b", StreamID: "s", Actor: "me", CorrelationID: "ć3", Timestamp: time.UnixMilli(7), Payload: []byte("1")},
+		{Type: "a.b", StreamID: "ü %", Actor: "you", Timestamp: time.UnixMilli(4), Payload: []byte("1")},
 	})
 	require.NoError(t, err)
 	log = append(log, more...)
@@ -222,7 +222,7 @@ func TestSubscribersSeeOnlyWhatWasAccepted(t *testing.T) {
 		jetstream.WithExpectLastSequence(77), jetstream.WithExpectLastSequencePerSubject(77), jetstream.WithExpectStream("OTHER"),
 	} {
 		m := wire.Encode(event.Recorded{Event: event.Event{
-			ID: event.NewID(), Type: "test.event", StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(`"refused"`),
+			ID: event.NewID(), Type: "test.event", StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: time.UnixMilli(1), Payload: []byte(`"refused"`),
 		}})
 		_, err := js.PublishMsg(t.Context(), m, refuse)
 		require.Error(t, err)
@@ -304,7 +304,7 @@ func TestJunkIsSetAside(t *testing.T) {
 	h := brokertest.Start(t)
 	s := subscribe(t, h.Client, event.Filter{})
 	good := wire.Encode(event.Recorded{Event: event.Event{
-		ID: "by hand", Type: "test.event", StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte("1"),
+		ID: "by hand", Type: "test.event", StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: time.UnixMilli(1), Payload: []byte("1"),
 	}})
 	elsewhere := nats.NewMsg(wire.EventSubject("test.event", "t"))
 	elsewhere.Data = good.Data

@@ -81,6 +81,8 @@ func fill(t *testing.T, v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[json.RawMessage]():
 		v.SetBytes([]byte(`{"n":[1,null,"x"]}`))
+	case v.Type() == reflect.TypeFor[event.Time]():
+		v.Set(reflect.ValueOf(event.Milli(7)))
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			fill(t, v.Field(i))

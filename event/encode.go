@@ -72,7 +72,7 @@ func (e *Event) appendMembers(dst []byte) []byte {
 	dst = appendText(dst, `,"causation_id":`, e.CausationID)
 	dst = appendText(dst, `,"correlation_id":`, e.CorrelationID)
 	dst = appendText(dst, `,"actor":`, e.Actor)
-	dst = strconv.AppendInt(append(dst, `,"timestamp":`...), e.Timestamp, 10)
+	dst = strconv.AppendInt(append(dst, `,"timestamp":`...), e.Milli(), 10)
 	if len(e.Payload) > 0 {
 		dst = append(append(dst, `,"payload":`...), e.Payload...)
 	}

@@ -133,7 +133,7 @@ func plainMembers(e event.Event) string {
 	text("causation_id", e.CausationID)
 	text("correlation_id", e.CorrelationID)
 	text("actor", e.Actor)
-	member("timestamp", strconv.FormatInt(e.Timestamp, 10))
+	member("timestamp", strconv.FormatInt(e.Milli(), 10))
 	member("payload", string(e.Payload))
 	member("metadata", string(e.Metadata))
 	for _, f := range e.Extra {

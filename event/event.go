@@ -58,9 +58,10 @@ type Event struct {
 	// Actor names the person or agent that acted: "user", or an agent's name such as
 	// "agent/planner".
 	Actor string
-	// Timestamp is Unix time in milliseconds. If 0, Append uses the current time. The Log
-	// is ordered by Sequence, never by Timestamp.
-	Timestamp int64
+	// Timestamp is the time of the event by its writer's clock, of which the Log keeps whole
+	// milliseconds. If zero, Append uses the current time. The Log is ordered by Sequence,
+	// never by Timestamp.
+	Timestamp time.Time
 	// Payload is any JSON value. Nil: {}.
 	Payload json.RawMessage
 	// Metadata is a JSON object, or nil for none.
@@ -103,11 +104,11 @@ func NewIDs(n int) []string {
 	return ids
 }
 
-// Now is the current time as a Timestamp.
-func Now() int64 { return time.Now().UnixMilli() }
+// Milli is the Timestamp in Unix milliseconds, as the Log stores it; 0 for a zero Timestamp.
+func (e Event) Milli() int64 { return Time{e.Timestamp}.Milli() }
 
-// Time is the Timestamp as a time.Time.
-func (e Event) Time() time.Time { return time.UnixMilli(e.Timestamp) }
+// Now is the current time as a Timestamp: in whole milliseconds.
+func Now() time.Time { return time.UnixMilli(time.Now().UnixMilli()) }
 
 // Clone returns a copy that shares no memory with e.
 func (e Event) Clone() Event {
@@ -162,8 +163,8 @@ func (e Event) validateNames() error {
 	if err := validateText("actor", e.Actor, MaxActorLen); err != nil {
 		return err
 	}
-	if e.Timestamp < 0 {
-		return &InvalidError{"timestamp", strconv.FormatInt(e.Timestamp, 10), "must be Unix time in milliseconds, 0 or later"}
+	if ms := e.Milli(); ms < 0 {
+		return &InvalidError{"timestamp", strconv.FormatInt(ms, 10), "must be Unix time in milliseconds, 0 or later"}
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 func valid() event.Event {
 	return event.Event{
 		ID: "e1", Type: "task.created", StreamID: "s1", CausationID: "e0", CorrelationID: "c1",
-		Actor: "user", Timestamp: 7, Payload: json.RawMessage(`{}`), Metadata: json.RawMessage(`{}`),
+		Actor: "user", Timestamp: time.UnixMilli(7), Payload: json.RawMessage(`{}`), Metadata: json.RawMessage(`{}`),
 	}
 }
 
@@ -56,7 +56,7 @@ func TestValidateNamesFieldValueAndRule(t *testing.T) {
 		"no actor":             {func(e *event.Event) { e.Actor = "" }, "actor", "", "must not be empty"},
 		"actor too long":       {func(e *event.Event) { e.Actor = long[:1025] }, "actor", "xxx", "at most 1024 bytes"},
 		"actor not UTF-8":      {func(e *event.Event) { e.Actor = "\xed\xa0\x80" }, "actor", `\xed\xa0\x80`, "valid UTF-8"},
-		"before 1970":          {func(e *event.Event) { e.Timestamp = -12 }, "timestamp", "-12", "0 or later"},
+		"before 1970":          {func(e *event.Event) { e.Timestamp = time.UnixMilli(-12) }, "timestamp", "-12", "0 or later"},
 		"no payload":           {func(e *event.Event) { e.Payload = nil }, "payload", "", "must be JSON"},
 		"payload not JSON":     {func(e *event.Event) { e.Payload = json.RawMessage(`{a:1}`) }, "payload", `{a:1}`, "must be JSON"},
 		"two payloads":         {func(e *event.Event) { e.Payload = json.RawMessage(`{} {}`) }, "payload", `{} {}`, "must be JSON"},
@@ -95,7 +95,7 @@ func TestValidateAcceptsTheLimits(t *testing.T) {
 	e.CausationID = ""
 	e.CorrelationID = strings.Repeat("\x00", event.MaxCorrelationLen)
 	e.Actor = strings.Repeat(" ", event.MaxActorLen)
-	e.Timestamp = 0
+	e.Timestamp = time.UnixMilli(0)
 	e.Payload = json.RawMessage(` null `)
 	e.Metadata = json.RawMessage(strings.Repeat(" ", 100) + `{}`)
 	e.Extra = []event.Field{{Name: "", Value: json.RawMessage(`1`)}, {Name: "causation_id", Value: json.RawMessage(`null`)}}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Filter selects events for a reader. The zero value selects all events; each field that
@@ -16,9 +17,9 @@ type Filter struct {
 	Types []string
 	// Actor, CorrelationID: exact values.
 	Actor, CorrelationID string
-	// Since, Until: bounds of Timestamp in Unix milliseconds, both inclusive;
-	// 0 is no bound.
-	Since, Until int64
+	// Since, Until: bounds of Timestamp, both inclusive, in whole milliseconds as
+	// Timestamp is; zero is no bound.
+	Since, Until time.Time
 	// After: events after this Sequence.
 	After Sequence
 	// Limit: at most this many, from the front; 0 is no limit.
@@ -30,6 +31,9 @@ type Filter struct {
 	// subscriptions. Match ignores it.
 	Linearizable bool
 }
+
+// Bounds returns Since and Until as Unix time in milliseconds; 0 is no bound.
+func (f Filter) Bounds() (since, until int64) { return Time{f.Since}.Milli(), Time{f.Until}.Milli() }
 
 // Validate returns an *InvalidError for the first invalid field.
 func (f Filter) Validate() error {
@@ -43,13 +47,14 @@ func (f Filter) Validate() error {
 			return err
 		}
 	}
+	since, until := f.Bounds()
 	switch {
-	case f.Since < 0:
-		return &InvalidError{"since", strconv.FormatInt(f.Since, 10), "must be Unix time in milliseconds, 0 or later"}
-	case f.Until < 0:
-		return &InvalidError{"until", strconv.FormatInt(f.Until, 10), "must be Unix time in milliseconds, 0 or later"}
-	case f.Until != 0 && f.Since > f.Until:
-		return &InvalidError{"since", strconv.FormatInt(f.Since, 10), "must not be after until (" + strconv.FormatInt(f.Until, 10) + ")"}
+	case since < 0:
+		return &InvalidError{"since", strconv.FormatInt(since, 10), "must be Unix time in milliseconds, 0 or later"}
+	case until < 0:
+		return &InvalidError{"until", strconv.FormatInt(until, 10), "must be Unix time in milliseconds, 0 or later"}
+	case until != 0 && since > until:
+		return &InvalidError{"since", strconv.FormatInt(since, 10), "must not be after until (" + strconv.FormatInt(until, 10) + ")"}
 	case f.Limit < 0:
 		return &InvalidError{"limit", strconv.Itoa(f.Limit), "must be 0 (no limit) or more"}
 	case f.Last < 0:
@@ -106,12 +111,14 @@ func cut(s string) (token string, more bool, rest string) {
 // Match reports whether the filter selects r. It ignores Limit and Last, which the reader
 // counts.
 func (f Filter) Match(r Recorded) bool {
+	since, until := f.Bounds()
+	at := r.Milli()
 	switch {
 	case f.StreamID != "" && r.StreamID != f.StreamID,
 		f.Actor != "" && r.Actor != f.Actor,
 		f.CorrelationID != "" && r.CorrelationID != f.CorrelationID,
-		r.Timestamp < f.Since,
-		f.Until != 0 && r.Timestamp > f.Until,
+		since != 0 && at < since,
+		until != 0 && at > until,
 		r.Seq <= f.After:
 		return false
 	}

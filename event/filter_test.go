@@ -3,6 +3,7 @@ package event_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -64,7 +65,7 @@ func TestValidatePatternRefuses(t *testing.T) {
 
 func TestFilterMatch(t *testing.T) {
 	r := event.Recorded{Event: valid(), Seq: 10}
-	r.Timestamp = 1000
+	r.Timestamp = time.UnixMilli(1000)
 	for name, c := range map[string]struct {
 		f    event.Filter
 		want bool
@@ -79,22 +80,22 @@ func TestFilterMatch(t *testing.T) {
 		"other actor":           {event.Filter{Actor: "User"}, false},
 		"correlation":           {event.Filter{CorrelationID: "c1"}, true},
 		"other correlation":     {event.Filter{CorrelationID: "c"}, false},
-		"since is inclusive":    {event.Filter{Since: 1000}, true},
-		"since later":           {event.Filter{Since: 1001}, false},
-		"until is inclusive":    {event.Filter{Until: 1000}, true},
-		"until earlier":         {event.Filter{Until: 999}, false},
-		"exactly then":          {event.Filter{Since: 1000, Until: 1000}, true},
+		"since is inclusive":    {event.Filter{Since: time.UnixMilli(1000)}, true},
+		"since later":           {event.Filter{Since: time.UnixMilli(1001)}, false},
+		"until is inclusive":    {event.Filter{Until: time.UnixMilli(1000)}, true},
+		"until earlier":         {event.Filter{Until: time.UnixMilli(999)}, false},
+		"exactly then":          {event.Filter{Since: time.UnixMilli(1000), Until: time.UnixMilli(1000)}, true},
 		"after an earlier one":  {event.Filter{After: 9}, true},
 		"after itself":          {event.Filter{After: 10}, false},
 		"limit counts nothing":  {event.Filter{Limit: 1}, true},
 		"last counts nothing":   {event.Filter{Last: 1}, true},
-		"all of it":             {event.Filter{StreamID: "s1", Types: []string{">"}, Actor: "user", CorrelationID: "c1", Since: 1, Until: 2000, After: 1}, true},
-		"all of it but a field": {event.Filter{StreamID: "s1", Types: []string{">"}, Actor: "user", CorrelationID: "c2", Since: 1, Until: 2000, After: 1}, false},
+		"all of it":             {event.Filter{StreamID: "s1", Types: []string{">"}, Actor: "user", CorrelationID: "c1", Since: time.UnixMilli(1), Until: time.UnixMilli(2000), After: 1}, true},
+		"all of it but a field": {event.Filter{StreamID: "s1", Types: []string{">"}, Actor: "user", CorrelationID: "c2", Since: time.UnixMilli(1), Until: time.UnixMilli(2000), After: 1}, false},
 	} {
 		require.NoError(t, c.f.Validate(), name)
 		require.Equal(t, c.want, c.f.Match(r), name)
 	}
-	require.True(t, event.Filter{}.Match(event.Recorded{Event: event.Event{Timestamp: 0}, Seq: 1}), "1970 is no bound")
+	require.True(t, event.Filter{}.Match(event.Recorded{Event: event.Event{Timestamp: time.UnixMilli(0)}, Seq: 1}), "1970 is no bound")
 }
 
 func TestFilterValidate(t *testing.T) {
@@ -103,9 +104,9 @@ func TestFilterValidate(t *testing.T) {
 		field, rule string
 		value       string
 	}{
-		"since after until": {event.Filter{Since: 3, Until: 2}, "since", "must not be after until (2)", "3"},
-		"negative since":    {event.Filter{Since: -1}, "since", "0 or later", "-1"},
-		"negative until":    {event.Filter{Until: -1}, "until", "0 or later", "-1"},
+		"since after until": {event.Filter{Since: time.UnixMilli(3), Until: time.UnixMilli(2)}, "since", "must not be after until (2)", "3"},
+		"negative since":    {event.Filter{Since: time.UnixMilli(-1)}, "since", "0 or later", "-1"},
+		"negative until":    {event.Filter{Until: time.UnixMilli(-1)}, "until", "0 or later", "-1"},
 		"negative limit":    {event.Filter{Limit: -5}, "limit", "or more", "-5"},
 		"negative last":     {event.Filter{Last: -5}, "last", "or more", "-5"},
 		"limit and last":    {event.Filter{Limit: 1, Last: 2}, "last", "cannot be combined with limit", "2"},
@@ -116,5 +117,5 @@ func TestFilterValidate(t *testing.T) {
 		requireInvalid(t, err, c.field, c.rule)
 		require.Contains(t, err.Error(), c.value, name)
 	}
-	require.NoError(t, event.Filter{Since: 2, Until: 2, Limit: 1, After: 7}.Validate())
+	require.NoError(t, event.Filter{Since: time.UnixMilli(2), Until: time.UnixMilli(2), Limit: 1, After: 7}.Validate())
 }

@@ -89,7 +89,7 @@ func genEvent() *rapid.Generator[event.Event] {
 			StreamID:      genText(event.MaxStreamIDLen).Draw(t, "stream_id"),
 			CorrelationID: genText(event.MaxCorrelationLen).Draw(t, "correlation_id"),
 			Actor:         genText(event.MaxActorLen).Draw(t, "actor"),
-			Timestamp:     rapid.Int64Min(0).Draw(t, "timestamp"),
+			Timestamp:     event.Milli(rapid.Int64Min(0).Draw(t, "timestamp")).Time,
 			Payload:       json.RawMessage(genRaw(3).Draw(t, "payload")),
 		}
 		if rapid.Bool().Draw(t, "caused") {

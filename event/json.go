@@ -172,8 +172,8 @@ func (e *Event) take(name string, v json.RawMessage) error {
 		}
 		e.CausationID, err = decodeString(name, v)
 	case "timestamp":
-		e.Timestamp, err = strconv.ParseInt(string(v), 10, 64)
-		if err != nil {
+		ms, bad := strconv.ParseInt(string(v), 10, 64)
+		if e.Timestamp = Milli(ms).Time; bad != nil {
 			return &InvalidError{name, string(v), "must be Unix time in whole milliseconds"}
 		}
 	case "payload":

@@ -39,11 +39,11 @@ func TestDecodeReadsEveryField(t *testing.T) {
 		"correlation_id":"c1", "actor":"agent/\"planner\"", "timestamp": 1795355693126 ,"payload":{"a":1},"metadata":{"m":[]} } `)
 	require.Equal(t, event.Event{
 		ID: "e1", Type: "task.created", StreamID: "s1", CausationID: "e0", CorrelationID: "c1",
-		Actor: `agent/"planner"`, Timestamp: 1795355693126,
+		Actor: `agent/"planner"`, Timestamp: time.UnixMilli(1795355693126),
 		Payload: json.RawMessage(`{"a":1}`), Metadata: json.RawMessage(`{"m":[]}`),
 	}, e)
 	require.NoError(t, e.Validate())
-	require.Equal(t, int64(1795355693126), e.Time().UnixMilli())
+	require.Equal(t, int64(1795355693126), e.Milli())
 }
 
 func TestUnknownFieldsKeepOrderAndBytes(t *testing.T) {

@@ -31,14 +31,14 @@ type SessionError struct {
 
 // SessionDeleted says who deleted a session and why.
 type SessionDeleted struct {
-	DeletedAt int64  `json:"deleted_at,omitempty"`
+	DeletedAt Time  `json:"deleted_at,omitzero"`
 	Reason    string `json:"reason,omitempty"`
 	Actor     string `json:"actor,omitempty"`
 }
 
 // SessionAborted says who stopped a session and why.
 type SessionAborted struct {
-	AbortedAt int64  `json:"aborted_at,omitempty"`
+	AbortedAt Time  `json:"aborted_at,omitzero"`
 	Reason    string `json:"reason,omitempty"`
 	Actor     string `json:"actor,omitempty"`
 }
@@ -64,11 +64,11 @@ type Tokens struct {
 // Times are the moments of a session, message, tool call or text; each kind has
 // its own two or three of them.
 type Times struct {
-	Created   int64 `json:"created,omitempty"`
-	Updated   int64 `json:"updated,omitempty"`
-	Completed int64 `json:"completed,omitempty"`
-	Start     int64 `json:"start,omitempty"`
-	End       int64 `json:"end,omitempty"`
+	Created   Time `json:"created,omitzero"`
+	Updated   Time `json:"updated,omitzero"`
+	Completed Time `json:"completed,omitzero"`
+	Start     Time `json:"start,omitzero"`
+	End       Time `json:"end,omitzero"`
 }
 
 // Message is a user's or an assistant's message, without its parts.
@@ -168,7 +168,7 @@ type Retry struct {
 	Part
 	Attempt int64           `json:"attempt"`
 	Message string          `json:"message,omitempty"`
-	Next    int64           `json:"next,omitempty"` // when
+	Next    Time           `json:"next,omitzero"` // when
 	Error   json.RawMessage `json:"error,omitempty"`
 	Time    *Times          `json:"time,omitempty"`
 }

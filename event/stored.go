@@ -116,7 +116,7 @@ func (s *parts) recorded(b []byte) Recorded {
 	head, at := string(b[s.id.from:s.actor.to]), s.id.from
 	r.ID, r.Type, r.StreamID = s.id.in(head, at), s.typ.in(head, at), s.stream.in(head, at)
 	r.CausationID, r.CorrelationID, r.Actor = s.causation.in(head, at), s.correlation.in(head, at), s.actor.in(head, at)
-	r.Timestamp = s.timestamp
+	r.Timestamp = Milli(s.timestamp).Time
 	raw := slices.Clone(b[s.payload.from:max(s.payload.to, s.metadata.to)])
 	n := s.payload.to - s.payload.from
 	r.Payload = raw[:n:n]

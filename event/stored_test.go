@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -161,5 +162,5 @@ func TestRawValuesAreApart(t *testing.T) {
 	clear(r.Payload)
 	require.Equal(t, `{"m":2}`, string(r.Metadata))
 	clear(r.Metadata)
-	require.Equal(t, Event{ID: "e1", Type: "a.b", StreamID: "s", CorrelationID: "c", Actor: "a", Timestamp: 1, Payload: r.Payload, Metadata: r.Metadata}, r.Event)
+	require.Equal(t, Event{ID: "e1", Type: "a.b", StreamID: "s", CorrelationID: "c", Actor: "a", Timestamp: time.UnixMilli(1), Payload: r.Payload, Metadata: r.Metadata}, r.Event)
 }

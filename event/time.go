@@ -1,6 +1,42 @@
 package event
 
-import "strconv"
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+)
+
+// Time is a time.Time that is Unix time in whole milliseconds in JSON. The zero Time is 0.
+type Time struct{ time.Time }
+
+// Milli returns the Time of a Unix time in milliseconds; that of 0 is the zero Time.
+func Milli(ms int64) Time {
+	if ms == 0 {
+		return Time{}
+	}
+	return Time{time.UnixMilli(ms)}
+}
+
+// Milli returns the Unix time in milliseconds; that of the zero Time is 0.
+func (t Time) Milli() int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// MarshalJSON implements json.Marshaler.
+func (t Time) MarshalJSON() ([]byte, error) { return strconv.AppendInt(nil, t.Milli(), 10), nil }
+
+// UnmarshalJSON implements json.Unmarshaler. It takes what an int64 takes.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	ms := t.Milli()
+	if err := json.Unmarshal(b, &ms); err != nil {
+		return err
+	}
+	*t = Milli(ms)
+	return nil
+}
 
 // A number that should be Unix milliseconds is read as something else by its size alone.
 // Smaller numbers than those of seconds are taken: tests and legacy files count from 0.
@@ -21,7 +57,9 @@ func Seconds(ms int64) bool { return ms >= leastSeconds && ms < leastMillis }
 //
 // On a machine whose own clock is that far off, ValidateTimestamp accepts every number: the
 // caller took it from that clock.
-func ValidateTimestamp(ms int64) error { return validateTimestamp(ms, Now) }
+func ValidateTimestamp(at time.Time) error {
+	return validateTimestamp(Time{at}.Milli(), time.Now().UnixMilli)
+}
 
 func validateTimestamp(ms int64, now func() int64) error {
 	odd := func(ms int64) bool { return Seconds(ms) || ms >= leastMicros }

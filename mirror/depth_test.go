@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func TestDeepEventFromBeforeTheLimit(t *testing.T) {
 	js, err := jetstream.New(old.Conn)
 	require.NoError(t, err)
 	deep := event.Recorded{Event: event.Event{
-		ID: "deep", Type: "test.deep", StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1,
+		ID: "deep", Type: "test.deep", StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: time.UnixMilli(1),
 		Payload: json.RawMessage(strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)),
 	}}
 	appendAll(t, old.Client, mixed(2)...)

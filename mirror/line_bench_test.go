@@ -15,7 +15,7 @@ import (
 func BenchmarkGather(b *testing.B) {
 	m := wire.Encode(event.Recorded{Event: event.Event{
 		ID: event.NewID(), Type: "execution.tool_finish", StreamID: "ses_7", CorrelationID: event.NewID(), Actor: "agent/worker",
-		Timestamp: 1_760_000_000_000, Payload: []byte(`{"text":"` + strings.Repeat("durable ", 21) + `"}`),
+		Timestamp: time.UnixMilli(1_760_000_000_000), Payload: []byte(`{"text":"` + strings.Repeat("durable ", 21) + `"}`),
 	}})
 	g := newGather(Config{}.withDefaults(), 0, origin)
 	b.SetBytes(int64(len(m.Data)))

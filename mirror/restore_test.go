@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -23,7 +24,7 @@ func rich(t *testing.T) *brokertest.Host {
 	h := brokertest.Start(t)
 	appendAll(t, h.Client, mixed(9)...)
 	e := func(typ, payload string) event.Event {
-		return event.Event{ID: event.NewID(), Type: typ, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(payload)}
+		return event.Event{ID: event.NewID(), Type: typ, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: time.UnixMilli(1), Payload: []byte(payload)}
 	}
 	_, err := h.Client.Admin().Import(t.Context(), "x", []event.Event{
 		e(event.CheckpointRequested, `{"id":"cp_1"}`), e("a.b", "1"), e(event.CheckpointApproved, `{"checkpoint_id":"cp_1"}`),

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -53,8 +54,8 @@ func TestRestoredImportsStayMarked(t *testing.T) {
 	t.Parallel()
 	old := brokertest.Start(t)
 	_, err := old.Client.Admin().Import(t.Context(), "x", []event.Event{
-		{ID: "e1", Type: event.CheckpointRequested, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(`{"id":"cp_1","decision_point":"?"}`)},
-		{ID: "e2", Type: event.AgentSpawned, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: 1, Payload: []byte(`{"id":"i_1"}`)},
+		{ID: "e1", Type: event.CheckpointRequested, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: time.UnixMilli(1), Payload: []byte(`{"id":"cp_1","decision_point":"?"}`)},
+		{ID: "e2", Type: event.AgentSpawned, StreamID: "s", Actor: "a", CorrelationID: "c", Timestamp: time.UnixMilli(1), Payload: []byte(`{"id":"i_1"}`)},
 	}, nil)
 	require.NoError(t, err)
 	cfg := configOf(t, old)

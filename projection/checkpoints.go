@@ -35,7 +35,7 @@ type Checkpoint struct {
 	Seq             event.Sequence `json:"seq"` // of the request
 	Status          Status         `json:"status"`
 	Imported        bool           `json:"imported,omitempty"`
-	Late            bool           `json:"overdue,omitempty"` // filled in by resume and list
+	Overdue         bool           `json:"overdue,omitempty"` // filled in by resume and list
 	CancelRequested bool           `json:"cancel_requested,omitempty"`
 	CancelBy        string         `json:"cancel_by,omitempty"`
 	CancelReason    string         `json:"cancel_reason,omitempty"`
@@ -51,7 +51,7 @@ type Checkpoint struct {
 type Decision struct {
 	Status  Status          `json:"status"`
 	By      string          `json:"by"`
-	At      int64           `json:"at"`  // Unix ms
+	At      event.Time      `json:"at"`
 	Seq     event.Sequence  `json:"seq"` // of the decision's event
 	EventID string          `json:"event_id"`
 	Option  string          `json:"option,omitempty"`
@@ -60,9 +60,9 @@ type Decision struct {
 	Reason  string          `json:"reason,omitempty"`
 }
 
-// Overdue reports whether the checkpoint's time has passed without a decision.
-func (c Checkpoint) Overdue(now time.Time) bool {
-	return c.Status == Pending && c.ExpiresAt != 0 && now.UnixMilli() >= c.ExpiresAt
+// PastDue reports whether the checkpoint's time has passed without a decision.
+func (c Checkpoint) PastDue(now time.Time) bool {
+	return c.Status == Pending && !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt.Time)
 }
 
 // NewCheckpoint reads a request.
@@ -78,13 +78,13 @@ func NewCheckpoint(r event.Recorded) (Checkpoint, error) {
 		return c, fmt.Errorf("%s: the payload has no id", r.Type)
 	}
 	c.RequestedBy = cmp.Or(c.RequestedBy, r.Actor)
-	c.RequestedAt = cmp.Or(c.RequestedAt, r.Timestamp)
+	c.RequestedAt = cmp.Or(c.RequestedAt, event.Time{Time: r.Timestamp})
 	return c, nil
 }
 
 // NewDecision reads a decision and the id of its checkpoint.
 func NewDecision(r event.Recorded) (id string, d Decision, err error) {
-	d = Decision{By: r.Actor, At: r.Timestamp, Seq: r.Seq, EventID: r.ID}
+	d = Decision{By: r.Actor, At: event.Time{Time: r.Timestamp}, Seq: r.Seq, EventID: r.ID}
 	var p struct {
 		event.Approved
 		RejectedBy  string `json:"rejected_by"`

@@ -21,12 +21,12 @@ type Intent struct {
 	CorrelationID string         `json:"correlation_id,omitempty"`
 	Seq           event.Sequence `json:"seq"` // of agent.spawned
 	Imported      bool           `json:"imported,omitempty"`
-	Late          bool           `json:"overdue,omitempty"` // filled in by resume and list
-	State         Status         `json:"status"`            // hides the status that the payload was created with
+	Overdue       bool           `json:"overdue,omitempty"` // filled in by resume and list
+	Status        Status         `json:"status"`            // hides the status that the payload was created with
 	Holder        string         `json:"holder,omitempty"`
-	LeaseUntil    int64          `json:"lease_until,omitempty"` // Unix ms by the server's clock; 0: no lease
-	Token         event.Sequence `json:"token,omitempty"`       // of the claim that holds
-	Guard         event.Sequence `json:"guard_seq"`             // the guard's last Sequence; 0: it has none
+	LeaseUntil    event.Time     `json:"lease_until,omitzero"` // by the server's clock; zero: no lease
+	Token         event.Sequence `json:"token,omitempty"`      // of the claim that holds
+	GuardSeq      event.Sequence `json:"guard_seq"`            // the guard's last Sequence; 0: it has none
 	EndedBy       string         `json:"ended_by,omitempty"`
 	EndSeq        event.Sequence `json:"end_seq,omitempty"`
 	EndID         string         `json:"end_id,omitempty"`
@@ -37,7 +37,7 @@ type Intent struct {
 }
 
 // Ended reports whether the intent is in a final state.
-func (i Intent) Ended() bool { return i.State == Completed || i.State == Failed || i.State == Aborted }
+func (i Intent) Ended() bool { return i.Status == Completed || i.Status == Failed || i.Status == Aborted }
 
 // Due is the intent's deadline; zero if it has none.
 func (i Intent) Due() time.Time {
@@ -45,14 +45,14 @@ func (i Intent) Due() time.Time {
 		return time.Time{}
 	}
 	start := i.Stored
-	if i.Imported && i.CreatedAt > 0 {
-		start = time.UnixMilli(i.CreatedAt)
+	if i.Imported && i.CreatedAt.Milli() > 0 {
+		start = i.CreatedAt.Time
 	}
 	return time.UnixMilli(event.LaterMillis(start.UnixMilli(), i.TimeoutMS))
 }
 
-// Overdue reports whether the intent has passed its deadline and has not ended.
-func (i Intent) Overdue(now time.Time) bool {
+// PastDue reports whether the intent has passed its deadline and has not ended.
+func (i Intent) PastDue(now time.Time) bool {
 	due := i.Due()
 	return !i.Ended() && !due.IsZero() && !now.Before(due)
 }
@@ -60,38 +60,38 @@ func (i Intent) Overdue(now time.Time) bool {
 // Held reports whether a lease is valid: no other process may then claim or end the
 // intent.
 func (i Intent) Held(now time.Time) bool {
-	return i.LeaseUntil != 0 && now.Before(time.UnixMilli(i.LeaseUntil).Add(LeaseMargin))
+	return !i.LeaseUntil.IsZero() && now.Before(i.LeaseUntil.Add(LeaseMargin))
 }
 
 // NewIntent reads a creation.
 func NewIntent(r event.Recorded, stored time.Time) (Intent, error) {
 	i := Intent{
 		StreamID: r.StreamID, CorrelationID: r.CorrelationID, Seq: r.Seq, Imported: r.Imported,
-		State: Pending, EventID: r.ID, Actor: r.Actor, Stored: stored,
+		Status: Pending, EventID: r.ID, Actor: r.Actor, Stored: stored,
 	}
 	if err := json.Unmarshal(r.Payload, &i.Intent); err != nil {
 		return i, fmt.Errorf("%s: the payload is not an intent: %w", r.Type, err)
 	}
-	i.CreatedAt = cmp.Or(i.CreatedAt, r.Timestamp)
-	i.Result, i.Error, i.StartedAt, i.CompletedAt = "", "", 0, 0 // what it became is for guards and ends to say
+	i.CreatedAt = cmp.Or(i.CreatedAt, event.Time{Time: r.Timestamp})
+	i.Result, i.Error, i.StartedAt, i.CompletedAt = "", "", event.Time{}, event.Time{} // what it became is for guards and ends to say
 	return i, nil
 }
 
 // Take applies a guard message to the intent.
 func (i *Intent) Take(g Guard, seq event.Sequence, stored time.Time) {
-	i.Guard = seq
-	i.Holder, i.LeaseUntil, i.Token = "", 0, 0
+	i.GuardSeq = seq
+	i.Holder, i.LeaseUntil, i.Token = "", event.Time{}, 0
 	switch g.State {
 	case event.StateClaimed:
-		i.State, i.Holder, i.Token = Running, g.Holder, seq
-		if i.StartedAt == 0 {
-			i.StartedAt = stored.UnixMilli()
+		i.Status, i.Holder, i.Token = Running, g.Holder, seq
+		if i.StartedAt.IsZero() {
+			i.StartedAt = event.Milli(stored.UnixMilli())
 		}
 		if g.Lease > 0 {
-			i.LeaseUntil = stored.Add(g.Lease).UnixMilli()
+			i.LeaseUntil = event.Milli(stored.Add(g.Lease).UnixMilli())
 		}
 	case event.StateReleased:
-		i.State = Pending
+		i.Status = Pending
 	}
 }
 
@@ -101,8 +101,8 @@ func (i *Intent) End(r event.Recorded) error {
 	if err := json.Unmarshal(r.Payload, &p); err != nil {
 		return fmt.Errorf("%s: the payload does not end an intent: %w", r.Type, err)
 	}
-	i.State = map[string]Status{event.AgentCompleted: Completed, event.AgentFailed: Failed, event.AgentAborted: Aborted}[r.Type]
-	i.CompletedAt, i.EndedBy, i.EndSeq = r.Timestamp, r.Actor, r.Seq
+	i.Status = map[string]Status{event.AgentCompleted: Completed, event.AgentFailed: Failed, event.AgentAborted: Aborted}[r.Type]
+	i.CompletedAt, i.EndedBy, i.EndSeq = event.Time{Time: r.Timestamp}, r.Actor, r.Seq
 	i.EndID = r.ID
 	i.Result, i.Error, i.Reason = p.Result, p.Error, p.Reason
 	return nil

@@ -35,7 +35,7 @@ func (l *log) guard(g projection.Guard) { l.add(projection.Entry{Guard: &g}) }
 
 func (l *log) event(id, typ, stream, payload string) {
 	l.add(projection.Entry{Event: &event.Recorded{Event: event.Event{
-		ID: id, Type: typ, StreamID: stream, Actor: "agent", Timestamp: 1000 + int64(l.seq), Payload: []byte(payload),
+		ID: id, Type: typ, StreamID: stream, Actor: "agent", Timestamp: time.UnixMilli(1000 + int64(l.seq)), Payload: []byte(payload),
 	}}})
 }
 
@@ -116,12 +116,12 @@ func TestCheckpointsKeepTheFirstGuard(t *testing.T) {
 
 func TestCheckpointOverdue(t *testing.T) {
 	t.Parallel()
-	cp := projection.Checkpoint{Checkpoint: event.Checkpoint{ExpiresAt: 5000}, Status: projection.Pending}
-	require.False(t, cp.Overdue(time.UnixMilli(4999)))
-	require.True(t, cp.Overdue(time.UnixMilli(5000)))
+	cp := projection.Checkpoint{Checkpoint: event.Checkpoint{ExpiresAt: event.Milli(5000)}, Status: projection.Pending}
+	require.False(t, cp.PastDue(time.UnixMilli(4999)))
+	require.True(t, cp.PastDue(time.UnixMilli(5000)))
 	cp.Status = projection.Approved
-	require.False(t, cp.Overdue(time.UnixMilli(9000)))
-	require.False(t, projection.Checkpoint{Status: projection.Pending}.Overdue(time.UnixMilli(9000)))
+	require.False(t, cp.PastDue(time.UnixMilli(9000)))
+	require.False(t, projection.Checkpoint{Status: projection.Pending}.PastDue(time.UnixMilli(9000)))
 }
 
 func TestIntentLife(t *testing.T) {
@@ -137,23 +137,23 @@ func TestIntentLife(t *testing.T) {
 	}
 	l.guarded(event.GuardIntent, "i", event.StateCreated, "e1", event.AgentSpawned, `{"id":"i","timeout_ms":60000,"status":"running"}`)
 	i := at()
-	require.Equal(t, projection.Pending, i.State, "whatever the payload says")
-	require.EqualValues(t, 1, i.Guard)
+	require.Equal(t, projection.Pending, i.Status, "whatever the payload says")
+	require.EqualValues(t, 1, i.GuardSeq)
 	require.Equal(t, base.Add(2*time.Second+time.Minute), i.Due())
 
 	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateClaimed, Holder: "h", Lease: 10 * time.Second})
 	i = at()
-	require.Equal(t, projection.Running, i.State)
+	require.Equal(t, projection.Running, i.Status)
 	require.Equal(t, "h", i.Holder)
 	require.EqualValues(t, 3, i.Token)
 	end := base.Add(13 * time.Second)
-	require.Equal(t, end.UnixMilli(), i.LeaseUntil)
+	require.Equal(t, end.UnixMilli(), i.LeaseUntil.Milli())
 	require.True(t, i.Held(end.Add(projection.LeaseMargin-time.Millisecond)))
 	require.False(t, i.Held(end.Add(projection.LeaseMargin)))
 
 	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateReleased, Holder: "h"})
 	i = at()
-	require.Equal(t, projection.Pending, i.State)
+	require.Equal(t, projection.Pending, i.Status)
 	require.Zero(t, i.Token)
 	require.Empty(t, i.Holder)
 
@@ -161,16 +161,16 @@ func TestIntentLife(t *testing.T) {
 	require.False(t, at().Held(base), "a start without a lease holds nobody off")
 
 	l.event("by-hand", event.AgentFailed, "s", `{"intent_id":"i"}`)
-	require.Equal(t, projection.Running, at().State)
+	require.Equal(t, projection.Running, at().Status)
 	l.guarded(event.GuardIntent, "i", event.StateEnded, "done", event.AgentCompleted, `{"intent_id":"i","result":"ok"}`)
 	i = at()
-	require.Equal(t, projection.Completed, i.State)
+	require.Equal(t, projection.Completed, i.Status)
 	require.Equal(t, "ok", i.Result)
 	require.Equal(t, "agent", i.EndedBy)
 	require.Empty(t, x.All(true))
 
 	l.guard(projection.Guard{Kind: event.GuardIntent, ID: "i", State: event.StateClaimed, Holder: "late"})
-	require.Equal(t, projection.Completed, at().State, "what has ended stays ended")
+	require.Equal(t, projection.Completed, at().Status, "what has ended stays ended")
 }
 
 func TestBareSpawnsMakeIntents(t *testing.T) {
@@ -186,7 +186,7 @@ func TestBareSpawnsMakeIntents(t *testing.T) {
 	all := x.All(true)
 	require.Len(t, all, 2)
 	require.Equal(t, "first", all[0].Description)
-	require.Equal(t, projection.Running, all[0].State)
+	require.Equal(t, projection.Running, all[0].Status)
 	require.EqualValues(t, 6, all[0].Token)
 
 	// A guard that came first names another event: this one is nothing.
@@ -200,14 +200,14 @@ func TestBareSpawnsMakeIntents(t *testing.T) {
 
 func TestImportedIntentCountsFromItsOwnTime(t *testing.T) {
 	t.Parallel()
-	r := event.Recorded{Event: event.Event{Type: event.AgentSpawned, Timestamp: 7, Payload: []byte(`{"id":"i","timeout_ms":5,"created_at":1000}`)}, Imported: true}
+	r := event.Recorded{Event: event.Event{Type: event.AgentSpawned, Timestamp: time.UnixMilli(7), Payload: []byte(`{"id":"i","timeout_ms":5,"created_at":1000}`)}, Imported: true}
 	i, err := projection.NewIntent(r, base)
 	require.NoError(t, err)
 	require.Equal(t, time.UnixMilli(1005), i.Due())
 	r.Payload = []byte(`{"id":"i"}`)
 	i, err = projection.NewIntent(r, base)
 	require.NoError(t, err)
-	require.EqualValues(t, 7, i.CreatedAt)
+	require.EqualValues(t, 7, i.CreatedAt.Milli())
 	require.True(t, i.Due().IsZero())
 }
 

@@ -17,7 +17,7 @@ type Session struct {
 	Title    string         `json:"title,omitempty"`
 	Status   string         `json:"status"` // created, idle, error, compacted, aborted, deleted
 	Seq      event.Sequence `json:"seq"`    // of the last event about it
-	At       int64          `json:"at"`     // its timestamp, Unix ms
+	At       event.Time     `json:"at"`     // its timestamp
 	// Gone is the Sequence at which the session was deleted or aborted; 0 if it was not.
 	Gone event.Sequence `json:"gone,omitempty"`
 }
@@ -51,7 +51,7 @@ func (s *Sessions) Apply(e Entry) error {
 	}
 	x.Title = cmp.Or(p.Title, x.Title)
 	x.Status = r.Type[len("lifecycle.session."):]
-	x.Seq, x.At = r.Seq, r.Timestamp
+	x.Seq, x.At = r.Seq, event.Time{Time: r.Timestamp}
 	switch r.Type {
 	case event.LifecycleSessionDeleted, event.LifecycleSessionAborted:
 		x.Gone = r.Seq

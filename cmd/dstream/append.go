@@ -20,6 +20,7 @@ import (
 
 type appendFlags struct {
 	e        event.Event
+	at       int64 // Unix ms; 0: now
 	payload  string
 	metadata string
 	jsonl    string
@@ -64,7 +65,7 @@ unless --skip-bad leaves it out.`,
 	fs.StringVar(&f.e.CausationID, "causation", "", "causation_id: the id of the event that caused this one")
 	fs.StringVar(&f.metadata, "metadata", "", "a JSON object")
 	fs.StringVar(&f.e.ID, "id", "", "id (default: a new UUIDv7); the same id again stores nothing new")
-	fs.Int64Var(&f.e.Timestamp, "timestamp", 0, "Unix ms (default: now)")
+	fs.Int64Var(&f.at, "timestamp", 0, "Unix ms (default: now)")
 	fs.StringVar(&f.jsonl, "jsonl", "", "a file with one event a line, or -")
 	fs.BoolVar(&f.skipBad, "skip-bad", false, "with --jsonl: leave bad lines out instead of appending nothing")
 	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try, to find the host included; with --jsonl for each batch")
@@ -73,6 +74,7 @@ unless --skip-bad leaves it out.`,
 
 func appendOne(cmd *cobra.Command, o *options, f appendFlags, typ string) (err error) {
 	e := f.e
+	e.Timestamp = event.Milli(f.at).Time
 	e.Type = typ
 	e.Payload = []byte(f.payload)
 	if f.payload == "-" {

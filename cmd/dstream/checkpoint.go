@@ -118,7 +118,7 @@ func checkpointList(o *options) *cobra.Command {
 				}
 				now := time.Now()
 				for i := range list {
-					list[i].Late = list[i].Overdue(now)
+					list[i].Overdue = list[i].PastDue(now)
 				}
 				return show(cmd, o, list, func(w io.Writer) error { return listCheckpoints(w, list, now) })
 			})
@@ -139,7 +139,7 @@ func checkpointShow(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				cp.Late = cp.Overdue(time.Now())
+				cp.Overdue = cp.PastDue(time.Now())
 				return show(cmd, o, cp, func(w io.Writer) error { return showCheckpoint(w, cp) })
 			})
 		},
@@ -151,7 +151,7 @@ func showCheckpoint(out io.Writer, cp projection.Checkpoint) error {
 	fmt.Fprintf(w, "checkpoint\t%s\n", console.OneLine(cp.ID, 300))
 	fmt.Fprintf(w, "question\t%s\n", console.OneLine(cp.DecisionPoint, 1000))
 	fmt.Fprintf(w, "status\t%s\n", cp.Status)
-	fmt.Fprintf(w, "asked by\t%s, in %s, %s\n", console.OneLine(cp.RequestedBy, 200), console.OneLine(cp.StreamID, 200), console.Ago(time.Now(), cp.RequestedAt))
+	fmt.Fprintf(w, "asked by\t%s, in %s, %s\n", console.OneLine(cp.RequestedBy, 200), console.OneLine(cp.StreamID, 200), console.Ago(time.Now(), cp.RequestedAt.Time))
 	for _, opt := range cp.Options {
 		fmt.Fprintf(w, "option\t%s: %s\n", console.OneLine(opt.ID, 100), console.OneLine(opt.Label+" "+opt.Description, 300))
 	}
@@ -167,7 +167,7 @@ func showCheckpoint(out io.Writer, cp projection.Checkpoint) error {
 		fmt.Fprintf(w, "cancel\tasked for by %s\n", console.OneLine(cp.CancelBy, 200))
 	}
 	if d := cp.Decision; d != nil {
-		fmt.Fprintf(w, "decision\t%s by %s at %s (seq %d)\n", d.Status, console.OneLine(d.By, 200), time.UnixMilli(d.At).Format(time.RFC3339), d.Seq)
+		fmt.Fprintf(w, "decision\t%s by %s at %s (seq %d)\n", d.Status, console.OneLine(d.By, 200), d.At.Format(time.RFC3339), d.Seq)
 		for _, f := range []struct{ name, v string }{{"option", d.Option}, {"answer", string(d.Answer)}, {"comment", d.Comment}, {"reason", d.Reason}} {
 			if f.v != "" {
 				fmt.Fprintf(w, "%s\t%s\n", f.name, console.OneLine(f.v, 2000))

@@ -80,7 +80,7 @@ func intentList(o *options) *cobra.Command {
 					return err
 				}
 				for i := range list {
-					list[i].Late = list[i].Overdue(time.Now())
+					list[i].Overdue = list[i].PastDue(time.Now())
 				}
 				return show(cmd, o, list, func(w io.Writer) error { return listIntents(w, list) })
 			})
@@ -101,7 +101,7 @@ func intentShow(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				i.Late = i.Overdue(time.Now())
+				i.Overdue = i.PastDue(time.Now())
 				return printJSON(cmd.OutOrStdout(), i)
 			})
 		},
@@ -172,7 +172,7 @@ func intentEnd(o *options, use, short, flag, what string, field func(*client.End
 					return err
 				}
 				return show(cmd, o, i, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", console.OneLine(i.ID, 300), i.State, console.OneLine(i.EndedBy, 300), i.EndSeq)
+					_, err := fmt.Fprintf(w, "%s: %s by %s (seq %d)\n", console.OneLine(i.ID, 300), i.Status, console.OneLine(i.EndedBy, 300), i.EndSeq)
 					return err
 				})
 			})

@@ -50,7 +50,7 @@ func listCheckpoints(out io.Writer, list []projection.Checkpoint, now time.Time)
 			ids[i] = opt.ID
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(cp.ID, 64), cp.Status, console.OneLine(cp.RequestedBy, 24),
-			console.Ago(now, cp.RequestedAt), left(cp, now), console.OneLine(strings.Join(ids, ","), 24), console.OneLine(cp.DecisionPoint, 60))
+			console.Ago(now, cp.RequestedAt.Time), left(cp, now), console.OneLine(strings.Join(ids, ","), 24), console.OneLine(cp.DecisionPoint, 60))
 	}
 	return w.Flush()
 }
@@ -61,12 +61,12 @@ func left(cp projection.Checkpoint, now time.Time) string {
 		return "-"
 	case cp.Blocked != 0:
 		return "blocked"
-	case cp.ExpiresAt == 0:
+	case cp.ExpiresAt.IsZero():
 		return "no limit"
-	case cp.Overdue(now):
+	case cp.PastDue(now):
 		return "overdue"
 	}
-	return time.UnixMilli(cp.ExpiresAt).Sub(now).Round(time.Second).String()
+	return cp.ExpiresAt.Sub(now).Round(time.Second).String()
 }
 
 func listIntents(out io.Writer, list []projection.Intent) error {
@@ -78,11 +78,11 @@ func listIntents(out io.Writer, list []projection.Intent) error {
 	fmt.Fprintln(w, "ID\tSTATUS\tAGENT\tHOLDER\tSINCE\tDESCRIPTION")
 	now := time.Now()
 	for _, i := range list {
-		status := string(i.State)
-		if i.Late {
+		status := string(i.Status)
+		if i.Overdue {
 			status += ", overdue"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), holder(i, now), console.Ago(now, i.CreatedAt), console.OneLine(i.Description, 60))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", console.OneLine(i.ID, 64), status, console.OneLine(i.Agent, 24), holder(i, now), console.Ago(now, i.CreatedAt.Time), console.OneLine(i.Description, 60))
 	}
 	return w.Flush()
 }
@@ -91,8 +91,8 @@ func holder(i projection.Intent, now time.Time) string {
 	switch {
 	case i.Holder == "":
 		return "-"
-	case i.LeaseUntil == 0:
+	case i.LeaseUntil.IsZero():
 		return console.OneLine(i.Holder, 40)
 	}
-	return console.OneLine(i.Holder, 40) + " until " + console.Clock(now, i.LeaseUntil)
+	return console.OneLine(i.Holder, 40) + " until " + console.Clock(now, i.LeaseUntil.Time)
 }

@@ -182,21 +182,21 @@ func (f *filterFlags) filter(cmd *cobra.Command) (event.Filter, error) {
 	if f.Until, err = parseTime("until", f.until, time.Now(), when.Last); err != nil {
 		return f.Filter, usage(err)
 	}
-	if f.Until != 0 && f.Since > f.Until {
+	if !f.Until.IsZero() && f.Since.After(f.Until) {
 		return f.Filter, usage(&event.InvalidError{Field: "since", Value: f.since, Rule: fmt.Sprintf("must not be after until (%s)", f.until)})
 	}
 	f.After = event.Sequence(f.after)
 	return f.Filter, usage(f.Validate())
 }
 
-// parseTime reads a time as Unix ms; "" is no bound.
-func parseTime(field, s string, now time.Time, edge when.Edge) (int64, error) {
+// parseTime reads a time; "" is no bound.
+func parseTime(field, s string, now time.Time, edge when.Edge) (time.Time, error) {
 	if s == "" {
-		return 0, nil
+		return time.Time{}, nil
 	}
 	t, err := when.Parse(s, now, edge)
 	if err != nil {
-		return 0, &event.InvalidError{Field: field, Value: s, Rule: err.Error()}
+		return time.Time{}, &event.InvalidError{Field: field, Value: s, Rule: err.Error()}
 	}
-	return t.UnixMilli(), nil
+	return t, nil
 }

@@ -36,8 +36,8 @@ func resumeCommand(o *options) *cobra.Command {
 
 func printResume(w io.Writer, r client.Resume) error {
 	fmt.Fprintf(w, "position %d, %s", r.Position, console.Count(r.EventsReplayed, "event"))
-	if r.LastEventAt != 0 {
-		fmt.Fprintf(w, ", the last at %s", time.UnixMilli(r.LastEventAt).Format(time.DateTime))
+	if !r.LastEventAt.IsZero() {
+		fmt.Fprintf(w, ", the last at %s", r.LastEventAt.Format(time.DateTime))
 	}
 	fmt.Fprintf(w, " (%s read in %.1f ms)\n\n", console.Count(r.EventsRead, "message"), r.TookMS)
 	fmt.Fprintf(w, "%s waiting for a human\n", console.Count(len(r.PendingCheckpoints), "checkpoint"))

@@ -91,7 +91,7 @@ func TestRPCIntents(t *testing.T) {
 	spec := object{"id": "intent_1", "stream_id": "ses", "agent": "executor", "description": "Refactor", "prompt": "Do", "event_id": "spawn-1"}
 	var i projection.Intent
 	p.okay("intent.create", spec, &i)
-	require.Equal(t, projection.Pending, i.State)
+	require.Equal(t, projection.Pending, i.Status)
 	seq := i.Seq
 	p.okay("intent.create", spec, &i) // sent again under its id
 	require.Equal(t, seq, i.Seq)
@@ -112,7 +112,7 @@ func TestRPCIntents(t *testing.T) {
 	p.okay("intent.release", object{"id": "intent_1", "by": "w1", "token": l.Token}, &i)
 	end := object{"id": "intent_1", "result": "done", "event_id": "end-1"}
 	p.okay("intent.complete", end, &i)
-	require.Equal(t, projection.Completed, i.State)
+	require.Equal(t, projection.Completed, i.Status)
 	p.okay("intent.complete", end, &i)
 	name, data = p.refused("intent.fail", object{"id": "intent_1", "error": "no"})
 	require.Equal(t, "ended", name)
@@ -139,7 +139,7 @@ func TestRPCIntents(t *testing.T) {
 	p.okay("session.abort", object{"id": "ses", "by": "alice", "reason": "stop"}, &ended)
 	require.Equal(t, []string{"intent_3"}, ended.Intents)
 	p.okay("intent.get", object{"id": "intent_3"}, &i)
-	require.Equal(t, projection.Aborted, i.State)
+	require.Equal(t, projection.Aborted, i.Status)
 	var survived struct {
 		ActiveIntents []any `json:"active_intents"`
 	}
@@ -274,5 +274,5 @@ func TestRPCTimesThatWrapRound(t *testing.T) {
 	var cp projection.Checkpoint
 	p.okay("checkpoint.request", q, &cp)
 	require.Equal(t, projection.Pending, cp.Status)
-	require.False(t, cp.Overdue(time.Now()))
+	require.False(t, cp.PastDue(time.Now()))
 }

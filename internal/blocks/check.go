@@ -154,13 +154,13 @@ type Report struct {
 // Damage is one run of Sequences that cannot be read.
 type Damage struct {
 	Range
-	File string `json:"file"` // the block where it should be, or the one behind it
-	Off  int64  `json:"offset"`
-	Why  string `json:"why"`
+	File   string `json:"file"` // the block where it should be, or the one behind it
+	Offset int64  `json:"offset"`
+	Why    string `json:"why"`
 }
 
 func (d Damage) String() string {
-	return fmt.Sprintf("position %s (%s, byte %d: %s)", d.Range, filepath.Base(d.File), d.Off, d.Why)
+	return fmt.Sprintf("position %s (%s, byte %d: %s)", d.Range, filepath.Base(d.File), d.Offset, d.Why)
 }
 
 // Join puts the blocks of a store together, in their order. first is the first
@@ -193,10 +193,10 @@ func Join(found []Block, first, last event.Sequence) Report {
 		for n, g := range gaps {
 			d := Damage{Range: g, File: b.Path, Why: "there is no record of it"}
 			if s := min(n, len(bad)-1); s >= 0 { // one stretch a gap, as a rule
-				d.Off, d.Why = bad[s].Off, bad[s].Why
+				d.Offset, d.Why = bad[s].Off, bad[s].Why
 			} else if i > 0 && found[i-1].torn() && g.To < b.First {
 				end := found[i-1].Bad[len(found[i-1].Bad)-1]
-				d.File, d.Off, d.Why = found[i-1].Path, end.Off, end.Why
+				d.File, d.Offset, d.Why = found[i-1].Path, end.Off, end.Why
 			}
 			rep.Damage = append(rep.Damage, d)
 		}
@@ -206,10 +206,10 @@ func Join(found []Block, first, last event.Sequence) Report {
 	if last >= due {
 		d := Damage{Range: Range{From: due, To: last}, Why: "there is no record of it"}
 		if n := len(found); n > 0 {
-			d.File, d.Off = found[n-1].Path, found[n-1].Size
+			d.File, d.Offset = found[n-1].Path, found[n-1].Size
 		}
 		if rep.Torn != nil {
-			d.File, d.Off, d.Why = rep.Torn.File, rep.Torn.Off, rep.Torn.Why
+			d.File, d.Offset, d.Why = rep.Torn.File, rep.Torn.Offset, rep.Torn.Why
 			rep.Torn = nil
 		}
 		rep.Damage = append(rep.Damage, d)

@@ -122,6 +122,6 @@ func TestClock(t *testing.T) {
 		now.AddDate(293, 0, 0):                         "2319-11-30 23:30:00",
 		time.Date(2026, 11, 29, 23, 0, 0, 0, time.UTC): "01:00:00", // today here
 	} {
-		require.Equal(t, want, Clock(now, at.UnixMilli()))
+		require.Equal(t, want, Clock(now, at))
 	}
 }

@@ -16,15 +16,15 @@ func OneLine(s string, most int) string {
 	return s
 }
 
-// Ago gives how long before now a time in Unix ms was: "5s ago".
-func Ago(now time.Time, ms int64) string {
-	return now.Sub(time.UnixMilli(ms)).Round(time.Second).String() + " ago"
+// Ago gives how long before now a time was: "5s ago".
+func Ago(now, at time.Time) string {
+	return now.Sub(at).Round(time.Second).String() + " ago"
 }
 
-// Clock gives a time in Unix ms as the clock in now's zone showed or will show it: with
+// Clock gives a time as the clock in now's zone showed or will show it: with
 // the date unless that is today's.
-func Clock(now time.Time, ms int64) string {
-	t := time.UnixMilli(ms).In(now.Location())
+func Clock(now, at time.Time) string {
+	t := at.In(now.Location())
 	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
 		return t.Format(time.TimeOnly)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"durablestream/broker"
+	"durablestream/event"
 )
 
 // Status asks the host about itself.
@@ -44,7 +45,7 @@ func (h *host) status() broker.HostStatus {
 	s := broker.HostStatus{
 		Name:       h.cfg.Node.Name,
 		PID:        os.Getpid(),
-		Since:      h.since.UnixMilli(),
+		Since:      event.Milli(h.since.UnixMilli()),
 		Version:    h.cfg.Version,
 		Endpoint:   h.broker.ClientURL(),
 		Stuck:      h.broker.Stuck(),
@@ -66,7 +67,7 @@ func (h *host) status() broker.HostStatus {
 	checked := h.broker.Checked()
 	s.Damaged = checked.Damage
 	if !checked.Since.IsZero() {
-		s.Checked = checked.Since.UnixMilli()
+		s.Checked = event.Milli(checked.Since.UnixMilli())
 	}
 	if p := h.mirror.progress.Load(); p != nil {
 		s.MirrorSeq, s.MirrorLines, s.SetAside = p.Seq, p.Lines, p.SetAside
@@ -78,7 +79,7 @@ func (h *host) status() broker.HostStatus {
 		s.MirrorError = err.Error()
 	}
 	if err := h.sweeper.why(); err != nil {
-		s.SweepError = err.Error()
+		s.SweeperError = err.Error()
 	}
 	return s
 }

@@ -148,7 +148,7 @@ func (g *Growing) add(off int64, r blocks.Record) error {
 		if e, err := wire.Decode(r.Subject, r.Data, r.Seq); err == nil { // else it is no event, whoever asks
 			g.has(termActor, e.Actor, i)
 			g.has(termCorrelation, e.CorrelationID, i)
-			at = e.Timestamp
+			at = e.Milli()
 			g.MinTime, g.MaxTime = min(g.MinTime, at), max(g.MaxTime, at)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,7 +34,7 @@ func block(t *testing.T, h *brokertest.Host) (blocks.File, index.Source) {
 func appendSome(t *testing.T, h *brokertest.Host, from, n int) {
 	t.Helper()
 	for i := from; i < from+n; i++ {
-		e := event.Event{Type: "test.even", StreamID: fmt.Sprint("s", i%3), Actor: fmt.Sprint("a", i%5), CorrelationID: fmt.Sprint("c", i/10), Timestamp: int64(1000 + i)}
+		e := event.Event{Type: "test.even", StreamID: fmt.Sprint("s", i%3), Actor: fmt.Sprint("a", i%5), CorrelationID: fmt.Sprint("c", i/10), Timestamp: time.UnixMilli(int64(1000 + i))}
 		if i%2 == 1 {
 			e.Type = "test.odd"
 		}

@@ -29,7 +29,7 @@ func IsLegacy(firstLine []byte) bool {
 func decode(line []byte) (e event.Event, fixed []string, err error) {
 	e, err = event.Decode(line)
 	noMetadata := false
-	if err != nil || e.Timestamp == 0 {
+	if err != nil || e.Timestamp.IsZero() {
 		// Rare, so that only these lines are parsed twice.
 		members, _ := topLevel(line)
 		if has(members, "seq") && has(members, "chain") {

@@ -86,7 +86,7 @@ func TestReadTheRealFile(t *testing.T) {
 		require.NoError(t, json.Unmarshal(l.Event.AppendJSON(nil), &got))
 		require.Equal(t, want, got, "line %d", l.Number)
 	}
-	require.Equal(t, expected.LastEventAt, lines[len(lines)-1].Event.Timestamp)
+	require.Equal(t, expected.LastEventAt, lines[len(lines)-1].Event.Milli())
 }
 
 func TestBlankLinesEndingsAndMark(t *testing.T) {

@@ -140,7 +140,7 @@ func TestLateBatchMeetsItsGuard(t *testing.T) {
 	imported := func(stream string) []event.Event {
 		es := numbered(3)
 		for i := range es {
-			es[i].ID, es[i].StreamID, es[i].CorrelationID, es[i].Timestamp = event.NewID(), stream, "c", 1
+			es[i].ID, es[i].StreamID, es[i].CorrelationID, es[i].Timestamp = event.NewID(), stream, "c", time.UnixMilli(1)
 		}
 		return es
 	}

@@ -42,7 +42,7 @@ func filled(e event.Event) event.Recorded {
 	if e.ID == "" {
 		e.ID = event.NewID()
 	}
-	if e.Timestamp == 0 {
+	if e.Timestamp.IsZero() {
 		e.Timestamp = event.Now()
 	}
 	if e.CorrelationID == "" {

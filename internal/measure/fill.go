@@ -3,6 +3,7 @@ package measure
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -80,7 +81,7 @@ func Plain(i, n int) event.Event {
 	e.StreamID = fmt.Sprintf("ses_%d", of)
 	e.Actor = fmt.Sprintf("agent/worker-%d", i%50)
 	e.CorrelationID = fmt.Sprintf("run_%d", i/500)
-	e.Timestamp = FirstTimestamp + int64(i)*Spacing
+	e.Timestamp = time.UnixMilli(FirstTimestamp + int64(i)*Spacing)
 	if e.StreamID == RareStream {
 		e.Type, e.Actor, e.CorrelationID = RareType, RareActor, RareCorrelation
 	}

@@ -136,7 +136,7 @@ func refusals(t *testing.T, agent *client.Client) {
 			return err
 		},
 		"import": func() error {
-			_, err := agent.Admin().Import(ctx, "files", []event.Event{{ID: "x", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: 1, Payload: []byte("{}")}}, nil)
+			_, err := agent.Admin().Import(ctx, "files", []event.Event{{ID: "x", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: time.UnixMilli(1), Payload: []byte("{}")}}, nil)
 			return err
 		},
 	} {
@@ -174,7 +174,7 @@ func operatorWork(t *testing.T, operator, agent *client.Client) {
 	require.NoError(t, err)
 	_, err = operator.Checkpoints().Cancel(ctx, "cp of the admin", client.Cancellation{By: "alice", Reason: "no more"})
 	require.NoError(t, err)
-	report, err := operator.Admin().Import(ctx, "files", []event.Event{{ID: "imported", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: 1, Payload: []byte("{}")}}, nil)
+	report, err := operator.Admin().Import(ctx, "files", []event.Event{{ID: "imported", CorrelationID: "c", Type: "task.created", StreamID: "S", Actor: "x", Timestamp: time.UnixMilli(1), Payload: []byte("{}")}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, report.Stored)
 }

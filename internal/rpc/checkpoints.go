@@ -52,7 +52,7 @@ func (s *server) checkpointList(k *call) (any, error) {
 	return list(k, "checkpoints", s.c.Checkpoints().List, lateCheckpoint)
 }
 
-func lateCheckpoint(cp *projection.Checkpoint) { cp.Late = cp.Overdue(time.Now()) }
+func lateCheckpoint(cp *projection.Checkpoint) { cp.Overdue = cp.PastDue(time.Now()) }
 
 func (s *server) checkpointWait(k *call) (any, error) {
 	var p idParams

@@ -45,7 +45,7 @@ func (s *server) intentList(k *call) (any, error) {
 	return list(k, "intents", s.c.Intents().List, lateIntent)
 }
 
-func lateIntent(i *projection.Intent) { i.Late = i.Overdue(time.Now()) }
+func lateIntent(i *projection.Intent) { i.Overdue = i.PastDue(time.Now()) }
 
 type leaseParams struct {
 	ID      string         `json:"id"`

@@ -103,7 +103,7 @@ type receipt struct {
 }
 
 func receiptOf(r event.Recorded) receipt {
-	return receipt{r.Seq, r.ID, r.Type, r.StreamID, r.CorrelationID, r.Timestamp, r.Guard}
+	return receipt{r.Seq, r.ID, r.Type, r.StreamID, r.CorrelationID, r.Milli(), r.Guard}
 }
 
 func (s *server) append(k *call) (any, error) {

@@ -39,7 +39,7 @@ func (p filterParams) filter() (event.Filter, error) {
 	}
 	f := event.Filter{
 		StreamID: p.StreamID, Types: p.Types, Actor: p.Actor, CorrelationID: p.CorrelationID,
-		Since: p.Since, Until: p.Until, Limit: p.Limit,
+		Since: event.Milli(p.Since).Time, Until: event.Milli(p.Until).Time, Limit: p.Limit,
 	}
 	if p.After != nil {
 		f.After = *p.After

@@ -86,13 +86,13 @@ func (s Store) Check() (k Known, err error) {
 		}
 	}
 	for _, d := range rep.Damage {
-		s.Logger.Error("the store is damaged: 'dstream doctor' repairs it", "seq", d.Range.String(), "file", d.File, "offset", d.Off, "err", d.Why)
+		s.Logger.Error("the store is damaged: 'dstream doctor' repairs it", "seq", d.Range.String(), "file", d.File, "offset", d.Offset, "err", d.Why)
 		if d.File != "" {
 			if err := s.keep(d.File); err != nil {
 				return k, fmt.Errorf("cannot keep a copy of the damaged block %s: %w", d.File, err)
 			}
 		}
-		atEnd = atEnd || !current && d.File == newest && d.Off > 0
+		atEnd = atEnd || !current && d.File == newest && d.Offset > 0
 	}
 	if atEnd {
 		return k, &EndError{rep.Damage}

@@ -267,7 +267,7 @@ func (s *Scrub) tell(ctx context.Context, rep blocks.Report) {
 	if words != s.told {
 		s.told = words
 		for _, d := range rep.Damage {
-			s.Logger.Error("the store is damaged: 'dstream doctor' repairs it", "seq", d.Range.String(), "file", d.File, "offset", d.Off, "err", d.Why)
+			s.Logger.Error("the store is damaged: 'dstream doctor' repairs it", "seq", d.Range.String(), "file", d.File, "offset", d.Offset, "err", d.Why)
 			if d.File == "" {
 				continue
 			}

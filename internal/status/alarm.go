@@ -57,8 +57,8 @@ func hostAlarms(h broker.HostStatus) []Alarm {
 	if h.MirrorError != "" {
 		alarms = append(alarms, Alarm{Name: AlarmMirror, Message: "the mirror has stopped: " + h.MirrorError})
 	}
-	if h.SweepError != "" {
-		alarms = append(alarms, Alarm{Name: AlarmSweeper, Message: "the sweeper has stopped: " + h.SweepError})
+	if h.SweeperError != "" {
+		alarms = append(alarms, Alarm{Name: AlarmSweeper, Message: "the sweeper has stopped: " + h.SweeperError})
 	}
 	if len(h.Damaged) > 0 {
 		alarms = append(alarms, Alarm{Name: AlarmDamaged, Message: fmt.Sprintf(

@@ -38,7 +38,7 @@ func FullWords(h broker.HostStatus) string {
 	switch h.DiskLacks {
 	case broker.LackInodes:
 		return fmt.Sprintf("the file system of the log has %d free inodes, under the floor of %d: appends are refused until files are removed, however small they are (df -i)",
-			h.DiskInodes, h.DiskInodeFloor)
+			h.DiskInodes, h.DiskInodesFloor)
 	case broker.LackQuota:
 		return "the disk quota of the host's user is used up: appends are refused until files of that user are removed, or the quota is raised"
 	case broker.LackFileSize:

@@ -27,7 +27,7 @@ func (h Host) MarshalJSON() ([]byte, error) {
 		ReadOnly    *bool           `json:"disk_read_only,omitempty"`
 		MirrorSeq   *event.Sequence `json:"mirror_seq,omitempty"`
 		MirrorLines *uint64         `json:"mirror_lines,omitempty"`
-		Checked     *int64          `json:"checked,omitempty"`
+		Checked     *event.Time     `json:"checked,omitempty"`
 	}{HostStatus: h.HostStatus}
 	if h.stopped {
 		return json.Marshal(v)
@@ -35,8 +35,8 @@ func (h Host) MarshalJSON() ([]byte, error) {
 	v.SyncAlways, v.DiskFree, v.DiskFloor, v.Checked = &h.SyncAlways, &h.DiskFree, &h.DiskFloor, &h.Checked
 	if h.DiskFloor >= 0 {
 		v.DiskFull, v.ReadOnly = &h.DiskFull, &h.DiskReadOnly
-		if h.DiskInodeFloor > 0 {
-			v.Inodes, v.InodeFloor = &h.DiskInodes, &h.DiskInodeFloor
+		if h.DiskInodesFloor > 0 {
+			v.Inodes, v.InodeFloor = &h.DiskInodes, &h.DiskInodesFloor
 		}
 	}
 	if !h.MirrorOff {

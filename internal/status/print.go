@@ -149,12 +149,12 @@ func (a *Answer) printAlarms(s *console.Sheet) {
 }
 
 func hostWords(h broker.HostStatus) string {
-	since := time.UnixMilli(h.Since).Format("2006-01-02 15:04:05")
+	since := h.Since.Format("2006-01-02 15:04:05")
 	return fmt.Sprintf("pid %d, version %s, since %s (%s)", h.PID, h.Version, since, uptime(h))
 }
 
 func uptime(h broker.HostStatus) time.Duration {
-	return time.Since(time.UnixMilli(h.Since)).Round(time.Second)
+	return time.Since(h.Since.Time).Round(time.Second)
 }
 
 func mirrorBrief(h broker.HostStatus, lag *uint64) string {
@@ -191,7 +191,7 @@ func sweeperWords(h broker.HostStatus) string {
 	switch {
 	case h.SweeperOff:
 		return "off"
-	case h.SweepError != "":
+	case h.SweeperError != "":
 		return "STOPPED"
 	}
 	return "running"

@@ -133,7 +133,7 @@ func (a *Answer) stopped() bool {
 		return false
 	}
 	a.Running, a.Stopped = true, true
-	a.Host = &Host{stopped: true, HostStatus: broker.HostStatus{PID: host.PID, Since: host.Since, Version: host.Version, Endpoint: host.URL}}
+	a.Host = &Host{stopped: true, HostStatus: broker.HostStatus{PID: host.PID, Since: event.Milli(host.Since), Version: host.Version, Endpoint: host.URL}}
 	_, err = os.Stat(filepath.Join(a.Dir, durablestream.HostDir, broker.ManagedFile))
 	a.Alarms = append(a.Alarms, stoppedAlarm(host.PID, err == nil))
 	return true

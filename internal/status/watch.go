@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"durablestream"
 	"durablestream/broker"
@@ -147,9 +146,9 @@ func aloneMirror(p *mirror.Progress) (monitor.State, *monitor.Mirror, []Alarm) {
 
 // snapshotOf is a host's own status in the monitor's words.
 func snapshotOf(h broker.HostStatus) (*monitor.Host, *monitor.Mirror, *monitor.Sweeper) {
-	host := &monitor.Host{Since: time.UnixMilli(h.Since), DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull, ReadOnly: h.DiskReadOnly, Torn: h.Torn != "", Inodes: h.DiskInodes, InodeFloor: h.DiskInodeFloor, Damaged: damagedCount(h)}
-	if h.Checked != 0 {
-		host.Checked = time.UnixMilli(h.Checked)
+	host := &monitor.Host{Since: h.Since.Time, DiskFree: h.DiskFree, DiskFloor: h.DiskFloor, DiskFull: h.DiskFull, ReadOnly: h.DiskReadOnly, Torn: h.Torn != "", Inodes: h.DiskInodes, InodeFloor: h.DiskInodesFloor, Damaged: damagedCount(h)}
+	if !h.Checked.IsZero() {
+		host.Checked = h.Checked.Time
 	}
 	var written *monitor.Mirror
 	if !h.MirrorOff {
@@ -157,7 +156,7 @@ func snapshotOf(h broker.HostStatus) (*monitor.Host, *monitor.Mirror, *monitor.S
 	}
 	var sweeper *monitor.Sweeper
 	if !h.SweeperOff {
-		sweeper = &monitor.Sweeper{Running: h.SweepError == ""}
+		sweeper = &monitor.Sweeper{Running: h.SweeperError == ""}
 	}
 	return host, written, sweeper
 }

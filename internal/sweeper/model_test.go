@@ -128,7 +128,7 @@ func (m *model) request(rt *rapid.T) {
 	} else {
 		p := event.Checkpoint{ID: id, DecisionPoint: "?", RequestedBy: "agent", Options: []event.Option{{ID: "yes"}}}
 		if x.short {
-			p.ExpiresAt = event.Now() + 1
+			p.ExpiresAt = event.Milli(event.Now().UnixMilli() + 1)
 		}
 		require.NoError(rt, m.append(rt, event.CheckpointRequested, s, "agent", p))
 	}
@@ -406,10 +406,10 @@ func (m *model) check(rt *rapid.T) {
 	got, want := []string{}, []string{}
 	line := func(id string, words ...any) string { return id + " " + fmt.Sprint(words...) }
 	for _, cp := range r.PendingCheckpoints {
-		got = append(got, line(cp.ID, cp.Status, cp.Late))
+		got = append(got, line(cp.ID, cp.Status, cp.Overdue))
 	}
 	for _, i := range r.ActiveIntents {
-		got = append(got, line(i.ID, i.State, i.Holder, i.Token, i.Late))
+		got = append(got, line(i.ID, i.Status, i.Holder, i.Token, i.Overdue))
 	}
 	for _, s := range r.OpenSessions {
 		got = append(got, line(s.ID, "open"))

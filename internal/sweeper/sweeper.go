@@ -200,10 +200,10 @@ func (s *state) checkpoint(cp projection.Checkpoint, now time.Time, wait *time.D
 	if why := s.gone(cp.StreamID, cp.Seq); why != "" {
 		return cancelTask(cp, why), true
 	}
-	if cp.ExpiresAt == 0 {
+	if cp.ExpiresAt.IsZero() {
 		return task{}, false
 	}
-	if left := time.UnixMilli(cp.ExpiresAt).Sub(now); left > 0 {
+	if left := cp.ExpiresAt.Sub(now); left > 0 {
 		*wait = min(*wait, left)
 		return task{}, false
 	}

@@ -91,10 +91,10 @@ func TestSweepDecidesWhatIsDue(t *testing.T) {
 	require.Equal(t, projection.Pending, checkpoint(t, c, later.ID).Status)
 	require.Equal(t, projection.Pending, checkpoint(t, c, never.ID).Status)
 	failed := intent(t, c, short.ID)
-	require.Equal(t, projection.Failed, failed.State, "whoever holds it")
+	require.Equal(t, projection.Failed, failed.Status, "whoever holds it")
 	require.Equal(t, "timeout", failed.Reason)
 	require.Equal(t, client.SweeperActor, failed.EndedBy)
-	require.Equal(t, projection.Pending, intent(t, c, long.ID).State)
+	require.Equal(t, projection.Pending, intent(t, c, long.ID).Status)
 	_, err = c.Intents().Complete(t.Context(), short.ID, client.End{By: "worker", Token: l.Token})
 	require.ErrorIs(t, err, client.ErrIntentEnded)
 
@@ -116,8 +116,8 @@ func TestRunDecidesInTime(t *testing.T) {
 	done, err := c.Checkpoints().Wait(ctx, cp.ID)
 	require.NoError(t, err)
 	require.Equal(t, projection.Expired, done.Status)
-	require.GreaterOrEqual(t, done.Decision.At, cp.ExpiresAt)
-	require.Eventually(t, func() bool { return intent(t, c, i.ID).State == projection.Failed }, 5*time.Second, 5*time.Millisecond)
+	require.GreaterOrEqual(t, done.Decision.At.Milli(), cp.ExpiresAt.Milli())
+	require.Eventually(t, func() bool { return intent(t, c, i.ID).Status == projection.Failed }, 5*time.Second, 5*time.Millisecond)
 	require.Less(t, time.Since(start), 2*time.Second)
 }
 
@@ -137,7 +137,7 @@ func TestTimeOutOfWorkThatIsRenewed(t *testing.T) {
 		}
 		var conflict *client.ConflictError
 		require.True(t, errors.As(err, &conflict) || errors.Is(err, client.ErrIntentEnded), "%v", err)
-		return intent(t, h.Client, i.ID).State == projection.Failed
+		return intent(t, h.Client, i.ID).Status == projection.Failed
 	}, 10*time.Second, 50*time.Millisecond)
 }
 
@@ -200,7 +200,7 @@ func TestEndOfASessionThroughAppend(t *testing.T) {
 			done, err := c.Checkpoints().Wait(t.Context(), cp.ID)
 			require.NoError(t, err)
 			require.Equal(t, projection.Cancelled, done.Status)
-			require.Eventually(t, func() bool { return intent(t, c, i.ID).State == projection.Aborted }, 5*time.Second, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return intent(t, c, i.ID).Status == projection.Aborted }, 5*time.Second, 5*time.Millisecond)
 			require.Equal(t, projection.Pending, checkpoint(t, c, after.ID).Status)
 		})
 	}
@@ -211,7 +211,7 @@ func TestLeavesTheImportedAlone(t *testing.T) {
 	h := brokertest.Start(t)
 	c := h.Client
 	old := func(id, typ, payload string) event.Event {
-		return event.Event{ID: id, Type: typ, StreamID: "old", Actor: "agent", CorrelationID: "c", Timestamp: 1000, Payload: json.RawMessage(payload)}
+		return event.Event{ID: id, Type: typ, StreamID: "old", Actor: "agent", CorrelationID: "c", Timestamp: time.UnixMilli(1000), Payload: json.RawMessage(payload)}
 	}
 	_, err := c.Admin().Import(t.Context(), "old", []event.Event{
 		old("1", event.CheckpointRequested, `{"id":"cp","decision_point":"?","requested_by":"agent","expires_at":2000}`),
@@ -228,9 +228,9 @@ func TestLeavesTheImportedAlone(t *testing.T) {
 	r, err := c.Resume(t.Context())
 	require.NoError(t, err)
 	require.Len(t, r.PendingCheckpoints, 1)
-	require.True(t, r.PendingCheckpoints[0].Late)
+	require.True(t, r.PendingCheckpoints[0].Overdue)
 	require.Len(t, r.ActiveIntents, 1)
-	require.True(t, r.ActiveIntents[0].Late)
+	require.True(t, r.ActiveIntents[0].Overdue)
 
 	cps, is, err := c.Deadlines().ExpireImported(t.Context())
 	require.NoError(t, err)
@@ -258,7 +258,7 @@ func TestOneThatCannotBeDecidedHoldsUpNoOther(t *testing.T) {
 	require.Equal(t, projection.Expired, done.Status)
 	require.Eventually(t, func() bool { return bytes.Contains([]byte(log.String()), []byte(stuck.ID)) }, 5*time.Second, 5*time.Millisecond)
 	// Nor does it keep a host from starting.
-	passed(t, time.UnixMilli(stuck.ExpiresAt))
+	passed(t, stuck.ExpiresAt.Time)
 	_, err = sweeper.Sweep(t.Context(), sweeper.Config{Client: c})
 	require.NoError(t, err)
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
@@ -24,7 +25,7 @@ func genWritten() *rapid.Generator[event.Recorded] {
 			StreamID:      text.Draw(t, "stream"),
 			CorrelationID: text.Draw(t, "correlation"),
 			Actor:         text.Draw(t, "actor"),
-			Timestamp:     rapid.Int64Min(0).Draw(t, "time"),
+			Timestamp:     event.Milli(rapid.Int64Min(0).Draw(t, "time")).Time,
 			Payload:       json.RawMessage(strconv.Quote(rapid.StringMatching(`[a-z]{0,300}`).Draw(t, "payload"))),
 		}}
 		if rapid.Bool().Draw(t, "more") {
@@ -71,7 +72,7 @@ func TestSizeAtMost(t *testing.T) {
 	control := make([]byte, 200)
 	r := recorded("task.created", `{}`)
 	r.ID, r.StreamID, r.CausationID, r.CorrelationID, r.Actor, r.Guard = string(control), string(control), string(control), string(control), string(control), string(control)
-	r.Timestamp, r.Imported, r.Metadata = 1<<63-1, true, json.RawMessage(`{}`)
+	r.Timestamp, r.Imported, r.Metadata = time.UnixMilli(1<<63-1), true, json.RawMessage(`{}`)
 	r.Extra = []event.Field{{Name: string(control), Value: json.RawMessage(`1`)}}
 	require.GreaterOrEqual(t, wire.SizeAtMost(&r), wire.Size(wire.Encode(r)), "where every byte is escaped")
 	require.Less(t, wire.SizeAtMost(&r), 8*wire.Size(wire.Encode(r)), "and not beyond measure")

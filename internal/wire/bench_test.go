@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
@@ -19,7 +20,7 @@ import (
 func plainMessages(testing.TB) []*nats.Msg {
 	return []*nats.Msg{wire.Encode(event.Recorded{Event: event.Event{
 		ID: event.NewID(), Type: "execution.tool_finish", StreamID: "ses_7", CorrelationID: event.NewID(), Actor: "agent/worker",
-		Timestamp: 1_760_000_000_000, Payload: json.RawMessage(`{"text":"` + strings.Repeat("durable ", 21) + `"}`),
+		Timestamp: time.UnixMilli(1_760_000_000_000), Payload: json.RawMessage(`{"text":"` + strings.Repeat("durable ", 21) + `"}`),
 	}})}
 }
 
@@ -43,7 +44,7 @@ func capturedMessages(t testing.TB) []*nats.Msg {
 		require.NoError(t, json.Unmarshal(lines.Bytes(), &c))
 		e := event.Event{
 			ID: c.Event.ID, Type: c.Event.Type, StreamID: "ses_dfc762fbaffeYIW0menfjVz3UL", CorrelationID: "ses_dfc762fbaffeYIW0menfjVz3UL",
-			Actor: "agent/build", Timestamp: 1_795_355_693_126, Payload: c.Event.Properties,
+			Actor: "agent/build", Timestamp: time.UnixMilli(1_795_355_693_126), Payload: c.Event.Properties,
 		}
 		require.NoError(t, e.Validate())
 		out = append(out, wire.Encode(event.Recorded{Event: e}))

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
@@ -33,7 +34,7 @@ func TestFilterSubjects(t *testing.T) {
 		"a stream's kind": {event.Filter{StreamID: "s", Types: []string{"a.b.c.d.e.>"}}, []string{
 			"events.a.b.c.d.e.*.s", "events.a.b.c.d.e.*.*.s", "events.a.b.c.d.e.*.*.*.s"}},
 		"crossing":                            {event.Filter{Types: []string{"a.*", "*.b"}}, []string{"events.*.*.*"}},
-		"other fields are not in the subject": {event.Filter{Actor: "me", Since: 3, After: 9}, []string{"events.>"}},
+		"other fields are not in the subject": {event.Filter{Actor: "me", Since: time.UnixMilli(3), After: 9}, []string{"events.>"}},
 	} {
 		require.Equal(t, c.want, wire.FilterSubjects(c.f), name)
 	}

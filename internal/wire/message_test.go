@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -15,7 +16,7 @@ import (
 
 func recorded(typ, payload string) event.Recorded {
 	return event.Recorded{Seq: 7, Event: event.Event{
-		ID: "e1", Type: typ, StreamID: "ses 1", CorrelationID: "c1", Actor: "agent/planner", Timestamp: 1795355693126,
+		ID: "e1", Type: typ, StreamID: "ses 1", CorrelationID: "c1", Actor: "agent/planner", Timestamp: time.UnixMilli(1795355693126),
 		Payload: json.RawMessage(payload),
 	}}
 }

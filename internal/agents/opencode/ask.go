@@ -129,7 +129,7 @@ func (t *Translator) ask(r request, point string, options []event.Option, schema
 	t.out = append(t.out, source.Item{
 		Kind: source.Ask, Checkpoint: r.ID, Else: t.elseKeep(r.SessionID),
 		Event: t.event(draft{typ: event.CheckpointRequested, session: s.id, actor: by, cause: cause, payload: marshal(event.Checkpoint{
-			ID: r.ID, DecisionPoint: point, Options: options, RequestedBy: by, RequestedAt: t.at, Schema: schema, Action: action,
+			ID: r.ID, DecisionPoint: point, Options: options, RequestedBy: by, RequestedAt: event.Milli(t.at), Schema: schema, Action: action,
 		})}),
 	})
 }

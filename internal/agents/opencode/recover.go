@@ -127,7 +127,7 @@ func (f *Fold) Apply(r event.Recorded) {
 		s = &Session{ID: r.StreamID}
 		f.sessions[r.StreamID] = s
 	}
-	s.LastSeq, s.LastAt = r.Seq, r.Timestamp
+	s.LastSeq, s.LastAt = r.Seq, r.Milli()
 	s.Instance = cmp.Or(instance(r), s.Instance)
 	apply(f, s, r)
 }
@@ -225,13 +225,13 @@ func (f *Fold) text(s *Session, r event.Recorded) {
 	case r.Type == event.ExecutionReasoningSnapshot:
 		s.Reasoning = p.Text
 	default:
-		s.Text, s.TextAt, s.Partial, s.Retry = p.Text, r.Timestamp, p.Partial, nil
+		s.Text, s.TextAt, s.Partial, s.Retry = p.Text, r.Milli(), p.Partial, nil
 	}
 }
 
 // tool takes a call that began, or its progress.
 func (f *Fold) tool(s *Session, r event.Recorded) {
-	u := UnknownTool{Seq: r.Seq, StartedAt: r.Timestamp, Instance: instance(r)}
+	u := UnknownTool{Seq: r.Seq, StartedAt: r.Milli(), Instance: instance(r)}
 	if !read(r.Payload, &u.Tool) {
 		return
 	}
@@ -270,7 +270,7 @@ func (f *Fold) spawned(s *Session, r event.Recorded) {
 	}
 	child := f.sessions[p.Session]
 	if child == nil {
-		child = &Session{ID: p.Session, LastSeq: r.Seq, LastAt: r.Timestamp}
+		child = &Session{ID: p.Session, LastSeq: r.Seq, LastAt: r.Milli()}
 		f.sessions[p.Session] = child
 	}
 	child.ParentID = s.ID

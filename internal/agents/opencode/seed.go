@@ -115,7 +115,7 @@ func (m *memory) id(id string) {
 }
 
 func (m *memory) text(r event.Recorded) {
-	x := seedText{at: r.Timestamp}
+	x := seedText{at: r.Milli()}
 	if !read(r.Payload, &x) || x.PartID == "" {
 		return
 	}
@@ -189,7 +189,7 @@ func (m *memory) file(r event.Recorded) {
 	if len(m.edits) >= keepEdits {
 		clear(m.edits)
 	}
-	m.edits[p.File] = edit{session: p.Session, at: r.Timestamp}
+	m.edits[p.File] = edit{session: p.Session, at: r.Milli()}
 }
 
 // Seed gives a new Translator what the log knows, when the process that translates

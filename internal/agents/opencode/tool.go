@@ -169,7 +169,7 @@ func (t *Translator) spawn(c *call, state toolState) {
 			Call    string `json:"call_id,omitempty"`
 		}{event.Intent{
 			ID: c.intent, Description: cmp.Or(in.Description, "sub-agent"), Agent: cmp.Or(in.Agent, "agent"), Prompt: in.Prompt,
-			ParentSessionID: c.session.id, Status: event.IntentRunning, CreatedAt: t.at, StartedAt: t.at,
+			ParentSessionID: c.session.id, Status: event.IntentRunning, CreatedAt: event.Milli(t.at), StartedAt: event.Milli(t.at),
 		}, meta.Child, c.callID}),
 	})
 	t.out = append(t.out, source.Item{Kind: source.Spawn, Event: e, Intent: c.intent})

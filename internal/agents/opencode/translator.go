@@ -271,7 +271,7 @@ func (t *Translator) event(d draft) event.Event {
 	e := event.Event{
 		ID: cmp.Or(d.id, t.bus.ID), Type: d.typ, StreamID: t.stream(d.session),
 		CausationID: d.cause, CorrelationID: t.root(d.session), Actor: cmp.Or(d.actor, "opencode"),
-		Timestamp: t.at, Payload: payload,
+		Timestamp: event.Milli(t.at).Time, Payload: payload,
 	}
 	if m := marshal(meta); len(m) > 2 {
 		e.Metadata = m
