@@ -22,9 +22,9 @@ const StartingFile = "starting"
 
 // StartingError is a host that is starting, and will answer when it has started.
 type StartingError struct {
-	PID   int    `json:"pid"`
-	Since event.Time  `json:"since"`
-	Words string `json:"words"` // what it does, and how far it is
+	PID   int        `json:"pid"`
+	Since event.Time `json:"since"`
+	Words string     `json:"words"` // what it does, and how far it is
 }
 
 func (e *StartingError) Error() string {

@@ -132,5 +132,5 @@ func TestNewID(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uuid.Version(7), id.Version())
 	require.NoError(t, event.ValidateID("id", a))
-	require.InDelta(t, time.Now().UnixMilli(), event.Now(), 60_000)
+	require.InDelta(t, time.Now().UnixMilli(), event.Now().UnixMilli(), 60_000)
 }

@@ -28,9 +28,9 @@ type Intent struct {
 	ParentSessionID string `json:"parent_session_id,omitempty"`
 	TimeoutMS       int64  `json:"timeout_ms,omitempty"` // from CreatedAt; 0 is never
 	Status          string `json:"status"`
-	CreatedAt       Time  `json:"created_at"`
-	StartedAt       Time  `json:"started_at,omitzero"`
-	CompletedAt     Time  `json:"completed_at,omitzero"`
+	CreatedAt       Time   `json:"created_at"`
+	StartedAt       Time   `json:"started_at,omitzero"`
+	CompletedAt     Time   `json:"completed_at,omitzero"`
 	Result          string `json:"result,omitempty"`
 	Error           string `json:"error,omitempty"`
 }
@@ -84,8 +84,8 @@ type Checkpoint struct {
 	DecisionPoint string   `json:"decision_point"`
 	Options       []Option `json:"options"`
 	RequestedBy   string   `json:"requested_by"`
-	RequestedAt   Time    `json:"requested_at"`
-	ExpiresAt     Time    `json:"expires_at,omitzero"` // 0 is never
+	RequestedAt   Time     `json:"requested_at"`
+	ExpiresAt     Time     `json:"expires_at,omitzero"` // 0 is never
 
 	// Schema is the JSON Schema of a free answer.
 	Schema json.RawMessage `json:"schema,omitempty"`
@@ -118,7 +118,7 @@ type Rejected struct {
 // Expired is the decision after the deadline has passed.
 type Expired struct {
 	CheckpointID string   `json:"checkpoint_id"`
-	ExpiresAt    Time    `json:"expires_at,omitzero"` // when it was due
+	ExpiresAt    Time     `json:"expires_at,omitzero"` // when it was due
 	RequestSeq   Sequence `json:"request_seq,omitempty"`
 	ActionHash   string   `json:"action_hash,omitempty"`
 }

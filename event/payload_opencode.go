@@ -31,14 +31,14 @@ type SessionError struct {
 
 // SessionDeleted says who deleted a session and why.
 type SessionDeleted struct {
-	DeletedAt Time  `json:"deleted_at,omitzero"`
+	DeletedAt Time   `json:"deleted_at,omitzero"`
 	Reason    string `json:"reason,omitempty"`
 	Actor     string `json:"actor,omitempty"`
 }
 
 // SessionAborted says who stopped a session and why.
 type SessionAborted struct {
-	AbortedAt Time  `json:"aborted_at,omitzero"`
+	AbortedAt Time   `json:"aborted_at,omitzero"`
 	Reason    string `json:"reason,omitempty"`
 	Actor     string `json:"actor,omitempty"`
 }
@@ -168,7 +168,7 @@ type Retry struct {
 	Part
 	Attempt int64           `json:"attempt"`
 	Message string          `json:"message,omitempty"`
-	Next    Time           `json:"next,omitzero"` // when
+	Next    Time            `json:"next,omitzero"` // when
 	Error   json.RawMessage `json:"error,omitempty"`
 	Time    *Times          `json:"time,omitempty"`
 }

@@ -37,7 +37,9 @@ type Intent struct {
 }
 
 // Ended reports whether the intent is in a final state.
-func (i Intent) Ended() bool { return i.Status == Completed || i.Status == Failed || i.Status == Aborted }
+func (i Intent) Ended() bool {
+	return i.Status == Completed || i.Status == Failed || i.Status == Aborted
+}
 
 // Due is the intent's deadline; zero if it has none.
 func (i Intent) Due() time.Time {

@@ -357,7 +357,7 @@ func TestTimeIsOpenCodes(t *testing.T) {
 	t.Parallel()
 	for _, c := range capture(t, "crash-before-restart") {
 		for _, i := range opencode.New(opencode.Config{}).Take(c.bus(), c.now().Add(time.Hour)) {
-			require.InDelta(t, c.ReceivedAt, i.Event.Timestamp, 200)
+			require.InDelta(t, c.ReceivedAt, i.Event.Milli(), 200)
 		}
 	}
 }
