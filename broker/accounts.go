@@ -171,16 +171,7 @@ func (b *Broker) SetKeys(keys []Key) error {
 	if a, ok := b.server.Addr().(*net.TCPAddr); ok {
 		opts.Port = a.Port
 	}
-	b.leading.Lock()
-	defer b.leading.Unlock()
-	for _, acc := range opts.Accounts { // whose mappings replace those that are there
-		if acc.Name == b.cfg.account() && b.led != "" {
-			if err := leadTo(acc, b.led); err != nil {
-				return fmt.Errorf("broker: %w", err)
-			}
-		}
-	}
-	if err := b.server.ReloadOptions(opts); err != nil {
+	if err := b.appends.Reload(b.server, opts, b.cfg.account()); err != nil {
 		return fmt.Errorf("broker: the server does not take the new keys: %w", err)
 	}
 	return nil

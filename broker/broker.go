@@ -32,8 +32,11 @@ import (
 	"durablestream/internal/finder"
 	"durablestream/internal/gate"
 	"durablestream/internal/grace"
+	"durablestream/internal/joined"
 	"durablestream/internal/paths"
+	"durablestream/internal/redirect"
 	"durablestream/internal/scrub"
+	"durablestream/internal/serverlog"
 	"durablestream/internal/slowstart"
 	"durablestream/internal/wire"
 )
@@ -67,7 +70,7 @@ type Broker struct {
 	opts      *server.Options
 	locks     []*flock.Flock
 	server    *server.Server
-	log       *serverLog
+	log       *serverlog.Log
 	switching sync.RWMutex // written while a node's JetStream is switched off or on, which the engine does not guard from its own monitoring
 	admin     *nats.Conn   // in process, for the Log's configuration and the disk watch
 	js        jetstream.JetStream
@@ -76,8 +79,7 @@ type Broker struct {
 	since     time.Time
 	torn      atomic.Pointer[tornEnd] // nil: the Log does not end with a part of a batch
 	lent      atomic.Bool             // the engine got a copy of the rest of a batch: see lend
-	leading   sync.Mutex              // guards led, and is held while the server takes other options
-	led       string                  // see lead
+	appends   redirect.Appends
 	disk      *diskWatch
 	scrub     *scrub.Scrub
 	copy      *copywatch.Watch // nil on a lone host
@@ -141,7 +143,7 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 		b.token = secret
 	} else if b.token != "" {
 		b.joinToken = rand.Text()
-		opts.Authorization, opts.CustomClientAuthentication = "", &door{own: b.token, joined: b.joinToken}
+		opts.Authorization, opts.CustomClientAuthentication = "", joined.NewEntry(b.token, b.joinToken)
 	}
 	if err := b.takeLock(); err != nil {
 		return nil, err
@@ -320,7 +322,7 @@ func (b *Broker) unlock() (err error) {
 
 func (b *Broker) startServer(ctx context.Context, opts *server.Options) error {
 	// The server says why it cannot start only to its logger.
-	log := &serverLog{log: b.cfg.Logger}
+	log := serverlog.New(b.cfg.Logger)
 	b.log = log
 	s, err := server.NewServer(opts)
 	if err != nil {
@@ -334,11 +336,11 @@ func (b *Broker) startServer(ctx context.Context, opts *server.Options) error {
 	if err := b.runEngine(ctx, s); err != nil {
 		return err
 	}
-	if why := log.fatal(); why != "" {
+	if why := log.Fatal(); why != "" {
 		return fmt.Errorf("broker: the server did not start (listen %s, store %s): %s", b.cfg.Listen, b.cfg.Dir, why)
 	}
 	if !s.ReadyForConnections(30 * time.Second) {
-		return fmt.Errorf("broker: the server was not ready within 30 s (listen %s, store %s) %s", b.cfg.Listen, b.cfg.Dir, log.fatal())
+		return fmt.Errorf("broker: the server was not ready within 30 s (listen %s, store %s) %s", b.cfg.Listen, b.cfg.Dir, log.Fatal())
 	}
 	b.admin, err = b.Connect(nats.Name("dstream host"))
 	if err != nil {

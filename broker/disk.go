@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
+	"durablestream/internal/redirect"
 	"durablestream/internal/room"
 	"durablestream/internal/wire"
 )
@@ -47,9 +47,7 @@ type diskWatch struct {
 	// and mends what was done about it in vain.
 	unhealthy, mends int
 	probed           time.Time // when the last file of a block's size was made, or not
-	reply            atomic.Pointer[[]byte]
-	answers          *nats.Subscription // ends with the admin connection
-	behind           error              // of refuseBehindPart
+	behind           error     // of refuseBehindPart
 	quit             chan struct{}
 	done             chan struct{}
 }
@@ -226,9 +224,6 @@ func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room.Room, again ti
 	return err == nil
 }
 
-// refused is where publishes to the Log are led while they are refused.
-const refused = "dstream.refused."
-
 // why says in words what appends are refused for.
 func (s DiskState) why() string {
 	switch s.Lack {
@@ -264,9 +259,7 @@ func (s DiskState) refusal() []byte {
 func (w *diskWatch) refuse(now DiskState) error {
 	on := now.Lack != LackNothing
 	now.torn = w.b.Torn()
-	reply := now.refusal()
-	w.reply.Store(&reply)
-	err := w.answer()
+	err := w.b.appends.Answer(w.b.admin, redirect.Refused, now.refusal())
 	acc, lookup := w.b.logAccount()
 	if lookup != nil {
 		return lookup // the server is shutting down
@@ -274,35 +267,14 @@ func (w *diskWatch) refuse(now DiskState) error {
 	switch {
 	case !on && w.b.lost() != nil: // then they stay led where that is said
 	case !on:
-		err = errors.Join(err, w.b.lead(acc, ""))
+		err = errors.Join(err, w.b.appends.Lead(acc, redirect.Log))
 	case err == nil:
-		err = w.b.lead(acc, refused)
+		err = w.b.appends.Lead(acc, redirect.Refused)
 	}
 	if err != nil {
 		w.b.cfg.Logger.Error("cannot refuse appends", "err", err)
 	}
 	return err
-}
-
-// answer sees to it that what is refused is answered.
-func (w *diskWatch) answer() error {
-	if w.answers != nil {
-		return nil
-	}
-	sub, err := w.b.admin.Subscribe(refused+">", func(m *nats.Msg) {
-		if m.Reply != "" {
-			// An error is a lost connection, which the asker notices itself.
-			_ = m.Respond(*w.reply.Load())
-		}
-	})
-	if err != nil {
-		return err
-	}
-	if err := w.b.admin.FlushTimeout(time.Second); err != nil {
-		return errors.Join(err, sub.Unsubscribe())
-	}
-	w.answers = sub
-	return nil
 }
 
 func (w *diskWatch) healthy() bool {
@@ -394,6 +366,6 @@ func (w *diskWatch) restartEngine() {
 	}
 	b.enabled(err, full || b.torn.Load() != nil)
 	if !full && b.torn.Load() == nil && b.lost() == nil {
-		_ = b.lead(acc, "") // nothing of that can fail
+		_ = b.appends.Lead(acc, redirect.Log) // nothing of that can fail
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"durablestream/event"
 	"durablestream/internal/fence"
+	"durablestream/internal/redirect"
 	"durablestream/internal/wire"
 )
 
@@ -41,7 +41,6 @@ func (e *NotOpenError) Advice() string { return ", or look with 'dstream doctor'
 type placed struct {
 	recreating atomic.Bool           // RecreateLog has removed it for a moment
 	lost       atomic.Pointer[error] // the engine has restarted and has not opened it
-	answers    *nats.Subscription    // to those who append meanwhile; ends with the admin connection
 }
 
 // fenced is the fence around the Log of a lone host. Its paths lead by the open directory:
@@ -76,7 +75,7 @@ func (b *Broker) openLog(ctx context.Context) error {
 	}
 	place := b.fenced()
 	if place.Holds() {
-		return &NotOpenError{b.cfg.Dir, b.log.unopened()}
+		return &NotOpenError{b.cfg.Dir, b.log.Unopened()}
 	}
 	if b.cfg.Expect != "" {
 		return &MissingLogError{b.cfg.Dir, false}
@@ -133,7 +132,7 @@ func (b *Broker) enabled(failed error, full bool) {
 		err = b.checkLog(ctx)
 	}
 	if err != nil && b.cfg.Cluster == nil && errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = &NotOpenError{b.cfg.Dir, b.log.unopened()}
+		err = &NotOpenError{b.cfg.Dir, b.log.Unopened()}
 	}
 	was := b.lost()
 	if err == nil {
@@ -159,9 +158,6 @@ func (b *Broker) lost() error {
 	return nil
 }
 
-// lostSubject is where appends to a Log that is not open are led.
-const lostSubject = "dstream.lost."
-
 // refuseLost answers appends with why, instead of leaving them without an answer; nil:
 // they go to the Log again, unless the disk watch leads them elsewhere.
 func (b *Broker) refuseLost(why error, full bool) {
@@ -169,33 +165,27 @@ func (b *Broker) refuseLost(why error, full bool) {
 	if err != nil {
 		return // the server is shutting down
 	}
-	if why != nil && b.place.answers == nil {
-		b.place.answers, err = b.admin.Subscribe(lostSubject+">", b.answerLost)
-		if err == nil {
-			err = b.admin.FlushTimeout(time.Second)
-		}
-	}
+	err = b.appends.Answer(b.admin, redirect.Lost, notOpen(why))
 	switch {
 	case why == nil && !full:
-		err = b.lead(acc, "")
+		err = b.appends.Lead(acc, redirect.Log)
 	case why != nil && err == nil:
-		err = b.lead(acc, lostSubject)
+		err = b.appends.Lead(acc, redirect.Lost)
 	}
 	if err != nil {
 		b.cfg.Logger.Error("cannot refuse appends", "err", err)
 	}
 }
 
-// answerLost answers in the engine's own form, so that any client understands.
-func (b *Broker) answerLost(m *nats.Msg) {
-	why := b.lost()
-	if m.Reply == "" || why == nil {
-		return
+// notOpen is the answer in the engine's own form, so that any client understands.
+func notOpen(why error) []byte {
+	if why == nil {
+		return nil
 	}
 	words, err := json.Marshal(why.Error())
-	if err == nil {
-		// An error is a lost connection, which the asker notices itself.
-		_ = m.Respond(fmt.Appendf(nil, `{"stream":%q,"seq":0,"error":{"code":404,"err_code":%d,"description":%s}}`,
-			wire.LogName, uint16(server.JSStreamNotFoundErr), words))
+	if err != nil {
+		return nil
 	}
+	return fmt.Appendf(nil, `{"stream":%q,"seq":0,"error":{"code":404,"err_code":%d,"description":%s}}`,
+		wire.LogName, uint16(server.JSStreamNotFoundErr), words)
 }

@@ -11,6 +11,7 @@ import (
 
 	"durablestream/internal/blocks"
 	"durablestream/internal/engine"
+	"durablestream/internal/redirect"
 	"durablestream/internal/staged"
 	"durablestream/internal/wire"
 )
@@ -136,10 +137,6 @@ func (b *Broker) putAside() error {
 	return nil
 }
 
-// heldSubject is where appends are led until the Log's end is seen. Nobody answers there, so that
-// whoever appends knows that nothing was stored, and tries again.
-const heldSubject = "dstream.held."
-
 // holdAppends leads appends nowhere, before a server starts its engine.
 func (b *Broker) holdAppends(s *server.Server) error {
 	if b.cfg.Cluster != nil || b.cfg.ReadOnly {
@@ -147,7 +144,7 @@ func (b *Broker) holdAppends(s *server.Server) error {
 	}
 	acc, err := s.LookupAccount(b.cfg.account())
 	if err == nil {
-		err = b.lead(acc, heldSubject)
+		err = b.appends.Lead(acc, redirect.Held)
 	}
 	if err != nil {
 		return fmt.Errorf("broker: cannot hold back appends: %w", err)
@@ -176,7 +173,7 @@ func (b *Broker) lookAtEnd(ctx context.Context) error {
 		}
 		acc, err := b.logAccount()
 		if err == nil {
-			err = b.lead(acc, "")
+			err = b.appends.Lead(acc, redirect.Log)
 		}
 		return err
 	}
