@@ -17,7 +17,7 @@ import (
 // facade is what the root package reaches, and so what a package that uses it does.
 var facade = []string{
 	"event", "projection", "client", "broker", "mirror", "internal/canonical",
-	"internal/address", "internal/blocks", "internal/certs", "internal/copywatch", "internal/fence", "internal/finder", "internal/gate", "internal/grace", "internal/hosting", "internal/index", "internal/joined", "internal/meta",
+	"internal/address", "internal/blocks", "internal/certs", "internal/copywatch", "internal/diskwatch", "internal/fence", "internal/finder", "internal/gate", "internal/grace", "internal/hosting", "internal/index", "internal/joined", "internal/logend", "internal/meta",
 	"internal/paths", "internal/readcopy", "internal/redirect", "internal/roles", "internal/room", "internal/scrub", "internal/serverlog", "internal/slowstart", "internal/staged", "internal/sweeper", "internal/wire",
 }
 
@@ -44,7 +44,7 @@ var imports = map[string]struct {
 	"internal/gate":    {ours: []string{"event", "internal/wire", "internal/engine", "internal/roles"}, server: true, nats: true},
 	"internal/scrub":   {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths"}, nats: true},
 	"internal/roles":   {ours: []string{"event", "internal/wire"}, nats: true},
-	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/finder", "internal/gate", "internal/grace", "internal/index", "internal/meta", "internal/paths", "internal/certs", "internal/copywatch", "internal/joined", "internal/redirect", "internal/room", "internal/scrub", "internal/serverlog", "internal/slowstart", "internal/staged"}, server: true, nats: true},
+	"broker":           {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/blocks", "internal/fence", "internal/finder", "internal/gate", "internal/grace", "internal/index", "internal/meta", "internal/paths", "internal/certs", "internal/copywatch", "internal/diskwatch", "internal/joined", "internal/logend", "internal/redirect", "internal/room", "internal/scrub", "internal/serverlog", "internal/slowstart", "internal/staged"}, server: true, nats: true},
 	"projection":       {ours: []string{"event"}},
 	"internal/dial":    {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths"}, nats: true},
 	"internal/logio":   {ours: []string{"event", "internal/wire", "internal/address", "internal/roles", "internal/paths", "internal/dial"}, nats: true},
@@ -59,6 +59,8 @@ var imports = map[string]struct {
 	"internal/certs":     {},
 	"internal/copywatch": {ours: []string{"event", "internal/wire"}, server: true, nats: true},
 	"internal/room":      {ours: []string{"event", "internal/engine"}, nats: true},
+	"internal/diskwatch": {ours: []string{"event", "internal/wire", "internal/blocks", "internal/logend", "internal/paths", "internal/room", "internal/staged"}, nats: true},
+	"internal/logend":    {ours: []string{"event", "internal/wire", "internal/blocks", "internal/paths", "internal/room", "internal/staged"}, nats: true},
 	"internal/joined":    {ours: []string{"event", "internal/wire", "internal/roles", "internal/wait"}, server: true, nats: true},
 	"internal/redirect":  {ours: []string{"event", "internal/wire", "internal/wait"}, server: true, nats: true},
 	"internal/serverlog": {},

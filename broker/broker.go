@@ -29,10 +29,12 @@ import (
 
 	"durablestream/internal/address"
 	"durablestream/internal/copywatch"
+	"durablestream/internal/diskwatch"
 	"durablestream/internal/finder"
 	"durablestream/internal/gate"
 	"durablestream/internal/grace"
 	"durablestream/internal/joined"
+	"durablestream/internal/logend"
 	"durablestream/internal/paths"
 	"durablestream/internal/redirect"
 	"durablestream/internal/scrub"
@@ -77,10 +79,9 @@ type Broker struct {
 	token     string // of our own connections
 	joinToken string // in the address file; "": each shows a key, or nothing
 	since     time.Time
-	torn      atomic.Pointer[tornEnd] // nil: the Log does not end with a part of a batch
-	lent      atomic.Bool             // the engine got a copy of the rest of a batch: see lend
+	end       *logend.End
 	appends   redirect.Appends
-	disk      *diskWatch
+	disk      *diskwatch.Watch
 	scrub     *scrub.Scrub
 	copy      *copywatch.Watch // nil on a lone host
 	finder    *finder.Finder
@@ -139,6 +140,7 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{cfg: cfg, opts: opts, token: opts.Authorization, since: time.Now(), evicted: make(chan struct{})}
+	b.end = b.newEnd()
 	if len(cfg.Keys) > 0 {
 		b.token = secret
 	} else if b.token != "" {
@@ -222,7 +224,7 @@ func boot(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
-	if b.disk, err = watchDisk(b); err != nil {
+	if b.disk, err = b.watchDisk(); err != nil {
 		return nil, errors.Join(err, b.Stop(context.WithoutCancel(ctx)))
 	}
 	if cfg.Cluster != nil {
@@ -350,6 +352,7 @@ func (b *Broker) startServer(ctx context.Context, opts *server.Options) error {
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
+	b.end.JS = b.js
 	return b.startGate()
 }
 

@@ -158,7 +158,7 @@ func (c Config) options(token string) (*server.Options, error) {
 		StoreDir:           filepath.Join(c.Dir, StoreDir),
 		SyncAlways:         true,
 		JetStreamMaxMemory: 1 << 30, // for consumers' state only
-		JetStreamMaxStore:  1 << 50, // the disk's limit is watched by disk.go
+		JetStreamMaxStore:  1 << 50, // the disk's limit is watched by package diskwatch
 		// The engine drops all requests that wait, without an answer, when there are so many;
 		// its default is 10,000.
 		JetStreamRequestQueueLimit: mostRequests,

@@ -2,55 +2,18 @@ package broker
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
-	"time"
+	"path/filepath"
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"durablestream/internal/blocks"
+	"durablestream/internal/diskwatch"
 	"durablestream/internal/redirect"
 	"durablestream/internal/room"
 	"durablestream/internal/wire"
 )
-
-// diskWatch refuses appends before the disk is full, and takes them again when
-// there is space.
-//
-// A JetStream stream whose disk has run full times out on every append and stays
-// so after space is freed (nothing acknowledged is lost). So the watch acts on
-// free space under the floor: it leads what is published to the Log elsewhere, where
-// this process answers that the disk is full, and reads go on. Should the disk run
-// full between two looks all the same, the stream reports itself unhealthy; the
-// watch then switches JetStream off and on in this process once there is space,
-// which mends it. Clients stay connected throughout.
-//
-// Bytes are not all that a block file takes. The file system may have no inode left, or
-// be read-only; the user's quota or the process's file size limit may be used up. The
-// file system tells of the first two. For the rest the watch makes a file of a block's
-// size beside the blocks: each probeEvery, and before it restarts the engine. The engine
-// is never restarted where that file cannot be made: its recovery writes too, and a
-// stream whose recovery fails cannot even be read.
-//
-// A limit on the account's storage would refuse appends too, but the engine looks
-// at it for each message of a batch that it commits: it stored the first 41 of 100
-// when the limit came in between, and one of any batch into an empty Log. What is
-// led elsewhere never reaches the engine. A batch that is on its way meanwhile
-// misses its end, or has a hole, and is forgotten as a whole.
-type diskWatch struct {
-	b     *Broker
-	see   func() (room.Room, error) // a test's own in tests
-	probe func(sync bool) error     // the same
-	state atomic.Pointer[DiskState]
-	// unhealthy counts looks in a row that found the stream stuck with space left,
-	// and mends what was done about it in vain.
-	unhealthy, mends int
-	probed           time.Time // when the last file of a block's size was made, or not
-	behind           error     // of refuseBehindPart
-	quit             chan struct{}
-	done             chan struct{}
-}
 
 // DiskState is what the watch saw last.
 type DiskState struct {
@@ -62,228 +25,99 @@ type DiskState struct {
 	Full       bool   // appends are refused
 	Lack       Lack   // why; of a node of a cluster LackNothing where its engine stepped aside by itself
 	Blocked    string // why the engine, which is stuck, is not restarted yet; "": nothing is known against it
-	torn       string // with LackBatch: see Broker.Torn
 }
 
-// diskEvery is well under the second within which appends must be refused.
-const (
-	diskEvery      = 250 * time.Millisecond
-	unhealthyLooks = 2 // before the first mend; twice as many before each further one
-	unhealthyMost  = 5 // times, which makes 16 s
-	// probeEvery bounds how long a quota that is used up goes unseen, and probeAgain how
-	// long one that has room again.
-	probeEvery = 10 * time.Second
-	probeAgain = time.Second
-)
-
-func watchDisk(b *Broker) (*diskWatch, error) {
-	if b.cfg.ReadOnly {
-		return refuseForGood(b)
-	}
-	w := startWatch(b, b.cfg.DiskFloor, func() (room.Room, error) { return room.Of(b.streamDir()) },
-		func(sync bool) error { return room.Probe(b.streamDir(), sync) })
-	return w, w.behind
-}
-
-// refuseForGood watches nothing, and refuses appends as to a disk that is read-only: what
-// was appended to a copy would be lost with it.
-func refuseForGood(b *Broker) (*diskWatch, error) {
-	w := &diskWatch{b: b, quit: make(chan struct{}), done: make(chan struct{})}
-	close(w.done)
-	now := DiskState{Free: -1, Floor: b.cfg.DiskFloor, Inodes: -1, Full: true, Lack: LackWriting}
-	w.state.Store(&now)
-	if err := w.refuse(now); err != nil {
-		return nil, fmt.Errorf("broker: cannot refuse appends to a copy: %w", err)
-	}
-	return w, nil
-}
-
-func startWatch(b *Broker, floor int64, see func() (room.Room, error), probe func(sync bool) error) *diskWatch {
-	w := &diskWatch{
-		b: b, see: see, probe: probe,
-		quit: make(chan struct{}),
-		done: make(chan struct{}),
-	}
-	w.state.Store(&DiskState{Free: -1, Floor: floor, Inodes: -1})
-	w.behind = w.refuseBehindPart()
-	if floor < 0 {
-		close(w.done)
-		return w
-	}
-	w.look()
-	go w.run()
-	return w
+func diskState(s diskwatch.State) DiskState {
+	return DiskState{Free: s.Free, Floor: s.Floor, Inodes: s.Inodes, InodeFloor: s.InodeFloor, Full: s.Full, Lack: Lack(s.Lack), Blocked: s.Blocked}
 }
 
 // Disk is what is known of the free space.
-func (b *Broker) Disk() DiskState { return *b.disk.state.Load() }
+func (b *Broker) Disk() DiskState { return diskState(b.disk.State()) }
 
-func (w *diskWatch) stop() {
-	close(w.quit)
-	<-w.done
+// DiskIn looks at the disk of the host directory dir as a host with the default floor does at
+// its start. The caller holds the lock: like a host, DiskIn makes the file of Probe for a
+// moment. An error means that the file system gave no answer.
+func DiskIn(dir string) (DiskState, error) {
+	at := filepath.Join(dir, StoreDir)
+	if found, _ := blocks.Find(at); len(found) > 0 { // none: the engine has not begun
+		at = filepath.Dir(found[0])
+	}
+	s, err := diskwatch.In(at, defaultDiskFloor)
+	return diskState(s), err
 }
 
-func (w *diskWatch) run() {
-	defer close(w.done)
-	tick := time.NewTicker(diskEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-w.quit:
-			return
-		case <-tick.C:
-			w.look()
-		}
+// Tell puts what is known of the disk into a host's status.
+func (s DiskState) Tell(h *HostStatus) {
+	h.DiskFree, h.DiskFloor = s.Free, s.Floor
+	h.DiskInodes, h.DiskInodesFloor = s.Inodes, s.InodeFloor
+	h.DiskReadOnly = s.Full && s.Lack == LackWriting
+	h.DiskFull = s.Full && s.Lack != LackWriting && s.Lack != LackBatch
+	if h.DiskFull {
+		h.DiskLacks = s.Lack
 	}
 }
 
-func (w *diskWatch) look() {
-	was := *w.state.Load()
-	now := was
-	r, err := w.see()
-	if err != nil {
-		w.b.cfg.Logger.Warn("cannot read the free disk space", "dir", w.b.cfg.Dir, "err", err)
-		now.Free, now.Inodes = -1, -1
-		w.state.Store(&now)
-		return
-	}
-	now.Free, now.Inodes, now.InodeFloor = r.Free, r.Inodes, r.InodeFloor()
-	if now.Lack = Lack(r.Lacks(was.Floor, was.Full)); w.b.cfg.Cluster != nil {
-		w.stepAside(was, &now, r)
+// Torn says in words why appends are refused behind a part of a batch at the Log's end; "":
+// there is none.
+func (b *Broker) Torn() string { return b.end.Why() }
+
+// watchDisk starts the watch over the disk; over a copy, whose appends would be lost with it,
+// one that only refuses.
+func (b *Broker) watchDisk() (w *diskwatch.Watch, err error) {
+	if b.cfg.ReadOnly {
+		w, err = diskwatch.RefuseForGood(b.watched())
 	} else {
-		w.decide(was, &now, r)
+		w, err = diskwatch.Start(b.watched())
 	}
-	if now.Full != was.Full || now.Lack != was.Lack {
-		w.b.cfg.Logger.Warn("disk watch", "free", now.Free, "floor", now.Floor, "inodes", now.Inodes, "lacks", string(now.Lack), "appends_refused", now.Full)
+	if err != nil {
+		err = fmt.Errorf("broker: %w", err)
 	}
-	if now.Blocked != "" && now.Blocked != was.Blocked {
-		w.b.cfg.Logger.Error("the engine takes no appends and is not restarted: a file of a block's size cannot be made", "err", now.Blocked)
-	}
-	w.state.Store(&now)
+	return w, err
 }
 
-// decide is what a lone host does about what it has seen: now.Lack, on the way in, is what
-// the file system says.
-func (w *diskWatch) decide(was DiskState, now *DiskState, r room.Room) {
-	torn := w.b.torn.Load()
-	switch {
-	case torn != nil && torn.gone:
-		now.Lack = LackBatch
-	case now.Lack != LackNothing:
-	case torn != nil && time.Now().Before(torn.again):
-		now.Lack = w.tornLack(torn)
-	case was.Full || torn != nil:
-		if w.hasRoom(was, now, r, probeAgain) {
-			w.mend()
-			w.mended(was, now)
-			return
-		}
-		if torn != nil && now.Lack == LackNothing {
-			now.Lack = w.tornLack(torn)
-		}
-	case !w.healthy():
-		if w.unhealthy++; w.unhealthy < unhealthyLooks<<min(w.mends, unhealthyMost) {
-			return
-		}
-		w.unhealthy = 0
-		w.mends++
-		if w.hasRoom(was, now, r, 0) {
-			w.mend()
-			w.mended(was, now)
-			return
-		}
-	default:
-		w.unhealthy, w.mends, now.Blocked = 0, 0, ""
-		if time.Since(w.probed) > probeEvery && r.Free >= room.Size {
-			w.probed = time.Now()
-			now.Lack = Lack(r.LackOf(w.probe(false)))
-		}
+// watched is this broker for the watch over its disk.
+func (b *Broker) watched() diskwatch.Broker {
+	host := diskwatch.Broker{
+		Dir: b.cfg.Dir, Floor: b.cfg.DiskFloor, Logger: b.cfg.Logger, End: b.end,
+		See:     func() (room.Room, error) { return room.Of(b.streamDir()) },
+		Probe:   func(sync bool) error { return room.Probe(b.streamDir(), sync) },
+		Refuse:  b.refuse,
+		Healthy: func() bool { return b.health().Status == "ok" },
+		Lost:    func() bool { return b.lost() != nil },
+		Restart: b.restartEngine,
 	}
-	if now.Lack != LackNothing && (!was.Full || was.Lack != now.Lack) {
-		now.Full = w.refuse(*now) == nil || was.Full
+	if b.cfg.Cluster != nil {
+		host.Node = &diskwatch.Node{On: b.server.JetStreamEnabled, Leave: b.leaveCluster, ComeBack: b.comeBack}
 	}
+	return host
 }
 
-// hasRoom reports whether a file of a block's size can be made, which it tries at most
-// each again. Where it cannot, now says why.
-func (w *diskWatch) hasRoom(was DiskState, now *DiskState, r room.Room, again time.Duration) bool {
-	now.Lack, now.Blocked = was.Lack, was.Blocked
-	if r.Free < room.Size+w.b.batches().Needs() {
-		now.Lack = LackSpace
-		return false
-	}
-	if time.Since(w.probed) < again {
-		return false
-	}
-	w.probed = time.Now()
-	err := w.probe(true)
-	now.Lack, now.Blocked = Lack(r.LackOf(err)), ""
-	if err != nil && now.Lack == LackNothing {
-		now.Lack, now.Blocked = was.Lack, err.Error()
-	}
-	return err == nil
+func (b *Broker) health() *server.HealthStatus {
+	return b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName})
 }
 
-// why says in words what appends are refused for.
-func (s DiskState) why() string {
-	switch s.Lack {
-	case LackInodes:
-		return fmt.Sprintf("the host's file system takes no more files: %d inodes are free, under the floor of %d", s.Inodes, s.InodeFloor)
-	case LackQuota:
-		return "the disk quota of the host's user is used up: a block file of 8 MiB cannot be made"
-	case LackFileSize:
-		return "the host may not write files of 8 MiB: raise its file size limit (ulimit -f) and start it again"
-	case LackWriting:
-		return "the host's disk is read-only"
-	case LackBatch:
-		return s.torn
-	default:
-		return "the host's disk is nearly full"
-	}
-}
-
-// refusal is the answer in the engine's own form, so that any client understands.
-func (s DiskState) refusal() []byte {
-	code := wire.StatusDiskFull
-	switch s.Lack {
-	case LackWriting:
-		code = wire.StatusReadOnly
-	case LackBatch:
-		code = wire.StatusTorn
-	}
-	return fmt.Appendf(nil, `{"stream":%q,"seq":0,"error":{"code":%d,"err_code":%d,"description":%q}}`, wire.LogName, code, wire.CodeDiskFull, s.why())
-}
-
-// refuse turns the refusal of appends on where now.Lack says what for, and off where
-// nothing is lacking.
-func (w *diskWatch) refuse(now DiskState) error {
-	on := now.Lack != LackNothing
-	now.torn = w.b.Torn()
-	err := w.b.appends.Answer(w.b.admin, redirect.Refused, now.refusal())
-	acc, lookup := w.b.logAccount()
+// refuse leads appends to an answer, or to the Log again.
+func (b *Broker) refuse(on bool, answer []byte) error {
+	err := b.appends.Answer(b.admin, redirect.Refused, answer)
+	acc, lookup := b.logAccount()
 	if lookup != nil {
 		return lookup // the server is shutting down
 	}
 	switch {
-	case !on && w.b.lost() != nil: // then they stay led where that is said
+	case !on && b.lost() != nil: // then they stay led where that is said
 	case !on:
-		err = errors.Join(err, w.b.appends.Lead(acc, redirect.Log))
+		err = errors.Join(err, b.appends.Lead(acc, redirect.Log))
 	case err == nil:
-		err = w.b.appends.Lead(acc, redirect.Refused)
+		err = b.appends.Lead(acc, redirect.Refused)
 	}
 	if err != nil {
-		w.b.cfg.Logger.Error("cannot refuse appends", "err", err)
+		b.cfg.Logger.Error("cannot refuse appends", "err", err)
 	}
 	return err
 }
 
-func (w *diskWatch) healthy() bool {
-	h := w.b.server.Healthz(&server.HealthzOptions{Account: w.b.cfg.account(), Stream: wire.LogName})
-	return h.Status == "ok"
-}
-
 // Stuck says why the engine of a lone host takes no appends although nothing refuses
-// them, as after a full disk; "": it is well. The watch over the disk mends that.
+// them, as after a full disk; "": it is well. The watch over the disk repairs that.
 func (b *Broker) Stuck() string {
 	if b.cfg.Cluster != nil || b.Disk().Full {
 		return ""
@@ -291,7 +125,7 @@ func (b *Broker) Stuck() string {
 	if why := b.lost(); why != nil {
 		return why.Error()
 	}
-	h := b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName})
+	h := b.health()
 	if h.Status == "ok" {
 		return ""
 	}
@@ -300,72 +134,4 @@ func (b *Broker) Stuck() string {
 		why += ": " + blocked
 	}
 	return why
-}
-
-// mend restarts JetStream inside the server if the stream is stuck, or ends with a part of a
-// batch.
-func (w *diskWatch) mend() {
-	torn := w.b.torn.Load()
-	if healthy := w.healthy(); healthy && (torn == nil || torn.part == nil) {
-		ctx, cancel := context.WithTimeout(context.Background(), endWait)
-		defer cancel()
-		part, err := w.b.end(ctx)
-		switch {
-		case err != nil:
-			w.b.torn.Store(&tornEnd{again: time.Now().Add(tornAgain)})
-			return
-		case part == nil:
-			w.b.torn.Store(nil)
-			return
-		}
-	}
-	w.b.cfg.Logger.Warn("the stream is stuck after a full disk: restarting JetStream in this process")
-	w.restartEngine()
-}
-
-// restartEngine switches JetStream off and on for the account of the Log. To do so
-// for the whole server would race with API requests under way (the race detector
-// says so of v2.15.2) and leave two goroutines behind each time.
-//
-// A batch whose commit met the full disk is stored in part, and the engine completes
-// it, from what it had staged, when it starts: see torn.go. Until that was seen no append
-// gets in.
-func (w *diskWatch) restartEngine() {
-	b := w.b
-	if b.place.recreating.Load() {
-		return
-	}
-	err := b.holdAppends(b.server)
-	acc, lookup := b.logAccount()
-	err = errors.Join(err, lookup)
-	if err == nil {
-		err = b.putAside()
-	}
-	if err == nil && acc.JetStreamEnabled() { // else the last restart did not get far
-		err = acc.DisableJetStream()
-	}
-	if err == nil {
-		err = b.settleStore()
-	}
-	if err == nil {
-		err = b.forgetUnwritten()
-	}
-	if err == nil {
-		err = b.lend()
-	}
-	if err == nil {
-		err = acc.EnableJetStream(nil, nil)
-	}
-	full := w.state.Load().Full
-	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), endWait)
-		defer cancel()
-		if look := b.lookAtEnd(ctx); look != nil {
-			b.cfg.Logger.Warn("the end of the log cannot be read", "err", look) // or enabled says more
-		}
-	}
-	b.enabled(err, full || b.torn.Load() != nil)
-	if !full && b.torn.Load() == nil && b.lost() == nil {
-		_ = b.appends.Lead(acc, redirect.Log) // nothing of that can fail
-	}
 }

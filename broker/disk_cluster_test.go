@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"durablestream/event"
+	"durablestream/internal/diskwatch"
 	"durablestream/internal/room"
 	"durablestream/internal/wire"
 )
@@ -61,7 +62,7 @@ func TestClusterNodeWithFullDisk(t *testing.T) {
 	full := nodes[leader]
 	var free atomic.Int64
 	free.Store(1 << 40)
-	full.disk = startWatch(full, 1<<30, func() (room.Room, error) { return room.Room{Free: free.Load(), Inodes: -1}, nil }, full.disk.probe)
+	full.WatchDisk(1<<30, func() (int64, error) { return free.Load(), nil })
 
 	seqs := map[uint64]bool{}
 	n := 0
@@ -92,7 +93,7 @@ func TestClusterNodeWithFullDisk(t *testing.T) {
 		if err != nil || full.server.JetStreamEnabled() == false {
 			return false
 		}
-		return acc.JetStreamEnabled() && full.disk.healthy()
+		return acc.JetStreamEnabled() && full.health().Status == "ok"
 	}, 30*time.Second, 10*time.Millisecond, "it does not catch up")
 	// Now the other two are not enough of a majority without it.
 	require.NoError(t, nodes[(leader+1)%3].Stop(t.Context()))
@@ -154,12 +155,16 @@ func TestClusterNodeStepsAside(t *testing.T) {
 	var full atomic.Bool // for a file of a block's size
 	ample := room.Room{Free: 1 << 40, Inodes: 1000, Files: 2000}
 	see.Store(&ample)
-	node.disk = startWatch(node, 1<<20, func() (room.Room, error) { return *see.Load(), nil }, func(bool) error {
-		if full.Load() {
-			return syscall.EDQUOT
+	node.watchAgain(1<<20, func(host *diskwatch.Broker) {
+		host.See = func() (room.Room, error) { return *see.Load(), nil }
+		host.Probe = func(bool) error {
+			if full.Load() {
+				return syscall.EDQUOT
+			}
+			return nil
 		}
-		return nil
 	})
+
 	for lack, r := range map[Lack]room.Room{
 		LackInodes:  {Free: 1 << 40, Inodes: 3, Files: 2000},
 		LackWriting: {Free: 1 << 40, Inodes: 1000, Files: 2000, ReadOnly: true},
@@ -176,7 +181,7 @@ func TestClusterNodeStepsAside(t *testing.T) {
 		require.Eventually(t, func() bool { return node.Disk().Lack == LackQuota }, 20*time.Second, time.Millisecond)
 		require.False(t, node.server.JetStreamEnabled())
 		full.Store(false)
-		require.Eventually(t, func() bool { return !node.Disk().Full && node.disk.healthy() }, 30*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return !node.Disk().Full && node.health().Status == "ok" }, 30*time.Second, 10*time.Millisecond)
 		require.Equal(t, LackNothing, node.Disk().Lack)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"durablestream/internal/address"
+	"durablestream/internal/diskwatch"
 	"durablestream/internal/roles"
 	"durablestream/internal/room"
 	"durablestream/internal/wire"
@@ -16,11 +17,20 @@ func (b *Broker) Varz() (*server.Varz, error) { return b.server.Varz(nil) }
 
 // WatchDisk replaces the watch over the real disk by one that asks free for the bytes.
 func (b *Broker) WatchDisk(floor int64, free func() (int64, error)) {
-	b.disk.stop()
-	b.disk = startWatch(b, floor, func() (room.Room, error) {
-		n, err := free()
-		return room.Room{Free: n, Inodes: -1}, err
-	}, b.disk.probe)
+	b.watchAgain(floor, func(host *diskwatch.Broker) {
+		host.See = func() (room.Room, error) {
+			n, err := free()
+			return room.Room{Free: n, Inodes: -1}, err
+		}
+	})
+}
+
+func (b *Broker) watchAgain(floor int64, change func(host *diskwatch.Broker)) {
+	b.disk.Stop()
+	host := b.watched()
+	host.Floor = floor
+	change(&host)
+	b.disk, _ = diskwatch.Start(host)
 }
 
 // Room is what a test lets the watch see.
@@ -32,28 +42,24 @@ type Room struct {
 
 // WatchRoom replaces the watch over the real disk by one over what see returns.
 func (b *Broker) WatchRoom(floor int64, see func() Room) {
-	b.disk.stop()
-	b.disk = startWatch(b, floor, func() (room.Room, error) {
-		r := see()
-		return room.Room{Free: r.Free, Inodes: r.Inodes, Files: r.Files, ReadOnly: r.ReadOnly}, nil
-	}, func(bool) error { return see().Probe })
+	b.watchAgain(floor, func(host *diskwatch.Broker) {
+		host.See = func() (room.Room, error) {
+			r := see()
+			return room.Room{Free: r.Free, Inodes: r.Inodes, Files: r.Files, ReadOnly: r.ReadOnly}, nil
+		}
+		host.Probe = func(bool) error { return see().Probe }
+	})
 }
 
 // Healthy is what the engine says of the Log.
-func (b *Broker) Healthy() *server.HealthStatus {
-	return b.server.Healthz(&server.HealthzOptions{Account: b.cfg.account(), Stream: wire.LogName})
-}
+func (b *Broker) Healthy() *server.HealthStatus { return b.health() }
 
 // RestartEngine does what the disk watch does to a stream that is stuck.
-func (b *Broker) RestartEngine() { b.disk.restartEngine() }
+func (b *Broker) RestartEngine() { b.restartEngine(b.Disk().Full) }
 
 // Refuse turns the refusal of appends on or off, as the disk watch does.
 func (b *Broker) Refuse(on bool) error {
-	now := b.Disk()
-	if now.Lack = LackNothing; on {
-		now.Lack = LackSpace
-	}
-	return b.disk.refuse(now)
+	return b.refuse(on, diskwatch.State{Lack: room.LackSpace}.Refusal(""))
 }
 
 // LimitStore lets the engine store so many bytes more until it is restarted: a batch that exceeds that is stored in part.

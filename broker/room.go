@@ -19,13 +19,13 @@ type Lack string
 
 // What a disk, or a process, may lack.
 const (
-	LackNothing       = Lack(room.LackNothing)
-	LackSpace         = Lack(room.LackSpace)    // bytes
-	LackInodes        = Lack(room.LackInodes)   // the file system takes no more files
-	LackQuota         = Lack(room.LackQuota)    // of the user or the project
-	LackFileSize      = Lack(room.LackFileSize) // RLIMIT_FSIZE of this process is under a block's size
-	LackWriting       = Lack(room.LackWriting)  // the file system or the directory is read-only
-	LackBatch    Lack = "batch"                 // the rest of the batch with a part of which the Log ends
+	LackNothing  = Lack(room.LackNothing)
+	LackSpace    = Lack(room.LackSpace)    // bytes
+	LackInodes   = Lack(room.LackInodes)   // the file system takes no more files
+	LackQuota    = Lack(room.LackQuota)    // of the user or the project
+	LackFileSize = Lack(room.LackFileSize) // RLIMIT_FSIZE of this process is under a block's size
+	LackWriting  = Lack(room.LackWriting)  // the file system or the directory is read-only
+	LackBatch    = Lack(room.LackBatch)    // the rest of the batch with a part of which the Log ends
 )
 
 // ProbeFile is made in the stream's directory, where the engine reads nothing but the

@@ -53,7 +53,7 @@ func (b *Broker) shutdown() error {
 		b.copy.Stop()
 	}
 	if b.disk != nil {
-		b.disk.stop()
+		b.disk.Stop()
 	}
 	if b.gate != nil {
 		b.gate.Stop()

@@ -24,6 +24,7 @@ const (
 	LackQuota    Lack = "quota"
 	LackFileSize Lack = "file_size"
 	LackWriting  Lack = "writing"
+	LackBatch    Lack = "batch" // the rest of the batch with a part of which the Log ends
 )
 
 const (

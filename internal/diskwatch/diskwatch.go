@@ -1,0 +1,273 @@
+// Package diskwatch refuses appends before a host's disk is full, and takes them again when
+// there is space.
+//
+// A JetStream stream whose disk has run full times out on every append and stays
+// so after space is freed (nothing acknowledged is lost). So the watch acts on
+// free space under the floor: it leads what is published to the Log elsewhere, where
+// this process answers that the disk is full, and reads go on. Should the disk run
+// full between two looks all the same, the stream reports itself unhealthy; the
+// watch then switches JetStream off and on in this process once there is space,
+// which repairs it. Clients stay connected throughout.
+//
+// Bytes are not all that a block file takes. The file system may have no inode left, or
+// be read-only; the user's quota or the process's file size limit may be used up. The
+// file system tells of the first two. For the rest the watch makes a file of a block's
+// size beside the blocks: each probeEvery, and before it restarts the engine. The engine
+// is never restarted where that file cannot be made: its recovery writes too, and a
+// stream whose recovery fails cannot even be read.
+//
+// A limit on the account's storage would refuse appends too, but the engine looks
+// at it for each message of a batch that it commits: it stored the first 41 of 100
+// when the limit came in between, and one of any batch into an empty Log. What is
+// led elsewhere never reaches the engine. A batch that is on its way meanwhile
+// misses its end, or has a hole, and is forgotten as a whole.
+package diskwatch
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"durablestream/internal/logend"
+	"durablestream/internal/room"
+)
+
+// Broker is what the watch knows of its broker, and lets it do.
+type Broker struct {
+	Dir    string // of the host
+	Floor  int64  // bytes; negative: the disk is not watched
+	Logger *slog.Logger
+	// See asks the file system, and Probe makes a file of a block's size.
+	See   func() (room.Room, error)
+	Probe func(sync bool) error
+	End   *logend.End
+	// Refuse leads appends to the answer while on is true, and else to the Log.
+	Refuse func(on bool, answer []byte) error
+	// Node is nil for a lone host, which has the others.
+	Node    *Node
+	Healthy func() bool     // the engine says so of the Log
+	Lost    func() bool     // the engine has not opened the Log since it restarted
+	Restart func(full bool) // the engine, while appends are refused
+}
+
+// Watch is a watch over one disk.
+type Watch struct {
+	b     Broker
+	state atomic.Pointer[State]
+	// unhealthy counts looks in a row that found the stream stuck with space left,
+	// and repairs what was done about it in vain.
+	unhealthy, repairs int
+	probed             time.Time // when the last file of a block's size was made, or not
+	quit               chan struct{}
+	done               chan struct{}
+}
+
+// diskEvery is well under the second within which appends must be refused.
+const (
+	diskEvery      = 250 * time.Millisecond
+	unhealthyLooks = 2 // before the first repair; twice as many before each further one
+	unhealthyMost  = 5 // times, which makes 16 s
+	// probeEvery bounds how long a quota that is used up goes unseen, and probeAgain how
+	// long one that has room again.
+	probeEvery = 10 * time.Second
+	probeAgain = time.Second
+)
+
+// Start looks at the disk once, and then watches it until Stop. The watch runs also where there is
+// an error: it cannot refuse appends behind a part of a batch.
+func Start(b Broker) (*Watch, error) {
+	w := &Watch{b: b, quit: make(chan struct{}), done: make(chan struct{})}
+	w.state.Store(&State{Free: -1, Floor: b.Floor, Inodes: -1})
+	err := w.refuseBehindPart()
+	if b.Floor < 0 {
+		close(w.done)
+		return w, err
+	}
+	w.look()
+	go w.run()
+	return w, err
+}
+
+// RefuseForGood watches nothing, and refuses appends as to a disk that is read-only: what
+// was appended to a copy would be lost with it.
+func RefuseForGood(b Broker) (*Watch, error) {
+	w := &Watch{b: b, quit: make(chan struct{}), done: make(chan struct{})}
+	close(w.done)
+	now := State{Free: -1, Floor: b.Floor, Inodes: -1, Full: true, Lack: room.LackWriting}
+	w.state.Store(&now)
+	if err := w.refuse(now); err != nil {
+		return nil, fmt.Errorf("cannot refuse appends to a copy: %w", err)
+	}
+	return w, nil
+}
+
+// State is what the watch saw last.
+func (w *Watch) State() State { return *w.state.Load() }
+
+// Stop ends the watch. What is refused stays so.
+func (w *Watch) Stop() {
+	close(w.quit)
+	<-w.done
+}
+
+func (w *Watch) run() {
+	defer close(w.done)
+	tick := time.NewTicker(diskEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.quit:
+			return
+		case <-tick.C:
+			w.look()
+		}
+	}
+}
+
+func (w *Watch) look() {
+	was := *w.state.Load()
+	now := was
+	r, err := w.b.See()
+	if err != nil {
+		w.b.Logger.Warn("cannot read the free disk space", "dir", w.b.Dir, "err", err)
+		now.Free, now.Inodes = -1, -1
+		w.state.Store(&now)
+		return
+	}
+	now.Free, now.Inodes, now.InodeFloor = r.Free, r.Inodes, r.InodeFloor()
+	if now.Lack = r.Lacks(was.Floor, was.Full); w.b.Node != nil {
+		w.stepAside(was, &now, r)
+	} else {
+		w.decide(was, &now, r)
+	}
+	if now.Full != was.Full || now.Lack != was.Lack {
+		w.b.Logger.Warn("disk watch", "free", now.Free, "floor", now.Floor, "inodes", now.Inodes, "lacks", string(now.Lack), "appends_refused", now.Full)
+	}
+	if now.Blocked != "" && now.Blocked != was.Blocked {
+		w.b.Logger.Error("the engine takes no appends and is not restarted: a file of a block's size cannot be made", "err", now.Blocked)
+	}
+	w.state.Store(&now)
+}
+
+// decide is what a lone host does about what it has seen: now.Lack, on the way in, is what
+// the file system says.
+func (w *Watch) decide(was State, now *State, r room.Room) {
+	torn := w.b.End.Torn()
+	switch {
+	case torn != nil && torn.Gone():
+		now.Lack = room.LackBatch
+	case now.Lack != room.LackNothing:
+	case torn != nil && torn.Early():
+		now.Lack = now.lackOf(torn)
+	case was.Full || torn != nil:
+		if w.hasRoom(was, now, r, probeAgain) {
+			w.repair()
+			w.repaired(was, now)
+			return
+		}
+		if torn != nil && now.Lack == room.LackNothing {
+			now.Lack = now.lackOf(torn)
+		}
+	case !w.b.Healthy():
+		if !w.unhealthyLongEnough() {
+			return
+		}
+		if w.hasRoom(was, now, r, 0) {
+			w.repair()
+			w.repaired(was, now)
+			return
+		}
+	default:
+		w.idle(now, r)
+	}
+	if now.Lack != room.LackNothing && (!was.Full || was.Lack != now.Lack) {
+		now.Full = w.refuse(*now) == nil || was.Full
+	}
+}
+
+// idle is what the watch does where nothing is wrong: now and then it makes a file.
+func (w *Watch) idle(now *State, r room.Room) {
+	w.unhealthy, w.repairs, now.Blocked = 0, 0, ""
+	if time.Since(w.probed) > probeEvery && r.Free >= room.Size {
+		w.probed = time.Now()
+		now.Lack = r.LackOf(w.b.Probe(false))
+	}
+}
+
+// unhealthyLongEnough counts a look that found the engine stuck, and reports that it is time to
+// do something about that.
+func (w *Watch) unhealthyLongEnough() bool {
+	if w.unhealthy++; w.unhealthy < unhealthyLooks<<min(w.repairs, unhealthyMost) {
+		return false
+	}
+	w.unhealthy = 0
+	w.repairs++
+	return true
+}
+
+// hasRoom reports whether a file of a block's size can be made, which it tries at most
+// each again. Where it cannot, now says why.
+func (w *Watch) hasRoom(was State, now *State, r room.Room, again time.Duration) bool {
+	now.Lack, now.Blocked = was.Lack, was.Blocked
+	if r.Free < room.Size+w.b.End.Batches.Needs() {
+		now.Lack = room.LackSpace
+		return false
+	}
+	if time.Since(w.probed) < again {
+		return false
+	}
+	w.probed = time.Now()
+	err := w.b.Probe(true)
+	now.Lack, now.Blocked = r.LackOf(err), ""
+	if err != nil && now.Lack == room.LackNothing {
+		now.Lack, now.Blocked = was.Lack, err.Error()
+	}
+	return err == nil
+}
+
+// refuse turns the refusal of appends on where now.Lack says what for, and off where
+// nothing is lacking.
+func (w *Watch) refuse(now State) error {
+	return w.b.Refuse(now.Lack != room.LackNothing, now.Refusal(w.b.End.Why()))
+}
+
+// refuseBehindPart refuses appends from the watch's first moment on where the Log ends with
+// a part of a batch: the engine would store them behind it.
+func (w *Watch) refuseBehindPart() error {
+	torn := w.b.End.Torn()
+	if torn == nil {
+		return nil
+	}
+	now := *w.state.Load()
+	now.Full, now.Lack = true, now.lackOf(torn)
+	w.state.Store(&now)
+	if err := w.refuse(now); err != nil {
+		return errors.Join(errors.New("cannot refuse appends behind a batch that is stored in part"), err)
+	}
+	return nil
+}
+
+// repair restarts JetStream inside the server if the stream is stuck, or ends with a part of a
+// batch.
+func (w *Watch) repair() {
+	if w.b.Healthy() && w.b.End.Reread() {
+		return
+	}
+	w.b.Logger.Warn("the stream is stuck after a full disk: restarting JetStream in this process")
+	w.b.Restart(w.state.Load().Full)
+}
+
+// repaired takes appends again after repair, or does not: the engine may have stored a part of
+// a batch once more. Where the Log is not open the broker refuses them itself.
+func (w *Watch) repaired(was State, now *State) {
+	now.Lack = room.LackNothing
+	torn := w.b.End.Torn()
+	if torn != nil && !w.b.Lost() {
+		now.Lack = now.lackOf(torn)
+		now.Full = w.refuse(*now) == nil || was.Full
+		return
+	}
+	now.Full = w.refuse(*now) != nil
+}

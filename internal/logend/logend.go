@@ -1,0 +1,193 @@
+// Package logend knows whether a lone host's Log ends with a part of a batch, and gives the
+// engine what it needs to complete the batch.
+//
+// A lone host's engine stages a batch on disk, syncs that, and then stores it in the Log.
+// What ends that half-way, a full disk or a crash, leaves a part of the batch at the Log's
+// end. The engine completes it from what is staged when it starts. Then it deletes what is
+// staged, whether it could complete the batch or not, and takes appends behind the part:
+// whoever reads takes the part for settled then (see package client).
+//
+// So the engine only ever gets a copy of what is staged. The rule, on each path on which it
+// starts:
+//
+//  1. appends are led nowhere;
+//  2. all that is staged is moved aside, and what belongs to the Log's end is lent to the
+//     engine as a copy, where there is room for that and for what the engine writes;
+//  3. the engine starts;
+//  4. the Log's last message is read. If it ends a part of a batch, appends stay refused,
+//     with words, and what is aside stays. Else what is aside goes, and appends are taken.
+//
+// The watch over the disk does all that again once there is room. Readers hold back the part
+// meanwhile. A crash leaves what was staged aside, or some of it there and some in the
+// engine's directory, and the next start begins with 2.
+//
+// The copy is no link: the engine cuts off a block in place where it finds a record damaged.
+// It is not synced, since it is only read by the engine that starts next.
+package logend
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"durablestream/internal/blocks"
+	"durablestream/internal/staged"
+	"durablestream/internal/wire"
+)
+
+// End is the end of one host's Log. Lend, Look and Reread may not overlap; the others may.
+type End struct {
+	Batches   staged.Batches // that the engine has staged, and what is kept of them until the Log's end is seen
+	Blocks    string         // the directory of the Log's block files
+	Known     bool           // the block files are of a form that this program knows
+	Unwatched bool           // the watch over the disk is off
+	Logger    *slog.Logger
+	JS        jetstream.JetStream // of the host itself; set before Look
+
+	torn atomic.Pointer[Torn] // nil: the Log does not end with a part of a batch
+	lent atomic.Bool          // the engine got a copy of the rest of a batch: see Lend
+}
+
+// Torn is a part of a batch at the Log's end.
+type Torn struct {
+	part  *blocks.Part // nil: the end could not be read
+	gone  bool         // the rest of the batch is not kept
+	room  bool         // the engine had a copy of the rest, and did not complete the batch all the same
+	again time.Time    // when the watch tries again
+	tries int
+}
+
+const (
+	// Wait is how long the Log's last message is waited for.
+	Wait = 10 * time.Second
+	// tornAgain is how long the watch waits after the engine could not complete a batch
+	// although there was room; it doubles each time.
+	tornAgain = time.Second
+	tornMost  = 6 // times
+)
+
+// Gone reports that the rest of the batch is not kept.
+func (t *Torn) Gone() bool { return t.gone }
+
+// Early reports that it is too early to try again.
+func (t *Torn) Early() bool { return time.Now().Before(t.again) }
+
+// ByRoom reports that more room on the disk would let the engine complete the batch.
+func (t *Torn) ByRoom() bool { return t.part != nil && !t.gone && !t.room }
+
+// Torn is what is known of the part with which the Log ends; nil: there is none.
+func (e *End) Torn() *Torn { return e.torn.Load() }
+
+// Why says in words why appends are refused behind a part of a batch; "": there is none.
+func (e *End) Why() string {
+	t := e.torn.Load()
+	switch {
+	case t == nil:
+		return ""
+	case t.part == nil:
+		return "the end of the log cannot be read: the host tries again"
+	case t.gone:
+		return fmt.Sprintf("the log ends with a part of a batch (position %s) that was acknowledged to nobody, and the rest of it is gone: 'dstream doctor --fix' cuts the part off", t.part.Range)
+	case t.room:
+		return fmt.Sprintf("the log ends with a part of a batch (position %s) that was acknowledged to nobody, and the engine has not completed it: the host tries again; "+
+			"if that does not help, 'dstream doctor --fix --accept-loss' cuts the part off", t.part.Range)
+	}
+	again := "the host completes it once there is space"
+	if e.Unwatched {
+		again = "the watch over the disk is off (--disk-floor): make room, and start the host again, which completes it"
+	}
+	return fmt.Sprintf("the log ends with a part of a batch (position %s), and the disk had no space for the rest, which is kept: %s", t.part.Range, again)
+}
+
+// Lend gives the engine, which is off, copies of what it needs to complete a batch. Where
+// there is no room for that it gets none.
+func (e *End) Lend() error {
+	var ids []string
+	if t := e.torn.Load(); t != nil && t.part != nil {
+		ids = append(ids, t.part.Batch)
+	}
+	known := e.Known
+	if known {
+		part, err := blocks.OpenEnd(e.Blocks)
+		if err != nil {
+			known = false // the check of the store, and the engine, say more
+		} else if part != nil {
+			ids = append(ids, part.Batch)
+		}
+	}
+	lent, err := e.Batches.Lend(ids, !known)
+	e.lent.Store(lent)
+	return err
+}
+
+// Look looks whether the Log that the engine has opened ends with a part of a batch. If it is
+// whole, what is aside is done with.
+func (e *End) Look(ctx context.Context) (whole bool, err error) {
+	part, err := e.read(ctx)
+	if err != nil {
+		e.unread()
+		return false, err
+	}
+	if part != nil {
+		e.found(part)
+		return false, nil
+	}
+	e.torn.Store(nil)
+	if err := e.Batches.Forget(); err != nil { // it is of no use, and of no harm
+		e.Logger.Warn("cannot remove what was staged of a batch that is stored", "err", err)
+	}
+	return true, nil
+}
+
+// Reread reads the Log's last message again where no part of a batch is known, and reports
+// false where there is one: the engine must start again to complete it.
+func (e *End) Reread() bool {
+	if t := e.torn.Load(); t != nil && t.part != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Wait)
+	defer cancel()
+	part, err := e.read(ctx)
+	switch {
+	case err != nil:
+		e.unread()
+	case part == nil:
+		e.torn.Store(nil)
+	default:
+		return false
+	}
+	return true
+}
+
+func (e *End) unread() { e.torn.Store(&Torn{again: time.Now().Add(tornAgain)}) }
+
+// found notes the part with which the Log ends.
+func (e *End) found(part *blocks.Part) {
+	t := &Torn{part: part}
+	kept, enough := e.Batches.Kept(part.Batch)
+	t.gone = !kept
+	if enough {
+		t.room = kept && e.lent.Load()
+	}
+	if was := e.torn.Load(); was != nil && t.room {
+		t.tries = min(was.tries+1, tornMost)
+	}
+	if t.room {
+		t.again = time.Now().Add(tornAgain << t.tries)
+	}
+	e.torn.Store(t)
+	e.Logger.Error("appends are refused", "why", e.Why())
+}
+
+// read reads the Log's last message.
+func (e *End) read(ctx context.Context) (*blocks.Part, error) {
+	last, h, err := wire.End(ctx, e.JS.Conn(), e.JS.Options().APIPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the end of the log: %w", err)
+	}
+	return blocks.PartOf(h, last), nil
+}
