@@ -53,7 +53,7 @@ var imports = map[string]struct {
 	"mirror":           {ours: []string{"internal/canonical", "event", "projection", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 	"internal/hosting": {ours: facade, server: true, nats: true},
 	"internal/legacy":  {ours: []string{"event"}},
-	"internal/monitor": {ours: []string{"event"}},
+	"internal/monitor": {ours: []string{"event", "internal/console"}},
 	"internal/rpc":     {ours: []string{"internal/canonical", "event", "projection", "internal/agents", "internal/agents/source", "internal/paths", "internal/wire", "internal/address", "internal/roles", "client"}, nats: true},
 
 	"internal/certs":     {},

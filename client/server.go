@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"durablestream/internal/dial"
 	"durablestream/internal/wire"
 )
 
@@ -43,9 +43,6 @@ var ErrNoJetStream = errors.New("the server has no JetStream for this account: s
 
 const (
 	serverMajor, serverMinor = 2, 14 // the first version with all features that a Log uses
-	monitorTimeout           = 5 * time.Second
-	statusTimeout            = time.Second // for a broker of ours to say what it is
-	statusMore               = 250 * time.Millisecond
 )
 
 // CheckServer checks the promises of the servers behind js: their version, JetStream
@@ -71,7 +68,7 @@ func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string)
 	}
 	if len(monitors) > 0 {
 		for _, url := range monitors {
-			syncs, words, readers, err := monitored(ctx, url)
+			syncs, words, readers, err := dial.Monitored(ctx, url)
 			if err != nil {
 				return r, err
 			}
@@ -87,7 +84,7 @@ func CheckServer(ctx context.Context, js jetstream.JetStream, monitors []string)
 	var host struct {
 		SyncAlways bool `json:"sync_always"`
 	}
-	answers := statuses(ctx, nc, func([]byte) bool { return true })
+	answers := dial.Statuses(ctx, nc, func([]byte) bool { return true })
 	switch {
 	case len(answers) == 0:
 		r.Unseen = append(r.Unseen, "whether it syncs to disk before it acknowledges (sync_interval: always) cannot be seen: --server-monitor names its monitoring URL")
@@ -130,67 +127,15 @@ func newEnough(version string) bool {
 // limit.
 func readersOf(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (words []string) {
 	if n := s.CachedInfo().Config.MaxConsumers; n > 0 {
-		words = append(words, readersWords("the stream "+wire.LogName, n, "max_consumers of the stream"))
+		words = append(words, dial.ReadersWords("the stream "+wire.LogName, n, "max_consumers of the stream"))
 	}
 	if !MayCreate(js) { // nor may ask about the account
 		return words
 	}
 	if a, err := js.AccountInfo(ctx); err == nil && a.Limits.MaxConsumers > 0 {
-		words = append(words, readersWords("the account", a.Limits.MaxConsumers, "max_consumers of the account"))
+		words = append(words, dial.ReadersWords("the account", a.Limits.MaxConsumers, "max_consumers of the account"))
 	}
 	return words
-}
-
-func readersWords(who string, n int, what string) string {
-	return fmt.Sprintf("%s admits %d readers (consumers) at a time, and one more waits until another ends: raise %s", who, n, what)
-}
-
-// monitored reads from a server's monitoring whether it syncs before it acknowledges, and
-// how many readers it admits. It reports a server that does not sync, and a limit.
-func monitored(ctx context.Context, url string) (syncs bool, words, readers string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
-	defer cancel()
-	fail := func(err error) (bool, string, string, error) {
-		return false, "", "", fmt.Errorf("client: cannot read the monitoring of the server at %s: %w", url, err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/varz", http.NoBody)
-	if err != nil {
-		return fail(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fail(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
-	var v struct {
-		Name      string `json:"server_name"`
-		JetStream struct {
-			Config *struct {
-				SyncAlways   bool          `json:"sync_always"`
-				SyncInterval time.Duration `json:"sync_interval"`
-			} `json:"config"`
-			Limits struct {
-				Consumers int `json:"default_max_consumers"`
-			} `json:"limits"`
-		} `json:"jetstream"`
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fail(fmt.Errorf("it answers %s", resp.Status))
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
-		return fail(err)
-	}
-	if v.JetStream.Config == nil {
-		return false, fmt.Sprintf("%s has no JetStream (%s)", v.Name, url), "", nil
-	}
-	if n := v.JetStream.Limits.Consumers; n > 0 {
-		readers = readersWords(v.Name, n, "default_max_consumers in the limits of its jetstream configuration")
-	}
-	if !v.JetStream.Config.SyncAlways {
-		return false, fmt.Sprintf("%s acknowledges before it syncs to disk, which it does every %s: set sync_interval: always in its jetstream configuration",
-			v.Name, v.JetStream.Config.SyncInterval), readers, nil
-	}
-	return true, "", readers, nil
 }
 
 // Statuses asks all hosts of ours for their status, as JSON. It returns one on a single
@@ -202,35 +147,5 @@ func (adm Admin) Statuses(ctx context.Context, enough func(answer []byte) bool) 
 	if enough == nil {
 		enough = func([]byte) bool { return false }
 	}
-	return statuses(ctx, c.nc, enough)
-}
-
-func statuses(ctx context.Context, nc *nats.Conn, enough func([]byte) bool) [][]byte {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	inbox := nc.NewRespInbox()
-	sub, err := nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil
-	}
-	defer sub.Unsubscribe() //nolint:errcheck // fails on a closed connection, where there is nothing to end
-	if err := nc.PublishRequest(wire.StatusSubject, inbox, nil); err != nil {
-		return nil
-	}
-	var out [][]byte
-	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil || len(m.Data) == 0 { // no more of them, or nobody is there
-			return out
-		}
-		out = append(out, m.Data)
-		if enough(m.Data) {
-			return out
-		}
-		if len(out) == 1 {
-			brief, cancel := context.WithTimeout(ctx, statusMore)
-			defer cancel()
-			ctx = brief
-		}
-	}
+	return dial.Statuses(ctx, c.nc, enough)
 }

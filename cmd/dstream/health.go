@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
-	"durablestream/internal/console"
 	"durablestream/internal/monitor"
 )
 
@@ -41,7 +39,7 @@ container, whose image has no shell.`,
 			if o.json {
 				err = printJSON(cmd.OutOrStdout(), h)
 			} else {
-				err = printHealth(cmd.OutOrStdout(), h)
+				err = h.Print(cmd.OutOrStdout())
 			}
 			if err == nil && len(h.Reasons) > 0 {
 				return &exitError{code: exitFailed}
@@ -49,21 +47,4 @@ container, whose image has no shell.`,
 			return err
 		},
 	}
-}
-
-func printHealth(w io.Writer, h monitor.Health) error {
-	name := string(h.State)
-	if h.Node != "" {
-		name = h.Node + " (" + name + ")"
-	}
-	if len(h.Reasons) == 0 {
-		_, err := fmt.Fprintf(w, "healthy: %s, version %s\n", name, h.Version)
-		return err
-	}
-	for _, r := range h.Reasons {
-		if _, err := fmt.Fprintf(w, "failing: %s: %s: %s\n", name, r.Name, console.OneLine(r.Message, 1000)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
