@@ -37,8 +37,8 @@ func (e ends) check(ctx context.Context, c *client.Client) (client.State, error)
 	return st, err
 }
 
-// compareEnd is compare, but tells a file's first line that was changed from one of
-// another Log: the Log has its id at its seq, or has the line after it.
+// compareEnd is compare, but distinguishes a changed first line of a file from a line of
+// another Log: the Log has the changed line's id at its seq, or has the line after it.
 func compareEnd(ctx context.Context, c *client.Client, st client.State, l Line) error {
 	err := compare(ctx, c, st, l)
 	var foreign *ForeignError
@@ -118,8 +118,8 @@ func reached(ctx context.Context, c *client.Client, file string, seq event.Seque
 	}
 }
 
-// compare looks whether the Log, which ends at st.Last or later, holds at the
-// line's seq what the line says.
+// compare checks that the Log, which ends at st.Last or later, has the line's event at the
+// line's seq.
 func compare(ctx context.Context, c *client.Client, st client.State, l Line) error {
 	seq := l.Recorded.Seq
 	for m, err := range c.Feed(ctx, client.FeedConfig{After: seq - 1, Until: st.Last}) {

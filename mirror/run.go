@@ -139,8 +139,8 @@ func (r *runner) loop(ctx, hard context.Context) error {
 	}
 }
 
-// result is what Run returns after err: when the time is over, what is not written
-// yet is no error, since the Log has it. A disk that cannot be written is one.
+// result returns Run's error after err. When the time is over, events that are not written
+// yet are no error, because the Log has them. A disk that cannot be written is one.
 func (r *runner) result(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
@@ -238,9 +238,9 @@ func (r *runner) sameWhileIdle(ctx context.Context) error {
 	return err
 }
 
-// sameLog makes sure, after what is up to at was read, that the Log is the one that was
-// resumed from: made at the same time, and not shorter than what was read. It returns
-// errReplaced if there is doubt.
+// sameLog checks, after the runner has read up to at, that the Log is still the same one:
+// created at the same time, and not shorter than at. It returns errReplaced if there is
+// doubt.
 func (r *runner) sameLog(ctx context.Context, at event.Sequence) error {
 	st, err := r.cfg.Client.Admin().State(ctx)
 	switch {

@@ -259,7 +259,7 @@ func (v *verifier) rest(ctx context.Context) error {
 	for ctx.Err() == nil {
 		l, err := v.in.next()
 		if err != nil {
-			return &found{last} // whatever stands behind, this comes first
+			return &found{last} // this comes first, before any later damage
 		}
 		last.File, last.FileSeq = l.File, l.Recorded.Seq
 	}

@@ -33,14 +33,14 @@ type writer struct {
 	cfg    Config
 	path   string // of the active file
 	file   *os.File
-	id     fs.FileInfo    // which file that is, whatever its name becomes
+	id     fs.FileInfo    // the file itself, also when it is renamed
 	synced int64          // the length that is on disk
 	first  event.Sequence // of the active file's first line; 0: it has none
 	day    string         // UTC, of the last write
 
 	made    bool // the active file is there, and is ours
 	newName bool // its name may not be on disk yet
-	dirty   bool // it may hold more than synced, or not hold what it seems to
+	dirty   bool // its last bytes may not be on disk
 }
 
 // openWriter cuts a torn tail off and opens the active file, or creates it.

@@ -17,21 +17,19 @@ import (
 
 // How a decision comes back to the agent.
 //
-// One goroutine follows the questions and decisions in the Log. A decision of a
-// question of this run that did not come from the agent itself is told to it. A
-// question that was open, or decided, when its agent was killed is gone there:
-// its decision is given to the same question asked again, that is in the same session
-// about the same exact action.
+// One goroutine follows the questions and decisions in the Log. It gives the agent each
+// decision of this run's questions that the agent did not make itself. A killed agent
+// forgets its questions. When it asks the same question again (in the same session, about
+// the same exact action), the goroutine gives it the decision of the earlier one.
 //
-// Safety: whoever gives a decision to a question first writes that down behind a guard
-// of the decided checkpoint's own, which moves once. So a decision is given to one
-// question only, also when several processes see it; and one that was given to an
-// agent, which may have acted upon it before it was killed, is never given again:
-// then the human is asked once more.
+// Safety: before a process gives a decision to a question, it appends that with a guard
+// of the decided checkpoint, which moves once. So one question gets the decision, also
+// when several processes see it. A decision that an agent has got is never given again,
+// because the agent may have acted on it before it was killed: the human is asked anew.
 //
-// Liveness: a process that is killed after the guard moved is followed by another one
-// of the same run, which finds itself named there and tells the agent again. If the agent
-// was killed as well, the question that was named is open, and can be decided itself.
+// Liveness: after a process that was killed behind the guard comes another one of the same
+// run. It reads its run's name at the guard and gives the agent the decision again. If the
+// agent was killed as well, the named question is open, and a human can decide it.
 
 // follow brings answers to the agent as long as ctx lasts.
 func (in *Intake) follow(ctx context.Context, after event.Sequence) {
@@ -167,12 +165,12 @@ func (in *Intake) carry(ctx context.Context, from, to *Question) (bool, error) {
 	var decided *client.DecidedError
 	switch {
 	case err == nil:
-		return true, nil // it comes back as the decision of its own question, and is told then
+		return true, nil // follow reads it as the decision of its own question, and gives it to the agent then
 	case errors.As(err, &decided) && decided.Checkpoint.Status != projection.Cancelled:
 		return false, nil // somebody decided that one itself
 	case errors.As(err, &decided), errors.Is(err, client.ErrNotAllowed), errors.Is(err, client.ErrOwnCheckpoint):
-		// This key may not decide. The decision is an operator's all the same, and is
-		// told; the question that it answers is withdrawn.
+		// This key may not decide. The decision is an operator's all the same: the agent gets
+		// it, and the question that it answers is withdrawn.
 		in.answerTo(to, was)
 		if decided != nil {
 			return true, nil //nolint:nilerr // cancelled, as it was to be

@@ -1,7 +1,7 @@
-// Package agents takes in what agents do: it brings the feed of one run of an agent into
-// the Log, as events, questions and answers, and what people decide in the Log back to
-// the agent. What an agent says, and in which words it is answered, its Source knows: one
-// package an agent, beside source, which has what they share.
+// Package agents brings the feed of one run of an agent into the Log, as events, questions
+// and answers, and brings the decisions of people back to the agent. A Source translates:
+// each kind of agent has one in a package of its own, beside package source, which has the
+// types that they share.
 package agents
 
 import (
@@ -41,19 +41,19 @@ type Config struct {
 
 // Intake brings the feed of one run of an agent into the Log.
 //
-// An event of the feed is answered when all that follows from it is durable. For most that
-// is what was made of it at once; a piece of a text is answered with the snapshot that it
-// is in, at most a second later. So whoever keeps what has no answer, and sends it
-// again to the next process, loses nothing when this one is killed: not even the last
-// second of a text. The next process is seeded from the Log, and knows by the snapshot
-// which pieces it has.
+// The intake answers an event of the feed when everything that it made of the event is
+// durable. For most events that is at once; a piece of a text is answered with the snapshot
+// that contains it, at most a second later. So a sender that keeps the events without an
+// answer, and sends them to the next process, loses nothing when this process is killed:
+// not even the last second of a text. The next process is seeded from the Log, and sees in
+// the snapshot which pieces it has.
 //
 // Events are translated in the order of Take, and written by one goroutine in that
 // order; Drain waits until they are written.
 //
-// At its start a process reads in the Log what is known of sessions' families and of
-// questions, and, where it follows another process of the same run, all that the run
-// has stored; the run's file says from where on.
+// At its start a process reads the sessions' families and all questions from the Log. Where
+// it follows another process of the same run, it reads everything that the run has stored,
+// from the Sequence in the run's file on.
 type Intake struct {
 	cfg       Config
 	agent     source.Agent
@@ -73,13 +73,13 @@ type Intake struct {
 
 	warned atomic.Bool // of the disk, since it last took something
 
-	told  map[string]bool // the questions that the agent was told the answer to; follow's own
+	told  map[string]bool // the questions whose answers the agent has; follow's own
 	leave func()
 }
 
-// Start reads what the Source has to know of the Log, and begins to bring decisions
-// back. What is taken in is stored until ctx ends; the caller calls Leave, End and Wait,
-// in this order. Of an error Fatal says whether it is about the Log.
+// Start seeds the Source from the Log, and begins to bring decisions back. The intake stores
+// events until ctx ends; the caller calls Leave, End and Wait, in this order. Fatal reports
+// whether an error is about the Log.
 func Start(ctx context.Context, cfg Config) (*Intake, error) {
 	if err := event.ValidateID("instance", cfg.Instance); err != nil {
 		return nil, err
@@ -120,8 +120,8 @@ func release(lock *flock.Flock) {
 	}
 }
 
-// seed reads of what was before this run its sessions' families and all questions; of
-// this run, everything.
+// seed reads the sessions' families and all questions from before this run, and everything
+// of this run.
 func (in *Intake) seed(ctx context.Context, began, position event.Sequence) error {
 	apply := func(after, until event.Sequence, types []string) error {
 		for r, err := range in.cfg.Client.Query(ctx, event.Filter{Types: append(in.questions.Types(), types...), After: after}) {
@@ -159,7 +159,7 @@ type written struct {
 	then  func()
 }
 
-// answers adds who held a ticket.
+// answers adds the holder of a ticket.
 func (w *written) answers(held map[int64]*taken, ticket int64) {
 	if t := held[ticket]; t != nil {
 		delete(held, ticket)
@@ -245,8 +245,8 @@ func (in *Intake) Leave() { in.leave() }
 // the end of Start's context.
 func (in *Intake) Wait() { in.running.Wait() }
 
-// End stores what is left in memory, and waits until all is written. An error says
-// that it could not be.
+// End stores the events that are left in memory, and waits until all are written. It returns
+// an error if they could not be.
 func (in *Intake) End(ctx context.Context) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()

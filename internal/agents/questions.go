@@ -11,13 +11,13 @@ import (
 	"durablestream/internal/agents/source"
 )
 
-// Question is a question of an agent, and what became of it.
+// Question is a question of an agent, with its outcome.
 type Question struct {
 	source.Question
 	Instance string // the run of the agent that asked
 	Seq      event.Sequence
-	// Key tells questions about the same exact action, by Source.Action. Empty: it cannot
-	// be told, and is like no other.
+	// Key is equal for questions about the same exact action, by Source.Action. Empty: the
+	// action is not known, and the question is like no other.
 	Key string
 
 	Decided bool
@@ -28,8 +28,8 @@ type Question struct {
 	UsedFor string
 }
 
-// Questions folds the questions of one kind of agent and what was answered, in the order
-// of the log. It is an index: who acts on it reads the checkpoint itself. It forgets
+// Questions folds the questions of one kind of agent and their answers, in the order of the
+// log. It is an index: before acting on an entry, read the checkpoint itself. It forgets
 // questions that are over.
 type Questions struct {
 	agent  source.Agent

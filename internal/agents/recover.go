@@ -9,8 +9,8 @@ import (
 	"durablestream/internal/agents/source"
 )
 
-// Recover reads the Log for what a kind of agent left behind; with all, also what is
-// left of sessions that went on since.
+// Recover reads the unfinished work of a kind of agent from the Log; with all, also that of
+// sessions that went on since.
 func Recover[T any](ctx context.Context, c *client.Client, fold source.Recovery[T], runs Presence, all bool) (T, error) {
 	for r, err := range c.Query(ctx, event.Filter{Types: fold.Types(), Linearizable: true}) {
 		if err != nil {

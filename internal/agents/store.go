@@ -42,8 +42,8 @@ func (in *Intake) patiently(do func() error) error {
 	}
 }
 
-// append stores one event. One whose id is in the Log is stored: by another run
-// of this project, which may have known more of what is about it.
+// append stores one event. An event whose id is in the Log is stored already: by another
+// run of this project, which may have known more about it.
 func (in *Intake) append(e event.Event) error {
 	err := in.patiently(func() error {
 		_, err := in.cfg.Client.Append(in.work, e)
@@ -79,7 +79,7 @@ func (in *Intake) guarded(i source.Item) error {
 			return in.askToCancel(i)
 		}
 	case source.Spawn:
-		if errors.As(err, &conflict) { // the same task, told of by another run
+		if errors.As(err, &conflict) { // the same task, stored by another run
 			return nil
 		}
 	case source.End:
@@ -90,8 +90,8 @@ func (in *Intake) guarded(i source.Item) error {
 	return err
 }
 
-// decide takes in how a decision that was made in the agent was received. What does not
-// stand is in the Log as what the agent said.
+// decide handles the outcome of a decision that was made in the agent. A decision that does
+// not stand is in the Log as the agent's words.
 func (in *Intake) decide(i source.Item, err error) error {
 	var decided *client.DecidedError
 	switch {

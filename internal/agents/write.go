@@ -8,8 +8,7 @@ import (
 	"durablestream/internal/agents/source"
 )
 
-// What one batch holds at most. A batch costs some 7 ms, whatever is in it, and an
-// append alone 1 or 2.
+// The limits of one batch. A batch of any size costs some 7 ms, and an append alone 1 or 2.
 const (
 	batchLeast = 6
 	batchMost  = 500

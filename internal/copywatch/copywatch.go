@@ -67,7 +67,7 @@ func Start(node Node) *Watch {
 	return w
 }
 
-// State is what was seen last.
+// State is the result of the last look.
 func (w *Watch) State() State { return *w.state.Load() }
 
 // Stop ends it.

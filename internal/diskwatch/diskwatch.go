@@ -2,25 +2,25 @@
 // there is space.
 //
 // A JetStream stream whose disk has run full times out on every append and stays
-// so after space is freed (nothing acknowledged is lost). So the watch acts on
-// free space under the floor: it leads what is published to the Log elsewhere, where
-// this process answers that the disk is full, and reads go on. Should the disk run
-// full between two looks all the same, the stream reports itself unhealthy; the
-// watch then switches JetStream off and on in this process once there is space,
-// which repairs it. Clients stay connected throughout.
+// so after space is freed (nothing acknowledged is lost). So the watch acts when free
+// space falls under the floor: it leads appends away from the Log to this process, which
+// answers that the disk is full, and reads go on. If the disk runs full between two looks
+// all the same, the stream reports itself unhealthy. Once there is space, the watch then
+// restarts JetStream in this process, which repairs the stream. Clients stay connected
+// throughout.
 //
-// Bytes are not all that a block file takes. The file system may have no inode left, or
-// be read-only; the user's quota or the process's file size limit may be used up. The
-// file system tells of the first two. For the rest the watch makes a file of a block's
-// size beside the blocks: each probeEvery, and before it restarts the engine. The engine
-// is never restarted where that file cannot be made: its recovery writes too, and a
-// stream whose recovery fails cannot even be read.
+// A block file needs more than bytes. The file system may have no inode left, or be
+// read-only; the user's quota or the process's file size limit may be used up. The file
+// system reports the first two. To find the others, the watch writes a file of a block's
+// size beside the blocks, each probeEvery and before it restarts the engine. It never
+// restarts the engine while it cannot write that file: the engine's recovery writes too,
+// and a stream whose recovery fails cannot even be read.
 //
-// A limit on the account's storage would refuse appends too, but the engine looks
-// at it for each message of a batch that it commits: it stored the first 41 of 100
-// when the limit came in between, and one of any batch into an empty Log. What is
-// led elsewhere never reaches the engine. A batch that is on its way meanwhile
-// misses its end, or has a hole, and is forgotten as a whole.
+// A limit on the account's storage would refuse appends too, but the engine checks that
+// limit for each message of a batch that it commits: it stored the first 41 of 100
+// when the limit came in between, and one of any batch into an empty Log. An append that
+// the watch leads away never reaches the engine. A batch that is half sent at that moment
+// lacks its end, or has a hole, and the engine forgets it as a whole.
 package diskwatch
 
 import (
@@ -34,7 +34,7 @@ import (
 	"durablestream/internal/room"
 )
 
-// Broker is what the watch knows of its broker, and lets it do.
+// Broker is the watch's view of its broker.
 type Broker struct {
 	Dir    string // of the host
 	Floor  int64  // bytes; negative: the disk is not watched
@@ -56,8 +56,8 @@ type Broker struct {
 type Watch struct {
 	b     Broker
 	state atomic.Pointer[State]
-	// unhealthy counts looks in a row that found the stream stuck with space left,
-	// and repairs what was done about it in vain.
+	// unhealthy counts looks in a row that found the stream stuck with space left;
+	// repairs counts restarts that did not help.
 	unhealthy, repairs int
 	probed             time.Time // when the last file of a block's size was made, or not
 	quit               chan struct{}
@@ -103,10 +103,10 @@ func RefuseForGood(b Broker) (*Watch, error) {
 	return w, nil
 }
 
-// State is what the watch saw last.
+// State returns the result of the last look.
 func (w *Watch) State() State { return *w.state.Load() }
 
-// Stop ends the watch. What is refused stays so.
+// Stop ends the watch. Appends that it refuses stay refused.
 func (w *Watch) Stop() {
 	close(w.quit)
 	<-w.done
@@ -151,8 +151,8 @@ func (w *Watch) look() {
 	w.state.Store(&now)
 }
 
-// decide is what a lone host does about what it has seen: now.Lack, on the way in, is what
-// the file system says.
+// decide acts on a look, for a lone host. At the call, now.Lack is the file system's own
+// answer.
 func (w *Watch) decide(was State, now *State, r room.Room) {
 	torn := w.b.End.Torn()
 	switch {
@@ -187,7 +187,7 @@ func (w *Watch) decide(was State, now *State, r room.Room) {
 	}
 }
 
-// idle is what the watch does where nothing is wrong: now and then it makes a file.
+// idle writes the file of a block's size now and then, while nothing is wrong.
 func (w *Watch) idle(now *State, r room.Room) {
 	w.unhealthy, w.repairs, now.Blocked = 0, 0, ""
 	if time.Since(w.probed) > probeEvery && r.Free >= room.Size {

@@ -11,8 +11,8 @@ type Node struct {
 	ComeBack func()       // brings it back
 }
 
-// stepAside is what the disk watch of a node does: it takes the node's JetStream out
-// of the cluster while its disk is nearly full, and back in when there is space. The
+// stepAside acts on a look, for a node: it takes the node's JetStream out of the cluster
+// while its disk is nearly full, and back in when there is space. The
 // others go on, and the node's own clients with them, through its routes; when it
 // is back, it catches up. The engine does the same by itself when a write fails for
 // want of space, but never comes back.

@@ -8,7 +8,7 @@ import (
 	"durablestream/internal/wire"
 )
 
-// State is what the watch saw last.
+// State is the result of a look at the disk.
 type State struct {
 	Free  int64 // bytes; -1 if it cannot be read
 	Floor int64 // bytes
@@ -17,7 +17,7 @@ type State struct {
 	InodeFloor int64
 	Full       bool      // appends are refused
 	Lack       room.Lack // why; of a node of a cluster LackNothing where its engine stepped aside by itself
-	Blocked    string    // why the engine, which is stuck, is not restarted yet; "": nothing is known against it
+	Blocked    string    // why the watch does not restart the stuck engine yet; "": no reason is known
 }
 
 // In looks at the disk of a directory as a watch does at its start. An error means that the file
@@ -37,7 +37,7 @@ func In(dir string, floor int64) (State, error) {
 	return s, nil
 }
 
-// lackOf is what is lacking behind a part of a batch.
+// lackOf returns what the disk lacks for the rest of a batch.
 func (s State) lackOf(torn *logend.Torn) room.Lack {
 	if !torn.ByRoom() || s.Floor < 0 {
 		return room.LackBatch

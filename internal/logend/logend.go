@@ -1,28 +1,29 @@
-// Package logend knows whether a lone host's Log ends with a part of a batch, and gives the
-// engine what it needs to complete the batch.
+// Package logend finds out whether a lone host's Log ends with a part of a batch, and gives
+// the engine the rest, so that the engine completes the batch.
 //
-// A lone host's engine stages a batch on disk, syncs that, and then stores it in the Log.
-// What ends that half-way, a full disk or a crash, leaves a part of the batch at the Log's
-// end. The engine completes it from what is staged when it starts. Then it deletes what is
-// staged, whether it could complete the batch or not, and takes appends behind the part:
-// whoever reads takes the part for settled then (see package client).
+// A lone host's engine first stages a batch in files on disk, syncs them, and then stores
+// the batch in the Log. A full disk or a crash in between leaves a part of the batch at the
+// Log's end. At its next start the engine completes the batch from the staged files. Then it
+// deletes those files, also where it could not complete the batch, and takes appends behind
+// the part: a reader would then take the part for whole (see package client).
 //
-// So the engine only ever gets a copy of what is staged. The rule, on each path on which it
+// So the engine only ever gets a copy of the staged files. On each path on which the engine
 // starts:
 //
-//  1. appends are led nowhere;
-//  2. all that is staged is moved aside, and what belongs to the Log's end is lent to the
-//     engine as a copy, where there is room for that and for what the engine writes;
+//  1. no append reaches the engine;
+//  2. the host moves all staged files aside. It copies back those that belong to the Log's
+//     end, where there is room for the copy and for the engine's own writes;
 //  3. the engine starts;
-//  4. the Log's last message is read. If it ends a part of a batch, appends stay refused,
-//     with words, and what is aside stays. Else what is aside goes, and appends are taken.
+//  4. the host reads the Log's last message. If it ends a part of a batch, the host goes on
+//     refusing appends, with the reason, and keeps the files aside. Otherwise it deletes
+//     them and takes appends.
 //
-// The watch over the disk does all that again once there is room. Readers hold back the part
-// meanwhile. A crash leaves what was staged aside, or some of it there and some in the
-// engine's directory, and the next start begins with 2.
+// The disk watch repeats this once there is room. Meanwhile readers hold the part back. A
+// crash leaves the staged files aside, or some of them there and some in the engine's
+// directory, and the next start begins with 2.
 //
-// The copy is no link: the engine cuts off a block in place where it finds a record damaged.
-// It is not synced, since it is only read by the engine that starts next.
+// The copy is no link, because the engine cuts a block off in place where it finds a damaged
+// record. The copy is not synced, because only the engine that starts next reads it.
 package logend
 
 import (
@@ -41,7 +42,7 @@ import (
 
 // End is the end of one host's Log. Lend, Look and Reread may not overlap; the others may.
 type End struct {
-	Batches   staged.Batches // that the engine has staged, and what is kept of them until the Log's end is seen
+	Batches   staged.Batches // that the engine has staged, and their files that are kept aside
 	Blocks    string         // the directory of the Log's block files
 	Known     bool           // the block files are of a form that this program knows
 	Unwatched bool           // the watch over the disk is off
@@ -79,7 +80,7 @@ func (t *Torn) Early() bool { return time.Now().Before(t.again) }
 // ByRoom reports that more room on the disk would let the engine complete the batch.
 func (t *Torn) ByRoom() bool { return t.part != nil && !t.gone && !t.room }
 
-// Torn is what is known of the part with which the Log ends; nil: there is none.
+// Torn returns the part of a batch at the Log's end; nil: there is none.
 func (e *End) Torn() *Torn { return e.torn.Load() }
 
 // Why says in words why appends are refused behind a part of a batch; "": there is none.
@@ -103,8 +104,8 @@ func (e *End) Why() string {
 	return fmt.Sprintf("the log ends with a part of a batch (position %s), and the disk had no space for the rest, which is kept: %s", t.part.Range, again)
 }
 
-// Lend gives the engine, which is off, copies of what it needs to complete a batch. Where
-// there is no room for that it gets none.
+// Lend copies back the staged files of the batch at the Log's end, where there is room for
+// that. Call it while the engine is off.
 func (e *End) Lend() error {
 	var ids []string
 	if t := e.torn.Load(); t != nil && t.part != nil {
@@ -124,8 +125,8 @@ func (e *End) Lend() error {
 	return err
 }
 
-// Look looks whether the Log that the engine has opened ends with a part of a batch. If it is
-// whole, what is aside is done with.
+// Look reports whether the Log that the engine has opened ends with a whole batch. If so, it
+// deletes the files that were kept aside.
 func (e *End) Look(ctx context.Context) (whole bool, err error) {
 	part, err := e.read(ctx)
 	if err != nil {

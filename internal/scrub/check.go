@@ -34,8 +34,8 @@ func (k Known) Messages(since time.Time) (all, recent uint64) {
 	return all, recent
 }
 
-// EndError is a copy of the Log that is damaged at its end. An engine would cut that off, and
-// give the Sequences of what was acknowledged to other events.
+// EndError is a copy of the Log that is damaged at its end. An engine would cut the damage
+// off, and give the Sequences of acknowledged events to other events.
 type EndError struct{ Found []blocks.Damage }
 
 func (e *EndError) Error() string { return fmt.Sprintf("the store is damaged at its end: %v", e.Found) }

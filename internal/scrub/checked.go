@@ -22,9 +22,8 @@ func (s Store) readChecked() (known map[uint32]*scrubbed, last event.Sequence) {
 	return known, c.Last
 }
 
-// writeChecked keeps what is known of the blocks that are whole. last is 0 while the
-// engine runs: what it has just written may not have been acknowledged, and a crash
-// may take it away.
+// writeChecked stores the blocks that were read whole. last is 0 while the engine runs: its
+// newest messages may not have been acknowledged, and a crash may take them away.
 func (s Store) writeChecked(known map[uint32]*scrubbed, last event.Sequence) error {
 	_, made, err := blocks.Stream(s.Blocks)
 	if err != nil {
@@ -48,8 +47,8 @@ func (s Store) writeChecked(known map[uint32]*scrubbed, last event.Sequence) err
 	return os.Rename(tmp, s.Checked)
 }
 
-// readBlocks reads the blocks that are not known as they are, or all of them. What is
-// known of blocks that have gone is left out.
+// readBlocks reads the blocks that have changed since they were read, or all blocks. Blocks
+// that have gone are not in the result.
 func readBlocks(files []blocks.File, known map[uint32]*scrubbed, all bool) (now map[uint32]*scrubbed, changed bool, err error) {
 	now = make(map[uint32]*scrubbed, len(files))
 	changed = len(files) != len(known)
@@ -85,8 +84,8 @@ func inOrder(files []blocks.File, known map[uint32]*scrubbed) []blocks.Block {
 	return found
 }
 
-// Keep is for an orderly stop, when nobody writes to the store any more: what is known of
-// the blocks need not be read at the next start.
+// Keep stores the blocks that were read whole, so that the next start need not read them.
+// Call it at an orderly stop, when no process writes to the store any more.
 func (s *Scrub) Keep() error {
 	files, err := blocks.List(s.Blocks)
 	if err != nil || len(files) == 0 {

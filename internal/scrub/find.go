@@ -19,9 +19,8 @@ import (
 // The engine may have been exchanging files. And a node's engine that was not stopped in
 // order, or had no space for its last snapshot, first takes its copy to be as long as the
 // files are, then cuts it back to its newest snapshot and stores the rest anew from its raft
-// log: what was due before that and is read after it is missing for some milliseconds. So a
-// file that was read too early must not stand for what it holds now, although it has
-// only grown since.
+// log. For some milliseconds messages are missing that were there before. So a result from
+// before must not stand for the file as it is now, although the file has only grown since.
 func (s *Scrub) find(ctx context.Context, asked bool) (blocks.Report, error) {
 	found, err := s.round(ctx, asked)
 	if err != nil || len(found.Damage) == 0 || fmt.Sprint(found.Damage) == s.told {
@@ -38,8 +37,8 @@ func (s *Scrub) find(ctx context.Context, asked bool) (blocks.Report, error) {
 	return found, err
 }
 
-// round reads what is due, files that have changed first; where a reader asked, only
-// those.
+// round reads the files that have changed, and then those that are due; where a reader
+// asked, only the changed ones.
 func (s *Scrub) round(ctx context.Context, asked bool) (blocks.Report, error) {
 	due, err := s.b.Bounds()
 	if err != nil {

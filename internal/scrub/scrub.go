@@ -1,5 +1,5 @@
-// Package scrub reads a host's store beside the engine, at its start and again and again,
-// and finds what is damaged in it.
+// Package scrub reads a host's store beside the engine, at the host's start and repeatedly
+// after it, and finds damage.
 package scrub
 
 import (
@@ -19,22 +19,22 @@ import (
 	"durablestream/internal/wire"
 )
 
-// Scrub reads the store's own files again and again, beside the engine, and finds what
-// is damaged in this process's copy of the Log. The engine itself leaves out what it
-// cannot read, and says nothing.
+// Scrub reads the store's own files repeatedly, beside the engine, and finds damage in this
+// process's copy of the Log. The engine skips a message that it cannot read, without an
+// error.
 //
-// It looks each second for files that have changed, and reads those at once; every
-// other one at least each readEvery, with at most a share of one core: 100,000
-// events are passed well within a minute, and a log of many gigabytes in proportion.
+// Scrub looks each second for files that have changed, and reads those at once. It reads
+// every other file at least once each readEvery, with at most a share of one core: 100,000
+// events take well under a minute, and a log of many gigabytes takes in proportion.
 //
-// What it finds goes into State, which status and metrics tell, and as a mark into
-// the Log's configuration, where every reader sees it (see package client). A damaged
-// block is copied to the directory "damaged" while it is as it was found: the engine
-// may cut it off at any time.
+// Scrub puts the damage into State, which status and metrics report, and marks it in the
+// Log's configuration, where every reader sees it (see package client). It copies a damaged
+// block to the directory "damaged" at once, because the engine may cut the block off at any
+// time.
 //
-// A reader that could not see by itself that something was left out asks, on
-// wire.CheckSubject, when it has read: then what has changed is read at once, and what
-// is damaged is the answer. Until the answer nobody rests.
+// A reader cannot always see that the engine skipped a message. Such a reader asks on
+// wire.CheckSubject after it has read. Scrub then reads the changed files without resting,
+// and answers with the damage.
 type Scrub struct {
 	Store
 	b      Broker
@@ -44,11 +44,11 @@ type Scrub struct {
 	told   string
 	failed string    // why the last look failed
 	marked time.Time // when the mark was last looked at
-	kept   time.Time // when what is known was last written to CheckedFile
+	kept   time.Time // when CheckedFile was last written
 	fresh  bool      // a file was read since
 	asking chan *nats.Msg
-	// high is the last Sequence that was ever read from the files. On a lone host it
-	// never goes down, whatever the engine makes of files that were cut off.
+	// high is the highest Sequence that was ever read from the files. On a lone host it
+	// never goes down, also when the engine opens files that were cut off.
 	high   event.Sequence
 	cutOff error // the end has gone, or all: this process must not go on
 	quit   chan struct{}

@@ -18,12 +18,12 @@ import (
 // and at every start it reads the id of each message that the duplicate window still
 // holds, one by one. Five million events of the last ten minutes take it more than half a
 // minute, which cannot be cut short: a start that is given up begins again at the first
-// id, and whoever gives up after ten seconds never opens the log. So:
+// id, and a host that gives up after ten seconds never opens the log. So:
 //
-//   - the start of the engine is waited for as long as it takes. A deadline of Start's
+//   - the host waits for the engine's start as long as that takes. A deadline of Start's
 //     context does not end it; a cancellation does;
-//   - while it takes long, a file is there and locked, and says how far it is. Who
-//     waits for the host learns from it that the host is at work. The lock ends with the
+//   - meanwhile the host keeps a locked file with its progress. A process that waits for
+//     the host reads there that the host is at work. The lock ends with the host's
 //     process, and a file without a lock means nothing.
 
 const (
@@ -70,16 +70,16 @@ type Start struct {
 	done    chan struct{}
 }
 
-// Tell tells of a start that takes long, in the file at path and to waiting, until End: when
-// others can join, or there is nothing to join.
+// Tell reports a start that takes long, in the file at path and to waiting, until End. Call
+// End when other processes can join the host, or when there is no host to join.
 func Tell(path string, waiting func(words string)) *Start {
 	s := &Start{path: path, waiting: waiting, began: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
 	go s.tell()
 	return s
 }
 
-// Reads says what the engine has to read: so many messages, and the ids of those that are as
-// recent as the duplicate window is long.
+// Reads sets the work of the engine's start: the number of messages to read, and of those
+// whose ids it reads too, because they are within the duplicate window.
 func (s *Start) Reads(messages, recent uint64, window time.Duration) {
 	if s != nil {
 		s.work.Store(&work{messages: messages, recent: recent, window: window})
@@ -125,7 +125,7 @@ func (s *Start) tell() {
 			s.waiting("starting: " + words)
 		}
 		if !lock.Locked() {
-			_, _ = lock.TryLock() // who looks shares it for a moment: then at the next tick
+			_, _ = lock.TryLock() // a process that looks shares the lock for a moment: then at the next tick
 		}
 		if b, err := json.Marshal(Told{os.Getpid(), s.began.UnixMilli(), words}); err == nil && lock.Locked() {
 			_ = os.WriteFile(s.path, b, 0o600) // the lock alone says the most of it
@@ -140,8 +140,8 @@ func (s *Start) tell() {
 	}
 }
 
-// words say what the engine has to read, and how far it is as far as that can be known:
-// it says nothing itself.
+// words describe how much the engine has to read and how far it can be by now: the engine
+// itself reports no progress.
 func (s *Start) words() string {
 	so := time.Since(s.began).Round(time.Second)
 	w := s.work.Load()
