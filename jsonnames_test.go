@@ -39,8 +39,7 @@ func TestFieldsAgreeWithTheirJSON(t *testing.T) {
 	require.Greater(t, seen, 100)
 }
 
-// A name ends like this where it names a time; a number of milliseconds or bytes says its
-// unit, and a Sequence has a type of its own.
+// timeName matches the names of times. Names of durations and sizes end with their unit.
 var timeName = regexp.MustCompile(`(At|Time|Timestamp|Since|Until|Deadline)$`)
 
 func disagrees(at string, f *types.Var, tag string) (found []string) {

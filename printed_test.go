@@ -64,7 +64,7 @@ var kinds = []struct {
 	{"port", `\b127\.0\.0\.1:\d+\b`, true},
 	{"pid", `\b(?:pid|process) \d+\b`, true},
 	{"milliseconds since 1970", `\b1[78]\d{11}\b`, false},
-	// One kind: what shows the time of day of today shows the date of tomorrow too.
+	// With a date or without: the program leaves the date out only if it is today's.
 	{"time", `\b(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:\.\d+)?Z?`, false},
 	{"age", `\b\d+(?:ms|s|m|h) ago\b`, false},
 	{"duration", `\b\d+(?:\.\d+)? (?:µs|ms|s)\b`, false},

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A program waits for time to pass in one way, internal/wait: its timers are stopped, and
-// the wait ends with the context.
+// All code uses internal/wait for a pause: it stops its timer, and the pause ends with the
+// context.
 func TestWaitsAreOfOnePackage(t *testing.T) {
 	t.Parallel()
 	var found []string
@@ -49,8 +49,8 @@ func g() { select { case <-ctx.Done(): case <-more: case <-time.After(d): } }`, 
 	require.Len(t, handWritten(f), 3)
 }
 
-// handWritten are the sleeps of a file, and its selects that wait for a time or the end of a
-// context and for nothing else. A ticker is no such wait.
+// handWritten returns the sleeps of a file, and its selects that wait only for a time and for the
+// end of a context. A ticker does not count.
 func handWritten(f *ast.File) (found []ast.Node) {
 	timers := map[string]bool{}
 	ast.Inspect(f, func(n ast.Node) bool {

@@ -19,7 +19,7 @@ import (
 // part of a batch.
 const AsideDir = "batches"
 
-// newEnd is the end of the Log, before the engine starts.
+// newEnd returns the Log's End. The engine has not started yet.
 func (b *Broker) newEnd() *logend.End {
 	return &logend.End{
 		Batches: staged.Batches{
@@ -30,9 +30,9 @@ func (b *Broker) newEnd() *logend.End {
 	}
 }
 
-// giveStaged prepares what is staged for the engine, before the host starts it.
+// giveStaged prepares the staged batches for the engine, before the host starts it.
 func (b *Broker) giveStaged() error {
-	if b.cfg.ReadOnly || b.cfg.Cluster != nil { // a copy is thrown away; a node's raft log has the batch as a whole
+	if b.cfg.ReadOnly || b.cfg.Cluster != nil { // a copy takes no appends; a node's raft log has the whole batch
 		return nil
 	}
 	if err := b.putAside(); err != nil {
@@ -48,8 +48,8 @@ func (b *Broker) putAside() error {
 	return nil
 }
 
-// holdAppends leads appends nowhere until the Log's end is seen, before a server starts its
-// engine.
+// holdAppends keeps appends from the Log until the host has read the Log's end. Call it before
+// the server starts its engine.
 func (b *Broker) holdAppends(s *server.Server) error {
 	if b.cfg.Cluster != nil || b.cfg.ReadOnly {
 		return nil
@@ -64,8 +64,8 @@ func (b *Broker) holdAppends(s *server.Server) error {
 	return nil
 }
 
-// lookAtEnd looks whether the Log that the engine has opened ends with a part of a batch. If
-// it does not, appends are taken at the start of the host.
+// lookAtEnd checks whether the Log that the engine has opened ends with a part of a batch. If
+// not, and if the disk watch has not started yet, lookAtEnd lets appends reach the Log.
 func (b *Broker) lookAtEnd(ctx context.Context) error {
 	if b.cfg.Cluster != nil || b.cfg.ReadOnly {
 		return nil
@@ -74,7 +74,7 @@ func (b *Broker) lookAtEnd(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	if !whole || b.disk != nil { // whose watch takes appends again
+	if !whole || b.disk != nil { // the disk watch takes appends again
 		return nil
 	}
 	acc, err := b.logAccount()
@@ -89,8 +89,8 @@ func (b *Broker) lookAtEnd(ctx context.Context) error {
 // detector says so of v2.15.2) and leave two goroutines behind each time.
 //
 // A batch whose commit met the full disk is stored in part, and the engine completes
-// it, from what it had staged, when it starts: see package logend. Until that was seen no append
-// gets in.
+// it from its staged files when it starts: see package logend. No append reaches the Log until
+// the host has read the Log's end.
 func (b *Broker) restartEngine(full bool) {
 	if b.place.recreating.Load() {
 		return
@@ -101,7 +101,7 @@ func (b *Broker) restartEngine(full bool) {
 	if err == nil {
 		err = b.putAside()
 	}
-	if err == nil && acc.JetStreamEnabled() { // else the last restart did not get far
+	if err == nil && acc.JetStreamEnabled() { // else the last restart failed before it enabled JetStream
 		err = acc.DisableJetStream()
 	}
 	if err == nil {

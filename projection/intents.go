@@ -75,7 +75,7 @@ func NewIntent(r event.Recorded, stored time.Time) (Intent, error) {
 		return i, fmt.Errorf("%s: the payload is not an intent: %w", r.Type, err)
 	}
 	i.CreatedAt = cmp.Or(i.CreatedAt, event.Time{Time: r.Timestamp})
-	i.Result, i.Error, i.StartedAt, i.CompletedAt = "", "", event.Time{}, event.Time{} // what it became is for guards and ends to say
+	i.Result, i.Error, i.StartedAt, i.CompletedAt = "", "", event.Time{}, event.Time{} // its outcome comes from guards and ends
 	return i, nil
 }
 

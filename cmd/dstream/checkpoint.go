@@ -153,7 +153,7 @@ func showCheckpoint(out io.Writer, cp projection.Checkpoint) error {
 	fmt.Fprintf(w, "status\t%s\n", cp.Status)
 	fmt.Fprintf(w, "asked by\t%s, in %s, %s\n", console.OneLine(cp.RequestedBy, 200), console.OneLine(cp.StreamID, 200), console.Ago(time.Now(), cp.RequestedAt.Time))
 	for _, opt := range cp.Options {
-		fmt.Fprintf(w, "option\t%s: %s\n", console.OneLine(opt.ID, 100), console.OneLine(opt.Label+" "+opt.Description, 300))
+		fmt.Fprintf(w, "option\t%s: %s\n", console.OneLine(opt.ID, 100), console.OneLine(strings.TrimSpace(opt.Label+" "+opt.Description), 300))
 	}
 	if len(cp.Action) > 0 {
 		fmt.Fprintf(w, "action\t%s\n", console.OneLine(string(cp.Action), 2000))

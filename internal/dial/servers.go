@@ -19,7 +19,8 @@ const (
 	statusMore     = 250 * time.Millisecond
 )
 
-// ReadersWords says that n readers at a time are admitted, by whom, and which setting to raise.
+// ReadersWords explains a limit of n readers to a user: whose limit it is, and the setting that
+// raises it.
 func ReadersWords(who string, n int, what string) string {
 	return fmt.Sprintf("%s admits %d readers (consumers) at a time, and one more waits until another ends: raise %s", who, n, what)
 }

@@ -36,20 +36,20 @@ import (
 
 // Broker is the watch's view of its broker.
 type Broker struct {
-	Dir    string // of the host
-	Floor  int64  // bytes; negative: the disk is not watched
+	Dir    string // the host's directory
+	Floor  int64  // bytes; negative: do not watch the disk
 	Logger *slog.Logger
-	// See asks the file system, and Probe makes a file of a block's size.
+	// See measures the file system; Probe writes a file of a block's size and removes it.
 	See   func() (room.Room, error)
 	Probe func(sync bool) error
 	End   *logend.End
-	// Refuse leads appends to the answer while on is true, and else to the Log.
+	// Refuse leads appends to the answer if on is true, and to the Log otherwise.
 	Refuse func(on bool, answer []byte) error
-	// Node is nil for a lone host, which has the others.
+	// Node is nil for a lone host. The fields below are for a lone host only.
 	Node    *Node
-	Healthy func() bool     // the engine says so of the Log
-	Lost    func() bool     // the engine has not opened the Log since it restarted
-	Restart func(full bool) // the engine, while appends are refused
+	Healthy func() bool     // whether the engine reports the Log as healthy
+	Lost    func() bool     // whether the engine has not opened the Log since its restart
+	Restart func(full bool) // restarts the engine; full: while the watch refuses appends
 }
 
 // Watch is a watch over one disk.
@@ -59,7 +59,7 @@ type Watch struct {
 	// unhealthy counts looks in a row that found the stream stuck with space left;
 	// repairs counts restarts that did not help.
 	unhealthy, repairs int
-	probed             time.Time // when the last file of a block's size was made, or not
+	probed             time.Time // when the watch last tried to write the file
 	quit               chan struct{}
 	done               chan struct{}
 }
@@ -67,16 +67,16 @@ type Watch struct {
 // diskEvery is well under the second within which appends must be refused.
 const (
 	diskEvery      = 250 * time.Millisecond
-	unhealthyLooks = 2 // before the first repair; twice as many before each further one
-	unhealthyMost  = 5 // times, which makes 16 s
-	// probeEvery bounds how long a quota that is used up goes unseen, and probeAgain how
-	// long one that has room again.
+	unhealthyLooks = 2 // unhealthy looks before the first repair; twice as many before each further one
+	unhealthyMost  = 5 // doublings, which makes 16 s
+	// probeEvery is the longest time until the watch notices a used-up quota; probeAgain is
+	// the longest time until it notices that the quota has room again.
 	probeEvery = 10 * time.Second
 	probeAgain = time.Second
 )
 
-// Start looks at the disk once, and then watches it until Stop. The watch runs also where there is
-// an error: it cannot refuse appends behind a part of a batch.
+// Start looks at the disk once, and then watches it until Stop. An error means that the watch
+// cannot refuse appends behind a part of a batch; the watch runs all the same.
 func Start(b Broker) (*Watch, error) {
 	w := &Watch{b: b, quit: make(chan struct{}), done: make(chan struct{})}
 	w.state.Store(&State{Free: -1, Floor: b.Floor, Inodes: -1})
@@ -90,8 +90,8 @@ func Start(b Broker) (*Watch, error) {
 	return w, err
 }
 
-// RefuseForGood watches nothing, and refuses appends as to a disk that is read-only: what
-// was appended to a copy would be lost with it.
+// RefuseForGood watches nothing and refuses all appends, as a read-only disk does: an append to
+// a copy would be lost with the copy.
 func RefuseForGood(b Broker) (*Watch, error) {
 	w := &Watch{b: b, quit: make(chan struct{}), done: make(chan struct{})}
 	close(w.done)
@@ -196,8 +196,8 @@ func (w *Watch) idle(now *State, r room.Room) {
 	}
 }
 
-// unhealthyLongEnough counts a look that found the engine stuck, and reports that it is time to
-// do something about that.
+// unhealthyLongEnough counts a look that found the engine stuck, and reports whether it is time
+// for a repair.
 func (w *Watch) unhealthyLongEnough() bool {
 	if w.unhealthy++; w.unhealthy < unhealthyLooks<<min(w.repairs, unhealthyMost) {
 		return false
@@ -207,8 +207,8 @@ func (w *Watch) unhealthyLongEnough() bool {
 	return true
 }
 
-// hasRoom reports whether a file of a block's size can be made, which it tries at most
-// each again. Where it cannot, now says why.
+// hasRoom reports whether the disk takes a file of a block's size. It tries that at most once in
+// the time again. If the disk does not, hasRoom puts the reason into now.
 func (w *Watch) hasRoom(was State, now *State, r room.Room, again time.Duration) bool {
 	now.Lack, now.Blocked = was.Lack, was.Blocked
 	if r.Free < room.Size+w.b.End.Batches.Needs() {
@@ -227,14 +227,13 @@ func (w *Watch) hasRoom(was State, now *State, r room.Room, again time.Duration)
 	return err == nil
 }
 
-// refuse turns the refusal of appends on where now.Lack says what for, and off where
-// nothing is lacking.
+// refuse refuses appends if the disk lacks something, and takes them otherwise.
 func (w *Watch) refuse(now State) error {
 	return w.b.Refuse(now.Lack != room.LackNothing, now.Refusal(w.b.End.Why()))
 }
 
-// refuseBehindPart refuses appends from the watch's first moment on where the Log ends with
-// a part of a batch: the engine would store them behind it.
+// refuseBehindPart refuses appends at the watch's start if the Log ends with a part of a batch:
+// the engine would store them behind the part.
 func (w *Watch) refuseBehindPart() error {
 	torn := w.b.End.Torn()
 	if torn == nil {
@@ -259,8 +258,8 @@ func (w *Watch) repair() {
 	w.b.Restart(w.state.Load().Full)
 }
 
-// repaired takes appends again after repair, or does not: the engine may have stored a part of
-// a batch once more. Where the Log is not open the broker refuses them itself.
+// repaired takes appends again after repair. It goes on refusing them if the engine has again
+// stored only a part of a batch. If the Log is not open, the broker refuses them itself.
 func (w *Watch) repaired(was State, now *State) {
 	now.Lack = room.LackNothing
 	torn := w.b.End.Torn()

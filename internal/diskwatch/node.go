@@ -6,21 +6,20 @@ import (
 
 // Node is a node of a cluster.
 type Node struct {
-	On       func() bool  // its JetStream runs
-	Leave    func() error // takes its JetStream out of the cluster for the time being
-	ComeBack func()       // brings it back
+	On       func() bool  // whether the node's JetStream runs
+	Leave    func() error // takes the node's JetStream out of the cluster, until ComeBack
+	ComeBack func()
 }
 
 // stepAside acts on a look, for a node: it takes the node's JetStream out of the cluster
-// while its disk is nearly full, and back in when there is space. The
-// others go on, and the node's own clients with them, through its routes; when it
-// is back, it catches up. The engine does the same by itself when a write fails for
-// want of space, but never comes back.
+// while its disk is nearly full, and brings it back when there is space. The other nodes go
+// on, and through them the clients of this node; when it is back, it catches up. The engine
+// does the same by itself when a write fails for want of space, but never comes back.
 //
-// What a lone host does, to refuse the appends of its own clients, would not help
-// here: the leader stores what other nodes' clients send.
+// A lone host refuses the appends of its own clients. That would not help here, because the
+// leader stores the appends of all nodes' clients.
 //
-// Should a majority of the nodes have no space, appends wait until one has.
+// While a majority of the nodes have no space, appends wait.
 func (w *Watch) stepAside(was State, now *State, r room.Room) {
 	on := w.b.Node.On()
 	if on && now.Lack == room.LackNothing {

@@ -12,16 +12,16 @@ import (
 type State struct {
 	Free  int64 // bytes; -1 if it cannot be read
 	Floor int64 // bytes
-	// Inodes are free ones; -1 where the file system has no limit, or cannot be read.
+	// Inodes is the number of free inodes; -1 if the file system has no limit or cannot be read.
 	Inodes     int64
 	InodeFloor int64
 	Full       bool      // appends are refused
-	Lack       room.Lack // why; of a node of a cluster LackNothing where its engine stepped aside by itself
+	Lack       room.Lack // the reason; LackNothing on a node whose engine stepped aside by itself
 	Blocked    string    // why the watch does not restart the stuck engine yet; "": no reason is known
 }
 
-// In looks at the disk of a directory as a watch does at its start. An error means that the file
-// system gave no answer.
+// In looks at the disk of a directory, as a watch does at its start. An error means that the
+// file system gave no answer.
 func In(dir string, floor int64) (State, error) {
 	s := State{Free: -1, Floor: floor, Inodes: -1}
 	r, err := room.Of(dir)
@@ -45,7 +45,7 @@ func (s State) lackOf(torn *logend.Torn) room.Lack {
 	return room.LackSpace
 }
 
-// why says in words what appends are refused for; torn is why they are behind a part of a batch.
+// why explains to a user why appends are refused. torn is the explanation of a part of a batch.
 func (s State) why(torn string) string {
 	switch s.Lack {
 	case room.LackInodes:
@@ -63,8 +63,8 @@ func (s State) why(torn string) string {
 	}
 }
 
-// Refusal is the answer in the engine's own form, so that any client understands. torn is why
-// appends are refused behind a part of a batch.
+// Refusal is the answer to a refused append in the engine's own form, so that every client
+// understands it. torn is the explanation of a part of a batch.
 func (s State) Refusal(torn string) []byte {
 	code := wire.StatusDiskFull
 	switch s.Lack {

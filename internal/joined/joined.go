@@ -15,21 +15,22 @@ import (
 	"durablestream/internal/wait"
 )
 
-// Entry lets in each connection that shows one of two tokens, until it is shut.
+// Entry accepts each connection with one of two tokens, until Shut.
 type Entry struct {
-	own    string // of the host's own connections
-	joined string // in the address file
+	own    string // the token of the host's own connections
+	joined string // the token in the address file
 	shut   atomic.Bool
 }
 
-// NewEntry is an Entry for the token of the host's own connections and the one in the address
-// file.
+// NewEntry returns an Entry for two tokens: that of the host's own connections, and that in the
+// address file.
 func NewEntry(own, joined string) *Entry { return &Entry{own: own, joined: joined} }
 
-// Shut lets nobody in from here on.
+// Shut makes Check refuse every connection from now on.
 func (e *Entry) Shut() { e.shut.Store(true) }
 
-// Check is asked by the server for each connection, once it is on the server's list.
+// Check implements server.Authentication. The server calls it for each connection, when the
+// connection is on the server's list already.
 func (e *Entry) Check(c server.ClientAuthentication) bool {
 	has := func(token string) bool {
 		return subtle.ConstantTimeCompare([]byte(c.GetOpts().Token), []byte(token)) == 1
@@ -42,9 +43,9 @@ func (e *Entry) Check(c server.ClientAuthentication) bool {
 	case !has(e.joined):
 		return false
 	}
-	// One request by mistake, such as an update of the stream's max_age, would delete the
-	// Log. This stops mistakes: a reply that is led to such a request is malice, and takes
-	// keys to stop.
+	// A single request by mistake, such as an update of the stream's max_age, would delete the
+	// Log. These permissions stop mistakes. They do not stop a process that makes the host
+	// send such a request as its reply; only keys do.
 	c.RegisterUser(&server.User{Username: roles.JoinedUser, Permissions: &server.Permissions{
 		Publish: &server.SubjectPermission{Deny: roles.HostOnly()},
 	}})
@@ -52,7 +53,7 @@ func (e *Entry) Check(c server.ClientAuthentication) bool {
 }
 
 // Within reports whether a process that joined within the last while is still connected to s.
-// A host with keys has none: it does not know its own connections by their user.
+// Of a host with keys it returns false: joined processes have no user of their own there.
 func Within(s *server.Server, while time.Duration) bool {
 	conns, err := s.Connz(&server.ConnzOptions{Limit: 1 << 20, Username: true})
 	if err != nil {
@@ -82,7 +83,7 @@ func CutOff(ctx context.Context, s *server.Server, keep ...*nats.Conn) error {
 		if others == 0 {
 			break
 		}
-		// Some are on their way out, and one may have dialled just before.
+		// Some connections are still ending, and a process may have connected just before Shut.
 		if err := wait.For(ctx, time.Millisecond); err != nil {
 			return fmt.Errorf("%d connections do not end: %w", others, err)
 		}
@@ -99,7 +100,7 @@ func disconnect(s *server.Server, own map[uint64]bool) (others int, err error) {
 	for _, c := range conns.Conns {
 		if !own[c.Cid] {
 			others++
-			_ = s.DisconnectClientByID(c.Cid) // it may have gone meanwhile
+			_ = s.DisconnectClientByID(c.Cid) // an error means that the connection has ended by itself
 		}
 	}
 	return others, nil

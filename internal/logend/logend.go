@@ -44,10 +44,10 @@ import (
 type End struct {
 	Batches   staged.Batches // that the engine has staged, and their files that are kept aside
 	Blocks    string         // the directory of the Log's block files
-	Known     bool           // the block files are of a form that this program knows
-	Unwatched bool           // the watch over the disk is off
+	Known     bool           // whether this program knows the form of the block files
+	Unwatched bool           // whether the disk watch is off
 	Logger    *slog.Logger
-	JS        jetstream.JetStream // of the host itself; set before Look
+	JS        jetstream.JetStream // the host's own; set it before Look
 
 	torn atomic.Pointer[Torn] // nil: the Log does not end with a part of a batch
 	lent atomic.Bool          // the engine got a copy of the rest of a batch: see Lend
@@ -56,34 +56,34 @@ type End struct {
 // Torn is a part of a batch at the Log's end.
 type Torn struct {
 	part  *blocks.Part // nil: the end could not be read
-	gone  bool         // the rest of the batch is not kept
+	gone  bool         // the rest of the batch is lost
 	room  bool         // the engine had a copy of the rest, and did not complete the batch all the same
 	again time.Time    // when the watch tries again
 	tries int
 }
 
 const (
-	// Wait is how long the Log's last message is waited for.
+	// Wait is the timeout for a read of the Log's last message.
 	Wait = 10 * time.Second
-	// tornAgain is how long the watch waits after the engine could not complete a batch
-	// although there was room; it doubles each time.
+	// tornAgain is the watch's pause after the engine did not complete a batch although there
+	// was room; it doubles each time.
 	tornAgain = time.Second
-	tornMost  = 6 // times
+	tornMost  = 6 // doublings
 )
 
-// Gone reports that the rest of the batch is not kept.
+// Gone reports whether the rest of the batch is lost.
 func (t *Torn) Gone() bool { return t.gone }
 
-// Early reports that it is too early to try again.
+// Early reports whether it is too early for the next attempt.
 func (t *Torn) Early() bool { return time.Now().Before(t.again) }
 
-// ByRoom reports that more room on the disk would let the engine complete the batch.
+// ByRoom reports whether the engine needs only more room on the disk to complete the batch.
 func (t *Torn) ByRoom() bool { return t.part != nil && !t.gone && !t.room }
 
 // Torn returns the part of a batch at the Log's end; nil: there is none.
 func (e *End) Torn() *Torn { return e.torn.Load() }
 
-// Why says in words why appends are refused behind a part of a batch; "": there is none.
+// Why explains to a user why appends are refused behind a part of a batch; "": there is none.
 func (e *End) Why() string {
 	t := e.torn.Load()
 	switch {
@@ -138,14 +138,14 @@ func (e *End) Look(ctx context.Context) (whole bool, err error) {
 		return false, nil
 	}
 	e.torn.Store(nil)
-	if err := e.Batches.Forget(); err != nil { // it is of no use, and of no harm
+	if err := e.Batches.Forget(); err != nil { // the files are of no use, and do no harm
 		e.Logger.Warn("cannot remove what was staged of a batch that is stored", "err", err)
 	}
 	return true, nil
 }
 
-// Reread reads the Log's last message again where no part of a batch is known, and reports
-// false where there is one: the engine must start again to complete it.
+// Reread reads the Log's last message again, unless a part of a batch is known already. It
+// returns false if there is a part: the engine must start again to complete the batch.
 func (e *End) Reread() bool {
 	if t := e.torn.Load(); t != nil && t.part != nil {
 		return false
@@ -166,7 +166,7 @@ func (e *End) Reread() bool {
 
 func (e *End) unread() { e.torn.Store(&Torn{again: time.Now().Add(tornAgain)}) }
 
-// found notes the part with which the Log ends.
+// found stores the part at the Log's end, and logs that appends are refused.
 func (e *End) found(part *blocks.Part) {
 	t := &Torn{part: part}
 	kept, enough := e.Batches.Kept(part.Batch)

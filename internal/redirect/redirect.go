@@ -1,5 +1,5 @@
-// Package redirect leads what is published to the Log elsewhere inside a host's server, where
-// the host answers it, and back to the Log.
+// Package redirect leads appends inside a host's server: to the Log, or to subjects on which the
+// host answers that it takes none.
 package redirect
 
 import (
@@ -18,29 +18,29 @@ import (
 type To string
 
 const (
-	// Log is the Log itself.
+	// Log leads appends to the Log.
 	Log To = ""
-	// Held is where nobody answers, so that a client knows that nothing was stored, and tries
-	// again.
+	// Held leads appends to subjects without a reader: the client learns at once that nothing
+	// was stored, and retries.
 	Held To = "dstream.held."
-	// Refused is where the disk watch answers.
+	// Refused leads appends to the answer of the disk watch.
 	Refused To = "dstream.refused."
-	// Lost is where the host answers that the engine has not opened the Log.
+	// Lost leads appends to the host's answer that the engine has not opened the Log.
 	Lost To = "dstream.lost."
 )
 
-// Appends are the appends that reach one server. The zero value leads to the Log. Calls may
-// overlap.
+// Appends leads the appends that reach one server. The zero value leads them to the Log. Calls
+// may overlap.
 type Appends struct {
-	leading sync.Mutex // guards to, and is held while the server takes other options
+	leading sync.Mutex // guards to; held during Reload
 	to      To
 
 	answering sync.Mutex                     // guards the map
-	answers   map[To]*atomic.Pointer[[]byte] // of the prefixes that are subscribed to
+	answers   map[To]*atomic.Pointer[[]byte] // by prefix; each has a subscription
 }
 
-// Lead leads what is published to the Log in acc to the same subjects behind the prefix to. An
-// exchange of the server's options by Reload keeps it so.
+// Lead leads the appends of acc to their subjects behind the prefix to. They stay there also
+// when Reload replaces the server's options.
 func (a *Appends) Lead(acc *server.Account, to To) error {
 	a.leading.Lock()
 	defer a.leading.Unlock()
@@ -62,8 +62,8 @@ func leadTo(acc *server.Account, to To) (err error) {
 	return err
 }
 
-// Reload gives s other options. The mappings of their accounts replace those that are there: the
-// account of that name leads appends to where they are led now.
+// Reload replaces the options of s, and with them the mappings of its accounts. In the account
+// with the given name, Reload keeps the mapping of the last Lead.
 func (a *Appends) Reload(s *server.Server, opts *server.Options, name string) error {
 	a.leading.Lock()
 	defer a.leading.Unlock()
@@ -77,8 +77,8 @@ func (a *Appends) Reload(s *server.Server, opts *server.Options, name string) er
 	return s.ReloadOptions(opts)
 }
 
-// Answer answers with body what is led to a prefix, as long as nc is open; nil: it gives no
-// answer any more.
+// Answer answers each append that is led to a prefix with body, as long as nc is open. With a
+// nil body it stops answering.
 func (a *Appends) Answer(nc *nats.Conn, to To, body []byte) error {
 	a.answering.Lock()
 	defer a.answering.Unlock()
@@ -93,7 +93,7 @@ func (a *Appends) Answer(nc *nats.Conn, to To, body []byte) error {
 	is.Store(&body)
 	sub, err := nc.Subscribe(string(to)+">", func(m *nats.Msg) {
 		if body := *is.Load(); m.Reply != "" && body != nil {
-			// An error is a lost connection, which the asker notices itself.
+			// An error is a lost connection, which the client notices itself.
 			_ = m.Respond(body)
 		}
 	})

@@ -17,16 +17,17 @@ import (
 
 const (
 	settleLook  = 10 * time.Millisecond
-	settleLooks = 5 // in a row that find the same
+	settleLooks = 5 // looks in a row with the same last Sequence
 )
 
-// fenceSubject is where fence publishes.
+// fenceSubject is the subject on which fence publishes.
 var fenceSubject = wire.GuardSubject(event.GuardBarrier, "fence")
 
-// Divert leads everything that is published to the Log nowhere for good, but for the fence of
-// Settle: the server may still be reading what a connection sent before it was ended.
+// Divert leads all appends away from the Log for good; only the fence of Settle still reaches
+// it. Call Divert although all connections have ended: the server may still be reading the last
+// messages of one.
 func Divert(acc *server.Account) error {
-	err := acc.AddMapping(fenceSubject, fenceSubject) // before the wildcards: the first that fits counts
+	err := acc.AddMapping(fenceSubject, fenceSubject) // before the wildcards, because the first mapping that matches counts
 	if err == nil {
 		err = leadTo(acc, Refused)
 	}
@@ -36,9 +37,9 @@ func Divert(acc *server.Account) error {
 	return nil
 }
 
-// Settle returns when the Log stands still. A publish that the server had in hand
-// when it was diverted is stored behind a fence all the same: nothing tells when the
-// server has let go of a connection, but it takes no longer than it takes to run.
+// Settle returns when the Log has the same last Sequence for settleLooks looks in a row. One
+// fence is not enough: the server may store a message that it was just handling behind the
+// fence, and it reports nothing when it is done with a connection.
 func Settle(ctx context.Context, js jetstream.JetStream) error {
 	var was uint64
 	for same := 0; same < settleLooks; {
@@ -54,23 +55,23 @@ func Settle(ctx context.Context, js jetstream.JetStream) error {
 		} else {
 			same++
 		}
-		if err := wait.For(ctx, settleLook); err != nil { // as long after each look, whatever that took
+		if err := wait.For(ctx, settleLook); err != nil { // a full pause, also after a slow look
 			return fmt.Errorf("the log does not come to rest: %w", err)
 		}
 	}
 	return nil
 }
 
-// fence returns when what was published before it is stored: the Log takes messages
-// in turn, and answers this one, which asks for a position that no Log has, after
-// those before it. Nothing is stored.
+// fence returns when all earlier messages are stored. It publishes a message that expects a
+// position that no Log has. The Log handles messages in order, so it refuses this one after it
+// has stored those before it.
 func fence(ctx context.Context, js jetstream.JetStream) error {
 	m := nats.NewMsg(fenceSubject)
 	m.Header.Set(wire.HeaderExpectedLast, "9223372036854775807")
 	_, err := js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) {
-		return nil // or diverted, by the disk watch: then nothing is stored either
+		return nil // by the Log, or by the disk watch, which stores nothing either
 	}
 	return fmt.Errorf("a fence was not answered with a refusal: %w", err)
 }

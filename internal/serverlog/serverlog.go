@@ -1,5 +1,5 @@
-// Package serverlog passes the words of a nats-server to slog, and keeps those that the server
-// reports nowhere else.
+// Package serverlog passes the log lines of a nats-server to slog, and keeps the reasons that the
+// server reports only there.
 package serverlog
 
 import (
@@ -13,35 +13,36 @@ import (
 // Log is the logger of one server. Calls may overlap.
 type Log struct {
 	log    *slog.Logger
-	ending atomic.Bool // nobody is let in any more: that others are refused is no error
+	ending atomic.Bool // the host refuses connections: such a refusal is no error
 
 	mu     sync.Mutex // guards these
-	first  string     // fatal words
+	first  string     // the first fatal line
 	stream string     // why the server has not opened a stream
 }
 
-// New is a Log that writes to logger.
+// New returns a Log that writes to logger.
 func New(logger *slog.Logger) *Log { return &Log{log: logger} }
 
-// Ending says that the host lets nobody in any more: from now on a refused connection is no error.
+// Ending tells the Log that the host refuses all connections from now on, so that such a refusal
+// is no error.
 func (l *Log) Ending() { l.ending.Store(true) }
 
-// Unopened is why the server has not opened a stream that lies in its store; "": it gave no
-// reason.
+// Unopened returns the reason why the server has not opened a stream that is in its store; "":
+// the server gave none.
 func (l *Log) Unopened() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stream
 }
 
-// Fatal is the first reason why the server could not start; "": it gave none.
+// Fatal returns the first reason why the server could not start; "": the server gave none.
 func (l *Log) Fatal() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.first
 }
 
-// Fatalf keeps the first of its words for Fatal.
+// Fatalf keeps the first line for Fatal.
 func (l *Log) Fatalf(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,8 +54,8 @@ func (l *Log) Fatalf(format string, v ...any) {
 // Noticef writes at level debug.
 func (l *Log) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 
-// Warnf writes at level info, since the server warns of what it repairs, too. It keeps the words of a
-// stream that was not opened.
+// Warnf writes at level info, because the server also warns of faults that it repairs. It keeps the
+// line about a stream that the server did not open.
 func (l *Log) Warnf(format string, v ...any) {
 	words := fmt.Sprintf(format, v...)
 	if strings.Contains(format, "recreating stream") || strings.Contains(format, "metafile") || strings.Contains(format, "stream checksum") {
@@ -65,7 +66,7 @@ func (l *Log) Warnf(format string, v ...any) {
 	l.log.Info(words)
 }
 
-// Errorf writes at level error, but for what is no error of this host.
+// Errorf writes at level error, or at debug a line that reports no error of this host.
 func (l *Log) Errorf(format string, v ...any) {
 	words := fmt.Sprintf(format, v...)
 	switch {
@@ -78,8 +79,8 @@ func (l *Log) Errorf(format string, v ...any) {
 	l.log.Debug(words)
 }
 
-// Debugf discards its words.
+// Debugf discards the line.
 func (l *Log) Debugf(string, ...any) {}
 
-// Tracef discards its words.
+// Tracef discards the line.
 func (l *Log) Tracef(string, ...any) {}
