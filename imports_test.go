@@ -21,7 +21,7 @@ var facade = []string{
 	"internal/paths", "internal/readcopy", "internal/redirect", "internal/roles", "internal/room", "internal/scrub", "internal/serverlog", "internal/slowstart", "internal/staged", "internal/sweeper", "internal/wire",
 }
 
-// imports is the import table of docs/design.md: what each package of ours may
+// imports is the import table: what each package of ours may
 // import of ours, and which engine libraries it may reach at all.
 var imports = map[string]struct {
 	ours   []string

@@ -248,3 +248,21 @@ func TestAppendWithoutABroker(t *testing.T) {
 }
 
 func errorOf[T any](_ T, err error) error { return err }
+
+// An append keeps whole milliseconds of the time, in the answer as in the Log; the time 0 is
+// no time, as in JSON.
+func TestAppendKeepsMilliseconds(t *testing.T) {
+	t.Parallel()
+	h := brokertest.Start(t)
+	begun := time.Now()
+	e := newEvent("1")
+	e.Timestamp = begun
+	r, err := h.Client.Append(t.Context(), e)
+	require.NoError(t, err)
+	require.Equal(t, time.UnixMilli(begun.UnixMilli()), r.Timestamp)
+	require.Equal(t, []event.Recorded{r}, query(t, h.Client, event.Filter{Since: begun}))
+	e.ID, e.Timestamp = "", time.UnixMilli(0)
+	r, err = h.Client.Append(t.Context(), e)
+	require.NoError(t, err)
+	require.False(t, r.Timestamp.Before(time.UnixMilli(begun.UnixMilli())))
+}

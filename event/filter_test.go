@@ -119,3 +119,16 @@ func TestFilterValidate(t *testing.T) {
 	}
 	require.NoError(t, event.Filter{Since: time.UnixMilli(2), Until: time.UnixMilli(2), Limit: 1, After: 7}.Validate())
 }
+
+// The Log keeps whole milliseconds of an event's time, and so do the bounds: a program that
+// takes the time, appends, and queries from that time on gets its event.
+func TestBoundsAreInMilliseconds(t *testing.T) {
+	t.Parallel()
+	begun := time.Unix(1_796_046_000, 123_999_999)
+	stored := event.Recorded{Event: event.Event{Timestamp: time.UnixMilli(begun.UnixMilli())}, Seq: 1}
+	require.True(t, event.Filter{Since: begun}.Match(stored))
+	require.True(t, event.Filter{Since: begun, Until: begun}.Match(stored))
+	require.NoError(t, event.Filter{Since: begun, Until: begun.Add(-time.Microsecond)}.Validate(), "the same millisecond")
+	require.False(t, event.Filter{Since: begun.Add(time.Millisecond)}.Match(stored))
+	require.False(t, event.Filter{Until: begun.Add(-time.Millisecond)}.Match(stored))
+}
