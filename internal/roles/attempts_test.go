@@ -191,9 +191,12 @@ func attempts(others string) []attempt {
 			if strings.Contains(subject, "%s") {
 				subject = fmt.Sprintf(subject, a.site.api)
 			}
-			for _, to := range targets(a, others) {
-				if strings.Contains(subject, ".MSG.NEXT.") {
-					a.consumer("mine_r") // with all its messages before it
+			for i, to := range targets(a, others) {
+				subject := subject
+				if strings.Contains(subject, ".MSG.NEXT.") { // a consumer for each, with all its messages before it
+					name := fmt.Sprint("mine_r", i)
+					a.consumer(name)
+					subject = strings.Replace(subject, "mine_r", name, 1)
 				}
 				a.send(subject, to, p.body)
 			}
