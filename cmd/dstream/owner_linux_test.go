@@ -28,10 +28,11 @@ func users(t *testing.T) (project string, as func(uid uint32, args ...string) (o
 	}
 	base := t.TempDir()
 	require.NoError(t, os.Chmod(filepath.Dir(base), 0o755))
-	b, err := os.ReadFile(standIn(t))
-	require.NoError(t, err)
 	program := filepath.Join(base, "dstream")
-	require.NoError(t, os.WriteFile(program, b, 0o755))
+	// By another process: a program that this one writes may be busy when it is to run, because a
+	// child that is started meanwhile holds it open too.
+	require.NoError(t, exec.Command("cp", standIn(t), program).Run())
+	require.NoError(t, os.Chmod(program, 0o755))
 	project = filepath.Join(base, "project")
 	require.NoError(t, os.Mkdir(project, 0o755))
 	require.NoError(t, os.Chown(project, someone, someone))
